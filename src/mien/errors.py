@@ -1,0 +1,38 @@
+"""Every error that bad input can cause: one sentence for the user, never a traceback on the command line."""
+
+
+class MienError(Exception):
+    """Base of all errors that `mien` raises on purpose. `exit_code` is what the command line returns for it.
+
+    1: the work itself failed (no network, disk full). 2: bad usage or bad input.
+    """
+
+    exit_code = 1
+
+
+class InputError(MienError):
+    """The input cannot be used: a wrong, empty, truncated or foreign file, or a value out of range."""
+
+    exit_code = 2
+
+
+class VideoError(InputError):
+    """A video or image file cannot be read."""
+
+
+class FaceError(InputError):
+    """No usable face in the clip or image."""
+
+
+class StreamError(InputError):
+    """A `.mien` file is damaged, foreign, of an unknown version, or made for another pack."""
+
+
+class PackError(InputError):
+    """A pack is missing, damaged, or lacks a network that the work needs."""
+
+
+class OutputError(MienError):
+    """The output cannot be written."""
+
+    exit_code = 2

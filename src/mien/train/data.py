@@ -1,0 +1,153 @@
+"""Stage 0 of making a pack: faces and clips to aligned 256x256 crops with labels, one folder of `.npy` files.
+
+    python -m mien.train data --faces FOLDER_OR_TAR --clips FOLDER -o runs/data
+
+Labels come from MediaPipe's face mesh only. Everything is stored so that a bare machine with torch and numpy can
+train from it.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models import landmarks as lm
+
+SIZE = 256
+MASK_SIZE = 64
+INSET = 0.235  # the synthetic clips carry a small portrait in their lower left corner: this part is marked invalid
+
+
+def _face_images(source: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    def decode(data: bytes) -> NDArray[np.uint8]:
+        return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    if source.is_dir():
+        for path in sorted(source.glob("*.webp")):
+            yield path.name, decode(path.read_bytes())
+    else:
+        with tarfile.open(source) as archive:
+            members = sorted((m for m in archive.getmembers() if m.isfile()), key=lambda m: m.name)
+            for member in members:
+                file = archive.extractfile(member)
+                assert file is not None
+                yield Path(member.name).name, decode(io.BytesIO(file.read()).getvalue())
+
+
+def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Generalised Procrustes mean of meshes `[N, 478, 3]` that are near frontal with closed mouths, made symmetric."""
+    eyes = meshes[:, lm.EYE_CORNERS].mean(2)
+    unit = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)
+    gap = np.linalg.norm(meshes[:, 13] - meshes[:, 14], axis=1) / unit
+    turned = np.abs(meshes[:, 234, 2] - meshes[:, 454, 2]) / unit
+    chosen = meshes[(gap < 0.04) & (turned < 0.25)]
+    mean = chosen[0]
+    for _ in range(5):
+        aligned = []
+        for mesh in chosen:
+            scale, rotation, translation = lm.fit_similarity(mesh[lm.RIGID], mean[lm.RIGID])
+            aligned.append(scale * mesh @ rotation.T + translation)
+        mean = np.median(aligned, axis=0)
+        mean -= mean[lm.RIGID].mean(0)
+        # Upright, frontal: eyes level, no yaw; then symmetric by averaging with the mirrored, re-matched shape.
+        mirrored = mean * [-1, 1, 1]
+        distance = np.linalg.norm(mean[:, None] - mirrored[None], axis=2)
+        mean = (mean + mirrored[distance.argmin(1)]) / 2
+        mean /= np.linalg.norm(mean[lm.EYE_CORNERS[1]].mean(0) - mean[lm.EYE_CORNERS[0]].mean(0))
+    # Pitch zero: forehead and chin at the same depth, the convention for "looking straight ahead".
+    top, bottom = mean[10], mean[152]
+    angle = np.arctan2(bottom[2] - top[2], bottom[1] - top[1])
+    c, s = np.cos(angle), np.sin(angle)
+    return mean @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T
+
+
+def region_labels(points: NDArray[np.float64], size: int, scale: float) -> NDArray[np.uint8]:
+    """Face-parsing labels `[size, size]` from crop landmarks `[478, 2]` (times `scale`).
+
+    0 other, 1 skin, 2 brows, 3 eyes, 4 irises, 5 nose, 6 lips, 7 inner mouth.
+    """
+    label = np.zeros((size, size), np.uint8)
+    shift = 4
+    poly = lambda ids: ((points[ids] * scale + 0.5 * (scale - 1)) * 2**shift).round().astype(np.int32)  # noqa: E731
+    fill = lambda ids, value: cv2.fillPoly(label, [poly(ids)], value, shift=shift)  # noqa: E731
+    fill(lm.FACE_OVAL, 1)
+    fill(lm.NOSE, 5)
+    for side in range(2):
+        fill(lm.BROWS[side], 2)
+        eye = np.zeros_like(label)
+        cv2.fillPoly(eye, [poly(lm.EYES[side])], 1, shift=shift)
+        label[eye > 0] = 3
+        iris = np.zeros_like(label)
+        cv2.fillPoly(iris, [cv2.convexHull(poly(lm.IRISES[side][1:]))], 1, shift=shift)
+        label[(eye > 0) & (iris > 0)] = 4
+    fill(lm.LIPS_OUTER, 6)
+    fill(lm.LIPS_INNER, 7)
+    return label
+
+
+def prepare(faces: Path, clips: Path, out: Path) -> None:
+    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `pose.npy [N, 2]`
+    (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`."""
+    out.mkdir(parents=True, exist_ok=True)
+    mesh = lm.FaceMesh()
+    pad = 32
+    stills: list[tuple[str, NDArray[np.uint8], NDArray[np.float64]]] = []
+    for name, image in _face_images(faces):
+        padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        found = mesh(padded)
+        if found:
+            stills.append((name, image, found[0] - [pad, pad, 0]))
+    canonical = canonical_shape(np.stack([s[2] for s in stills]))
+    np.savez_compressed(Path(lm.__file__).with_name("canonical_face.npz"), points=canonical.astype(np.float16))
+
+    names, images, points, valids, poses, groups = [], [], [], [], [], []
+
+    def add(name: str, image: NDArray[np.uint8], found: NDArray[np.float64], quad: NDArray[np.float64], group: int) -> None:
+        matrix = lm.quad_matrix(quad, SIZE)
+        seen = np.full(image.shape[:2], 255, np.uint8)
+        if group >= 0:
+            height, width = seen.shape
+            seen[int(height * (1 - INSET)) :, : int(width * INSET)] = 0
+        seen = cv2.warpAffine(seen, matrix, (SIZE, SIZE))
+        pose = lm.head_pose(found, canonical)
+        names.append(name)
+        images.append(lm.warp_crop(image, quad, SIZE))
+        points.append(lm.transform(found, matrix).astype(np.float32))
+        valids.append(cv2.resize(seen, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA))
+        poses.append((pose.yaw, pose.pitch))
+        groups.append(group)
+
+    for name, image, found in stills:
+        add(name, image, found, lm.rigid_quad(found, canonical), -1)
+    for group, path in enumerate(sorted(clips.glob("*.mp4"))):
+        capture = cv2.VideoCapture(str(path))
+        frames, meshes = [], []
+        while True:
+            ok, frame = capture.read()
+            if not ok:
+                break
+            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            found = mesh(rgb)
+            if found:
+                frames.append(rgb)
+                meshes.append(found[0])
+        quads = np.stack([lm.rigid_quad(m, canonical) for m in meshes])
+        kernel = cv2.getGaussianKernel(9, 1.5)
+        smooth = cv2.filter2D(quads.reshape(len(quads), 8), -1, kernel, borderType=cv2.BORDER_REPLICATE)
+        for i, frame in enumerate(frames):
+            add(f"{path.stem}/{i:04d}", frame, meshes[i], smooth[i].reshape(4, 2), group)
+        print(f"{path.stem}: {len(frames)} frames", flush=True)
+    np.save(out / "images.npy", np.stack(images))
+    np.save(out / "points.npy", np.stack(points))
+    np.save(out / "valid.npy", np.stack(valids))
+    np.save(out / "pose.npy", np.array(poses, np.float32))
+    np.save(out / "group.npy", np.array(groups, np.int16))
+    labels = np.stack([region_labels(p, 128, 128 / SIZE) for p in points])
+    np.save(out / "labels.npy", labels)
+    (out / "names.txt").write_text("\n".join(names) + "\n")
