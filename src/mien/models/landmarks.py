@@ -86,6 +86,10 @@ class FaceMesh:
         size = np.array([width, height, width], dtype=np.float64)
         return [np.array([[p.x, p.y, p.z] for p in face.landmark]) * size for face in found]
 
+    def reset(self) -> None:
+        """Forget the face that was tracked (`video=True`): the next image is searched anew."""
+        self._mesh.reset()
+
     def close(self) -> None:
         self._mesh.close()
 

@@ -1,0 +1,261 @@
+"""Stage 1: a stabilised crop of one face from every frame (the paper, Sec. 3.2 "Preprocessing").
+
+One pass over the frames; only the crops are kept, and the face's surroundings of at most half a second of frames while
+the face is out of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import FaceError, VideoError
+from mien.models import landmarks as lm
+from mien.stages.framing import crop_from_quad, quad_from_crop, wrap
+from mien.stages.track import FaceTracker
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+BRIDGE_SECONDS = 0.5  # a face out of sight for less than this is bridged
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The crops of a clip and where they came from. T frames, `size` pixels a crop.
+
+    `crops` are uint8 RGB. `quads` are the crop's corners in frame pixels: top left, bottom left, bottom right, top
+    right. `roll` is R_t of the paper in degrees, positive clockwise on the screen; `yaw` (positive to the viewer's
+    right) and `pitch` (positive up) are the mesh's, in degrees. `key_frame` is the index of the frame that frame t was
+    registered to (t itself where it is a key frame), `residual` what the registration left, in grey levels (0..255).
+    `bridged`: the face was out of sight for less than half a second, the crop goes smoothly across. `lost`: it was out
+    of sight for longer; the crop stays where it was last, and the landmarks and angles are the nearest known ones.
+    `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
+    """
+
+    crops: NDArray[np.uint8]  # [T, size, size, 3]
+    quads: Array  # [T, 4, 2]
+    roll: Array  # [T]
+    key_frame: NDArray[np.int64]  # [T]
+    residual: Array  # [T]
+    bridged: NDArray[np.bool_]  # [T]
+    lost: NDArray[np.bool_]  # [T]
+    landmarks: NDArray[np.float32]  # [T, 478, 2]
+    yaw: Array  # [T]
+    pitch: Array  # [T]
+    frame_size: tuple[int, int]  # width, height
+    cuts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def size(self) -> int:
+        return int(self.crops.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def _ignore(done: int) -> None:
+    """The default `tick`."""
+
+
+@dataclass
+class _Row:
+    """What is known of a frame. `crop` is None while the face is out of sight and not yet bridged."""
+
+    crop: Array
+    key_frame: int
+    residual: float
+    mesh: Array | None = None
+    bridged: bool = False
+    lost: bool = False
+
+
+class _Crops:
+    """uint8 `[T, size, size, 3]` that grows in place, so that the crops are never in memory twice."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = np.empty((64, size, size, 3), np.uint8)
+        self.count = 0
+
+    def append(self, crop: Image) -> None:
+        if self.count == len(self._data):
+            self._data.resize((self.count * 3 // 2, *self._data.shape[1:]), refcheck=False)
+        self._data[self.count] = crop
+        self.count += 1
+
+    def take(self) -> NDArray[np.uint8]:
+        self._data.resize((self.count, *self._data.shape[1:]), refcheck=False)
+        return self._data
+
+
+def align(
+    frames: Iterable[Image],
+    fps: float,
+    *,
+    size: int,
+    face: int | None = None,
+    tick: Callable[[int], None] = _ignore,
+) -> Alignment:
+    """Stabilised FFHQ-framed crops of one face (the paper, Sec. 3.2).
+
+    `frames`: RGB uint8 `[H, W, 3]`, all of one size, read once. `fps`: frames a second, for the half second that is
+    bridged. `size`: side of the crops in pixels. `face`: which face, counted from 1 from the left in the first frame
+    that shows any; None takes the largest. `tick` is called with the number of frames done since the last call.
+
+    Raises `VideoError` if there are no frames or they change size, `FaceError` if no frame shows a face or `face` is
+    more than there are.
+    """
+    tracker = FaceTracker(face)
+    crops = _Crops(size)
+    rows: list[_Row] = []
+    waiting: list[Image] = []
+    frame_size: tuple[int, int] | None = None
+    try:
+        for frame in frames:
+            if frame_size is None:
+                frame_size = (frame.shape[1], frame.shape[0])
+            elif frame_size != (frame.shape[1], frame.shape[0]):
+                raise VideoError("the clip's frames change size on the way")
+            mesh = tracker(frame)
+            index = crops.count + len(waiting)
+            if mesh is None:
+                waiting.append(frame)
+                if len(waiting) >= BRIDGE_SECONDS * fps:
+                    _hold(waiting, crops, rows, size, tick)
+                continue
+            crop = crop_from_quad(lm.rigid_quad(mesh))
+            _bridge(waiting, crop, crops, rows, size, tick)
+            rows.append(_Row(crop, index, 0.0, mesh))
+            crops.append(lm.warp_crop(frame, quad_from_crop(crop), size))
+            tick(1)
+        if waiting and any(row.mesh is not None for row in rows):
+            _bridge(waiting, rows[-1].crop, crops, rows, size, tick)
+    finally:
+        tracker.close()
+    if frame_size is None:
+        raise VideoError("the clip has no frames")
+    if not any(row.mesh is not None for row in rows):
+        raise FaceError(f"no face was found in any of the clip's {crops.count + len(waiting)} frames")
+    return _collect(crops.take(), rows, frame_size)
+
+
+def _hold(waiting: list[Image], crops: _Crops, rows: list[_Row], size: int, tick: Callable[[int], None]) -> None:
+    """Emit frames without a face, as lost: the last crop, or the frame's middle where there was none yet."""
+    for frame in waiting:
+        height, width = frame.shape[:2]
+        middle = np.array([(width - 1) / 2, (height - 1) / 2, np.log(min(width, height)), 0.0])
+        crop = rows[-1].crop if rows else middle
+        key_frame = rows[-1].key_frame if rows else 0
+        rows.append(_Row(crop, key_frame, float("nan"), lost=True))
+        crops.append(lm.warp_crop(frame, quad_from_crop(crop), size))
+        tick(1)
+    waiting.clear()
+
+
+def _bridge(
+    waiting: list[Image], crop: Array, crops: _Crops, rows: list[_Row], size: int, tick: Callable[[int], None]
+) -> None:
+    """Emit frames of a short loss: the crop goes in a straight line from the last one to `crop`."""
+    before = rows[-1].crop if rows else crop
+    step = crop - before
+    step[3] = wrap(step[3])
+    for i, frame in enumerate(waiting):
+        between = before + step * (i + 1) / (len(waiting) + 1)
+        rows.append(_Row(between, rows[-1].key_frame if rows else 0, float("nan"), bridged=True))
+        crops.append(lm.warp_crop(frame, quad_from_crop(between), size))
+        tick(1)
+    waiting.clear()
+
+
+def _collect(
+    crops: NDArray[np.uint8], rows: list[_Row], frame_size: tuple[int, int], quads: Array | None = None
+) -> Alignment:
+    """Stack the rows; frames without a mesh take their landmarks and angles from the nearest frames that have one."""
+    size = crops.shape[1]
+    if quads is None:
+        quads = np.stack([quad_from_crop(row.crop) for row in rows])
+    seen = np.array([i for i, row in enumerate(rows) if row.mesh is not None])
+    points = np.stack([lm.transform(rows[i].mesh, lm.quad_matrix(quads[i], size)) for i in seen])
+    poses = [lm.head_pose(rows[i].mesh) for i in seen]
+    angles = np.array([[pose.yaw, pose.pitch] for pose in poses])
+    every = np.arange(len(rows))
+    after = np.clip(np.searchsorted(seen, every), 0, len(seen) - 1)
+    before = np.clip(np.searchsorted(seen, every, side="right") - 1, 0, len(seen) - 1)
+    span = np.maximum(seen[after] - seen[before], 1)
+    share = np.clip((every - seen[before]) / span, 0.0, 1.0)
+    blend = lambda values: (  # noqa: E731
+        values[before] + (values[after] - values[before]) * share.reshape(-1, *[1] * (values.ndim - 1))
+    )
+    turned = blend(angles)
+    return Alignment(
+        crops=crops,
+        quads=quads,
+        roll=np.degrees([row.crop[3] for row in rows]),
+        key_frame=np.array([row.key_frame for row in rows], np.int64),
+        residual=np.array([row.residual for row in rows]),
+        bridged=np.array([row.bridged for row in rows]),
+        lost=np.array([row.lost for row in rows]),
+        landmarks=blend(points).astype(np.float32),
+        yaw=turned[:, 0],
+        pitch=turned[:, 1],
+        frame_size=frame_size,
+    )
+
+
+def align_image(image: Image, size: int) -> Alignment:
+    """`align` for one RGB uint8 image `[H, W, 3]`: T = 1. Raises `FaceError` if there is no face."""
+    tracker = FaceTracker()
+    try:
+        mesh = tracker(image)
+    finally:
+        tracker.close()
+    if mesh is None:
+        raise FaceError("no face was found in the image")
+    crop = crop_from_quad(lm.rigid_quad(mesh))
+    crops = lm.warp_crop(image, quad_from_crop(crop), size)[None]
+    return _collect(crops, [_Row(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
+
+
+def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> Alignment:
+    """For frames that are FFHQ-framed crops already (`--aligned`): the quad is the whole frame and roll is 0.
+
+    Frames that are not square are stretched. Raises `VideoError` if there are no frames or they change size,
+    `FaceError` if no frame shows a face.
+    """
+    mesher = lm.FaceMesh(video=True)
+    crops = _Crops(size)
+    rows: list[_Row] = []
+    frame_size: tuple[int, int] | None = None
+    try:
+        for frame in frames:
+            if frame_size is None:
+                frame_size = (frame.shape[1], frame.shape[0])
+            elif frame_size != (frame.shape[1], frame.shape[0]):
+                raise VideoError("the clip's frames change size on the way")
+            found = mesher(frame)
+            mesh = found[0] - [0.5, 0.5, 0.0] if found else None
+            rows.append(_Row(np.zeros(4), 0, 0.0, mesh, lost=mesh is None))
+            crops.append(_resize(frame, size))
+            tick(1)
+    finally:
+        mesher.close()
+    if frame_size is None:
+        raise VideoError("the clip has no frames")
+    if all(row.lost for row in rows):
+        raise FaceError(f"no face was found in any of the clip's {crops.count} frames")
+    width, height = frame_size
+    whole = np.array([[0, 0], [0, height], [width, height], [width, 0]], np.float64) - 0.5
+    return _collect(crops.take(), rows, frame_size, np.repeat(whole[None], len(rows), 0))
+
+
+def _resize(frame: Image, size: int) -> Image:
+    if frame.shape[:2] == (size, size):
+        return frame
+    shrinking = min(frame.shape[:2]) >= size
+    mode = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    return cv2.resize(frame, (size, size), interpolation=mode).astype(np.uint8, copy=False)
