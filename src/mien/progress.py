@@ -1,0 +1,80 @@
+"""What the work tells the user while it runs: the stage, frames a second, the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Tick = Callable[[int], None]
+
+
+class Progress(Protocol):
+    """Where long work reports to. `stage` opens a stage; the tick it gives takes the frames done since the last."""
+
+    def stage(self, name: str, total: int | None) -> AbstractContextManager[Tick]:
+        """Open the stage `name` of `total` frames (None: not known)."""
+        ...
+
+
+class NoProgress:
+    """Says nothing: the default of the Python API."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Tick]:
+        yield lambda frames: None
+
+
+class RichProgress:
+    """Bars on stderr when it is a terminal, one line a finished stage when it is a pipe or a log."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Tick]:
+        if self._console.is_terminal:
+            yield from self._bar(name, total)
+        else:
+            yield from self._line(name)
+
+    def _bar(self, name: str, total: int | None) -> Iterator[Tick]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        bars = Bars(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>12}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        with bars:
+            task = bars.add_task(name, total=total, rate="")
+            start, done = time.monotonic(), 0
+
+            def tick(frames: int) -> None:
+                nonlocal done
+                done += frames
+                rate = done / max(time.monotonic() - start, 1e-6)
+                bars.update(task, advance=frames, rate=f"{rate:.1f} frames/s")
+
+            yield tick
+
+    def _line(self, name: str) -> Iterator[Tick]:
+        start, done = time.monotonic(), 0
+
+        def tick(frames: int) -> None:
+            nonlocal done
+            done += frames
+
+        yield tick
+        seconds = time.monotonic() - start
+        print(f"{name}: {done} frames, {seconds:.1f} s ({done / max(seconds, 1e-6):.1f} frames/s)", file=sys.stderr)

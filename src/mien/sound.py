@@ -1,0 +1,172 @@
+"""The sound that goes with a clip: copied packet by packet where that can be, re-encoded to AAC where not.
+
+Times are those of the picture: second 0 is the first frame of the (cut) clip, whatever the source's clocks say.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from mien.errors import VideoError
+
+MP4_CODECS = {"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "alac"}
+AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000)
+ATTACHED_PICTURE = 0x400  # a disposition: cover art, not a video
+PREROLL = 0.1  # seconds of packets before the first frame that are kept, so that a decoder can warm up
+
+
+def extract_audio(path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None) -> bytes:
+    """The sound of `path` from `start` for `duration` seconds as a small MP4 without picture; b"" when there is none.
+
+    Raises VideoError when the file cannot be read.
+    """
+    buffer = io.BytesIO()
+    with Sound.open(path, start, duration) as sound:
+        if not sound.present:
+            return b""
+        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+            sound.attach(container)
+            packets = sound.mux_until(None)
+    return buffer.getvalue() if packets else b""
+
+
+class Sound:
+    """A source of sound that is muxed beside frames as they are written. Made by `Sound.open`; may be silent."""
+
+    def __init__(self, source: Any | None, start: float, duration: float | None) -> None:
+        self._source = source
+        self._input = source.streams.audio[0] if source is not None and source.streams.audio else None
+        self._start = start
+        self._duration = duration
+        self._packets: Iterator[tuple[float, Any]] = iter(())
+        self._waiting: tuple[float, Any] | None = None
+        self._container: Any = None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, source: str | os.PathLike[str] | bytes | None, start: float = 0.0, duration: float | None = None
+    ) -> Iterator[Sound]:
+        """Open a file or the bytes of `extract_audio`; None and b"" are silence. Raises VideoError."""
+        if not source:
+            yield cls(None, start, duration)
+            return
+        name = "the sound" if isinstance(source, bytes) else str(source)
+        try:
+            if isinstance(source, bytes):
+                container = av.open(io.BytesIO(source))
+            else:
+                container = av.open(f"file:{Path(source).absolute()}", options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"{name} cannot be read as a video or as sound.") from error
+        with container:
+            yield cls(container, start, duration)
+
+    @property
+    def present(self) -> bool:
+        """Whether there is any sound."""
+        return self._input is not None
+
+    def attach(self, container: Any) -> None:
+        """Add the sound's stream to an output that no packet has been written to yet."""
+        if self._input is None:
+            return
+        self._container = container
+        whole = self._start == 0 and self._duration is None
+        codec = self._input.codec_context.name
+        if whole and (codec in MP4_CODECS or container.format.name == "matroska"):
+            self._packets = self._copied(container.add_stream_from_template(self._input))
+        elif self._input.codec_context.sample_rate:
+            self._packets = self._encoded(container)
+
+    def mux_until(self, seconds: float | Fraction | None) -> int:
+        """Write the packets that begin before `seconds` (None: all that are left); returns how many."""
+        written = 0
+        while True:
+            item = self._waiting or next(self._packets, None)
+            self._waiting = None
+            if item is None:
+                return written
+            if seconds is not None and item[0] > seconds:
+                self._waiting = item
+                return written
+            self._container.mux(item[1])
+            written += 1
+
+    def _origin(self) -> Fraction:
+        """Time of the source's first frame on its own clock; 0 for sound without picture."""
+        for stream in self._source.streams.video:
+            if not int(stream.disposition) & ATTACHED_PICTURE and stream.start_time is not None:
+                return stream.start_time * stream.time_base
+        return Fraction(0)
+
+    def _copied(self, output: Any) -> Iterator[tuple[float, Any]]:
+        origin = self._origin()
+        for packet in self._source.demux(self._input):
+            if packet.dts is None or packet.size == 0:
+                continue
+            shift = round(origin / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            if float((packet.pts + (packet.duration or 0)) * packet.time_base) < -PREROLL:
+                continue
+            time = float(packet.pts * packet.time_base)
+            packet.stream = output
+            yield time, packet
+
+    def _encoded(self, container: Any) -> Iterator[tuple[float, Any]]:
+        context = self._input.codec_context
+        rate = min(AAC_RATES, key=lambda r: abs(r - context.sample_rate))
+        layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+        output = container.add_stream("aac", rate=rate, layout=layout)
+        output.bit_rate = 96_000 if layout == "mono" else 160_000
+        return self._packets_of(output, rate, layout)
+
+    def _packets_of(self, output: Any, rate: int, layout: str) -> Iterator[tuple[float, Any]]:
+        for position, samples in self._samples(rate, layout):
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, position, Fraction(1, rate)
+            for packet in output.encode(frame):
+                yield position / rate, packet
+        for packet in output.encode(None):
+            yield float("inf"), packet
+
+    def _samples(self, rate: int, layout: str) -> Iterator[tuple[int, Any]]:
+        """Runs of samples [channels, n] inside the span that is wanted, each with the number of its first sample."""
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        first = float(self._origin()) + self._start
+        end = None if self._duration is None else round(self._duration * rate)
+        if self._start > 1:
+            self._source.seek(int((first - 1) * av.time_base))
+        position = None
+        for frame in self._decoded(resampler):
+            samples = frame.to_ndarray()
+            here = round((frame.time - first) * rate)
+            # Rounded time stamps (Matroska: milliseconds) are no gap; what follows on is appended.
+            if position is None or abs(here - position) > rate // 50:
+                position = here if position is None else max(here, position)
+            skip = max(0, -position)
+            stop = len(samples[0]) if end is None else max(0, min(len(samples[0]), end - position))
+            if skip < stop:
+                yield position + skip, np.ascontiguousarray(samples[:, skip:stop])
+            position += len(samples[0])
+            if end is not None and position >= end:
+                return
+
+    def _decoded(self, resampler: Any) -> Iterator[Any]:
+        for packet in self._source.demux(self._input):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:  # one damaged packet is a gap, not the end
+                continue
+            for frame in frames:
+                yield from resampler.resample(frame)
+        yield from resampler.resample(None)
