@@ -42,9 +42,9 @@ def extract_audio(path: str | os.PathLike[str], start: float = 0.0, duration: fl
 class Sound:
     """A source of sound that is muxed beside frames as they are written. Made by `Sound.open`; may be silent."""
 
-    def __init__(self, source: Any | None, start: float, duration: float | None) -> None:
+    def __init__(self, source: Any, start: float, duration: float | None) -> None:
         self._source = source
-        self._input = source.streams.audio[0] if source is not None and source.streams.audio else None
+        self._input: Any = source.streams.audio[0] if source is not None and source.streams.audio else None
         self._start = start
         self._duration = duration
         self._packets: Iterator[tuple[float, Any]] = iter(())

@@ -81,7 +81,9 @@ def read_video(path: PathLike, start: float = 0.0, duration: float | None = None
     if duration is not None:
         last = min(last, int(np.ceil((start + duration) * whole.fps - 1e-6)))
     if first >= last:
-        raise InputError(f"{path} lasts {whole.frame_count / whole.fps:.2f} s; nothing is left from {start} s on.")
+        raise InputError(
+            f"{path} lasts {float(whole.frame_count / whole.fps):.2f} s; nothing is left from {start} s on."
+        )
     return Clip(whole.path, whole.fps, whole.size, last - first, start, duration, whole.has_audio, first, whole._origin)
 
 
@@ -159,19 +161,19 @@ def write_video(
 
     Raises OutputError (folder missing, ending unknown), InputError (no frames, or sizes that differ), MienError.
     """
-    path = check_output(path, VIDEO_SUFFIXES)
+    target = check_output(path, VIDEO_SUFFIXES)
     if lossless is None:
-        lossless = path.suffix.lower() == ".mkv"
-    if lossless and path.suffix.lower() != ".mkv":
-        raise InputError(f"lossless video needs an .mkv file, not {path}.")
+        lossless = target.suffix.lower() == ".mkv"
+    if lossless and target.suffix.lower() != ".mkv":
+        raise InputError(f"lossless video needs an .mkv file, not {target}.")
     rate = Fraction(fps).limit_denominator(100_000)
-    container_format = {".mkv": "matroska", ".mov": "mov"}.get(path.suffix.lower(), "mp4")
+    container_format = {".mkv": "matroska", ".mov": "mov"}.get(target.suffix.lower(), "mp4")
     options = {} if container_format == "matroska" else {"movflags": "+faststart"}
-    with atomic_path(path) as temporary:
+    with atomic_path(target) as temporary:
         iterator = iter(frames)
         first = next(iterator, None)
         if first is None:
-            raise InputError(f"there are no frames to write to {path}.")
+            raise InputError(f"there are no frames to write to {target}.")
         try:
             with (
                 av.open(str(temporary), "w", format=container_format, options=options) as container,
@@ -192,7 +194,7 @@ def write_video(
                 container.mux(stream.encode(None))
                 sound.mux_until(None)
         except av.FFmpegError as error:
-            raise MienError(f"{path} could not be written: {error.strerror}.") from error
+            raise MienError(f"{target} could not be written: {error.strerror}.") from error
     return count
 
 
@@ -263,7 +265,8 @@ def _check_index(stream: Any, path: Path) -> None:
 
 def _timestamps(container: Any, stream: Any, path: Path) -> tuple[list[float], float, float]:
     """Presentation times of all frames in seconds, in order; when the last one ends; when the last stream ends."""
-    times, lengths, others = [], [], [0.0]
+    stamps: list[float | None] = []
+    lengths, others = [], [0.0]
     unit = float(stream.time_base)
     for packet in container.demux():
         if packet.size == 0 or packet.is_discard:
@@ -272,13 +275,14 @@ def _timestamps(container: Any, stream: Any, path: Path) -> tuple[list[float], f
         if packet.stream_index != stream.index:
             others.append(0.0 if stamp is None else float((stamp + (packet.duration or 0)) * packet.time_base))
             continue
-        times.append(stamp * unit if stamp is not None else None)
+        stamps.append(stamp * unit if stamp is not None else None)
         lengths.append((packet.duration or 0) * unit)
-    if not times:
+    if not stamps:
         raise VideoError(f"{path} has no frames.")
-    if any(t is None for t in times):  # a raw stream without a clock
+    times = [t for t in stamps if t is not None]
+    if len(times) < len(stamps):  # a raw stream without a clock
         step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
-        times = [i * step for i in range(len(times))]
+        times = [i * step for i in range(len(stamps))]
     order = np.argsort(times, kind="stable")
     ordered = [float(times[i]) for i in order]
     end = ordered[-1] + lengths[int(order[-1])]
@@ -302,8 +306,9 @@ def _frame_rate(times: list[float], stated: tuple[Fraction | None, ...]) -> tupl
     for rate in [r for s in (*stated, mean, median) if s for r in (_snap(Fraction(s)), Fraction(s))]:
         if np.abs(offsets * float(rate) - np.arange(len(times))).max() < 0.5:
             return rate.limit_denominator(100_000), True
-    # Variable: the rate of most frames if it is near the mean (dropped frames), else the mean itself.
-    nominal = median if Fraction(7, 10) < mean / median < Fraction(13, 10) else mean
+    # Variable: the rate of most frames if there is one (some were dropped), else the mean.
+    usual = np.abs(steps - np.median(steps)) < 0.3 * np.median(steps)
+    nominal = median if usual.mean() > 0.6 else mean
     return _snap(min(nominal, Fraction(120)), 0.02), False
 
 
