@@ -34,6 +34,7 @@ class GeneratorConfig:
     w_dim: int
     channels: tuple[int, ...]
     noise: bool = False  # whether the layers carry noise constants and strengths (the official weights do)
+    clamp: float | None = None  # limit of every layer's output, where the weights were trained with one
 
     def __post_init__(self) -> None:
         blocks = int(math.log2(self.resolution)) - 1
@@ -145,10 +146,21 @@ class SynthesisLayer(nn.Module):
 
     noise_const: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, *, up: bool, noise: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        *,
+        up: bool,
+        noise: bool,
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.affine = Affine(w_dim, in_channels)
         self.conv = ModulatedConv(in_channels, out_channels, 3, demodulate=True, up=up)
+        self.clamp = clamp
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.has_noise = noise
         if noise:
@@ -160,20 +172,23 @@ class SynthesisLayer(nn.Module):
         if self.has_noise:
             x = x + (self.noise_const * self.noise_strength).to(x.dtype)
         x = x + self.bias[:, None, None].to(x.dtype)
-        return F.leaky_relu(x, 0.2) * _SQRT2
+        x = F.leaky_relu(x, 0.2) * _SQRT2
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to RGB, without demodulation."""
 
-    def __init__(self, in_channels: int, w_dim: int) -> None:
+    def __init__(self, in_channels: int, w_dim: int, clamp: float | None = None) -> None:
         super().__init__()
         self.affine = Affine(w_dim, in_channels)
         self.conv = ModulatedConv(in_channels, 3, 1, demodulate=False, up=False)
+        self.clamp = clamp
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        return self.conv(x, style) + self.bias[:, None, None].to(x.dtype)
+        x = self.conv(x, style) + self.bias[:, None, None].to(x.dtype)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 def upsample_rgb(image: Tensor) -> Tensor:
@@ -199,12 +214,20 @@ class Generator(nn.Module):
         modules: list[nn.Module] = []
         for layer in self.layers:
             if layer.to_rgb:
-                modules.append(ToRGB(layer.width, config.w_dim))
+                modules.append(ToRGB(layer.width, config.w_dim, config.clamp))
             else:
                 up = layer.name.endswith("Conv0_up")
                 out_channels = config.channels[int(math.log2(layer.resolution)) - 2]
                 modules.append(
-                    SynthesisLayer(layer.width, out_channels, config.w_dim, layer.resolution, up=up, noise=config.noise)
+                    SynthesisLayer(
+                        layer.width,
+                        out_channels,
+                        config.w_dim,
+                        layer.resolution,
+                        up=up,
+                        noise=config.noise,
+                        clamp=config.clamp,
+                    )
                 )
         self.blocks = nn.ModuleList(modules)
 

@@ -1,0 +1,69 @@
+"""IR-SE50: the residual backbone with squeeze-and-excitation that ArcFace, e4e and ReStyle share (Deng et al. 2019).
+
+24 units in four groups of widths 64, 128, 256 and 512, each group halving the size. Parameter names are those of the
+official checkpoints, so that their state dicts load as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+UNITS = ((64, 3), (128, 4), (256, 14), (512, 3))  # (width, units) of the four groups
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate in (0, 1) computed from all channels' means."""
+
+    def __init__(self, width: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(width, width // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(width // reduction, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.fc2(gate))
+
+
+class Unit(nn.Module):
+    """One residual unit `[N, in, H, W] -> [N, out, H / stride, W / stride]`."""
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.shortcut_layer: nn.Module | None = None
+        if in_width != width:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(in_width, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(in_width),
+            nn.Conv2d(in_width, width, 3, padding=1, bias=False),
+            nn.PReLU(width),
+            nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            SqueezeExcitation(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shortcut_layer is not None:
+            shortcut = self.shortcut_layer(x)
+        else:
+            shortcut = x[:, :, :: self.stride, :: self.stride]
+        return self.res_layer(x) + shortcut
+
+
+def input_layer(channels: int) -> nn.Sequential:
+    """The stem: `[N, channels, H, W] -> [N, 64, H, W]`."""
+    return nn.Sequential(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+
+
+def body() -> nn.Sequential:
+    """The 24 units: `[N, 64, H, W] -> [N, 512, H / 16, W / 16]`."""
+    units: list[nn.Module] = []
+    width = 64
+    for group_width, count in UNITS:
+        for i in range(count):
+            units.append(Unit(width, group_width, 2 if i == 0 else 1))
+            width = group_width
+    return nn.Sequential(*units)
