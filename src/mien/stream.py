@@ -41,7 +41,7 @@ MAX_FPS = 1000
 _U32 = 1 << 32
 
 _HEAD = struct.Struct("<32sIIIIHHIIHH")
-_KNOWN = ("HEAD", "IDEN", "tune", "plac", "fcrc", "FRAM")
+_KNOWN = ("HEAD", "IDEN", "tune", "plac", "audi", "fcrc", "FRAM")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Stream:
         placement: float16 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
             the frame's width, height and width.
         frame_size: width and height in pixels of the clip's frames, or None.
+        audio: the clip's sound as `mien.sound.extract_audio` gives it (an MP4 without picture); empty when there is none.
 
     Raises:
         StreamError: a shape, a limit or a number that the format does not allow (non-finite ones among them).
@@ -87,6 +88,7 @@ class Stream:
     tuning: bytes = b""
     placement: np.ndarray | None = None
     frame_size: tuple[int, int] | None = None
+    audio: bytes = b""
 
     def __post_init__(self) -> None:
         fix = object.__setattr__
@@ -105,6 +107,7 @@ class Stream:
         _check(1 <= len(frames) <= MAX_FRAMES, f"it has {len(frames):,} frames; 1 to {MAX_FRAMES:,} are allowed")
         fix(self, "frames", frames)
         fix(self, "tuning", bytes(self.tuning))
+        fix(self, "audio", bytes(self.audio))
         if self.placement is not None:
             placement = _halves(self.placement, "placement track", 2)
             _check(placement.shape == (len(frames), 3), f"a placement track of shape {placement.shape} does not fit")
@@ -228,10 +231,10 @@ class Stream:
         }
 
     def accounting(self) -> dict[str, Any]:
-        """Bytes of the file, every one in exactly one of the first five.
+        """Bytes of the file, every one in exactly one of the first six.
 
         Returns:
-            `header` (prologue, part headers, head, checksums), `identity`, `tuning`, `placement`, `frames`; then
+            `header` (prologue, part headers, head, checksums), `identity`, `tuning`, `placement`, `audio`, `frames`; then
             `per_frame` (70 in a raw file) and `total`.
         """
         parts = self._parts()
@@ -259,6 +262,8 @@ class Stream:
             parts.append(Part("tune", self.tuning))
         if self.placement is not None:
             parts.append(Part("plac", _half_bytes(self.placement)))
+        if self.audio:
+            parts.append(Part("audi", self.audio))
         frames = _half_bytes(self.frames)
         return [*parts, Part("fcrc", _check_table(frames)), Part("FRAM", frames)]
 
@@ -337,10 +342,10 @@ class _Head:
         )  # fmt: skip
 
     def stream(self, identity: np.ndarray, frames: np.ndarray, tuning: bytes, placement: np.ndarray | None,
-               name: str) -> Stream:
+               audio: bytes, name: str) -> Stream:
         try:
             return Stream(self.pack, self.pack_name, self.resolution, self.fps, self.channels, identity, frames, tuning,
-                          placement, self.frame_size)
+                          placement, self.frame_size, audio)
         except StreamError as error:
             raise StreamError(str(error).replace("the stream cannot", f"{name} cannot", 1)) from error
 
@@ -356,7 +361,8 @@ def _read(file: BinaryIO, name: str) -> Stream:
         raise StreamError(f"{name} is damaged: {damages[0].sentence}.")
     return head.stream(_as_halves(payloads["IDEN"], head.identity[1]), _as_halves(payloads["FRAM"], PARAMETERS),
                        payloads.get("tune", b""),
-                       _as_halves(payloads["plac"], 3) if "plac" in payloads else None, name)
+                       _as_halves(payloads["plac"], 3) if "plac" in payloads else None,
+                       payloads.get("audi", b""), name)
 
 
 def _salvage(file: BinaryIO, name: str) -> tuple[Stream, tuple[Damage, ...]]:
@@ -382,8 +388,9 @@ def _salvage(file: BinaryIO, name: str) -> tuple[Stream, tuple[Damage, ...]]:
     if "plac" in payloads and "plac" not in broken:
         placement = _as_halves(payloads["plac"], 3)[:whole]
     tuning = b"" if "tune" in broken else payloads.get("tune", b"")
+    audio = b"" if "audi" in broken else payloads.get("audi", b"")
     identity = _as_halves(payloads["IDEN"], head.identity[1])
-    return head.stream(identity, frames, tuning, placement, name), tuple(damages)
+    return head.stream(identity, frames, tuning, placement, audio, name), tuple(damages)
 
 
 def _entries(layout: Layout, name: str) -> dict[str, PartEntry]:
@@ -489,6 +496,7 @@ def _accounting(parts: list[dict[str, Any]], frames: int, total: int) -> dict[st
         "identity": sizes["IDEN"],
         "tuning": sizes.get("tune", 0),
         "placement": sizes.get("plac", 0),
+        "audio": sizes.get("audi", 0),
         "frames": sizes["FRAM"],
     }
     per_frame = counted["frames"] / frames

@@ -1,0 +1,179 @@
+"""StyleFlow (Abdal et al. 2021): a conditional continuous normalising flow over rows of W+, and head pose through it.
+
+An ODE dw/dt = f(w, t, condition) between two normalisations. To change an attribute, a row is carried to the prior
+under its present condition and back under the wished one (the paper's G_sf, Sec. 3.3).
+
+The ODE is integrated with fixed-step RK4 and without the log-density state: the result is a function of the latent and
+the condition only, not of the batch or of random numbers, so that a renderer elsewhere gets the same latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Shape of a flow. `steps`: RK4 steps for one pass. `condition_scale`: what the conditions are divided by."""
+
+    dim: int
+    hidden: tuple[int, ...]
+    condition: int
+    steps: int = 8
+    condition_scale: tuple[float, ...] = ()
+
+
+class ConcatSquash(nn.Module):
+    """y = (W x + b) * sigmoid(G c + g) + H c with c = [t, condition]."""
+
+    def __init__(self, in_dim: int, out_dim: int, condition: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_dim, out_dim)
+        self.gate = nn.Linear(condition + 1, out_dim)
+        self.shift = nn.Linear(condition + 1, out_dim, bias=False)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.layer(x) * torch.sigmoid(self.gate(c)) + self.shift(c)
+
+
+class MovingBatchNorm(nn.Module):
+    """The fixed, invertible normalisation at either end of the flow (running statistics, as in evaluation)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    EPSILON = 1e-4
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(self.running_var + self.EPSILON) * self.weight.exp()
+        return (x - self.running_mean) * scale + self.bias
+
+    def inverse(self, y: Tensor) -> Tensor:
+        scale = torch.sqrt(self.running_var + self.EPSILON) * (-self.weight).exp()
+        return (y - self.bias) * scale + self.running_mean
+
+
+class StyleFlow(nn.Module):
+    """The conditional flow: rows `[N, dim]`, conditions `[N, condition]` in their natural units."""
+
+    condition_scale: Tensor
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (config.dim, *config.hidden, config.dim)
+        self.norm_in = MovingBatchNorm(config.dim)
+        self.layers = nn.ModuleList(ConcatSquash(a, b, config.condition) for a, b in zip(widths, widths[1:]))
+        self.norm_out = MovingBatchNorm(config.dim)
+        self.sqrt_end_time = nn.Parameter(torch.ones(()))
+        scale = config.condition_scale or (1.0,) * config.condition
+        self.register_buffer("condition_scale", torch.tensor(scale), persistent=False)
+
+    def velocity(self, t: Tensor, x: Tensor, condition: Tensor) -> Tensor:
+        """dw/dt at time `t` (a scalar), `[N, dim]`."""
+        c = torch.cat([t.expand(len(x), 1), condition], dim=1)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, c)
+            if i < len(self.layers) - 1:
+                x = torch.tanh(x)
+        return x
+
+    def _integrate(self, x: Tensor, condition: Tensor, *, reverse: bool) -> Tensor:
+        condition = condition / self.condition_scale
+        end = self.sqrt_end_time**2
+        h = end / self.config.steps * (-1 if reverse else 1)
+        t = end if reverse else torch.zeros_like(end)
+        for _ in range(self.config.steps):
+            k1 = self.velocity(t, x, condition)
+            k2 = self.velocity(t + h / 2, x + h / 2 * k1, condition)
+            k3 = self.velocity(t + h / 2, x + h / 2 * k2, condition)
+            k4 = self.velocity(t + h, x + h * k3, condition)
+            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            t = t + h
+        return x
+
+    def to_prior(self, w: Tensor, condition: Tensor) -> Tensor:
+        """Rows of W+ `[N, dim]` under their condition -> prior `[N, dim]`."""
+        return self.norm_out(self._integrate(self.norm_in(w), condition, reverse=False))
+
+    def from_prior(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Prior `[N, dim]` -> rows of W+ under the wished condition `[N, dim]`."""
+        return self.norm_in.inverse(self._integrate(self.norm_out.inverse(z), condition, reverse=True))
+
+
+@dataclass(frozen=True)
+class PoseCondition:
+    """How yaw and pitch enter a flow's condition.
+
+    `neutral`: the condition with yaw = pitch = 0; `yaw`, `pitch`: their places in it; `rows`: how many rows of W+,
+    from the first, head pose may change (4 of 18 in the official flow); `row_code`: place of a one-hot code of the
+    row, or -1 where all rows share one function, as in the official flow; `limit`: largest angle in degrees that the
+    flow was trained for.
+    """
+
+    neutral: tuple[float, ...]
+    yaw: int
+    pitch: int
+    rows: int = 4
+    row_code: int = -1
+    limit: float = 25.0
+
+
+class HeadPoseFlow(nn.Module):
+    """G_sf's latent side: LH = flow(L_ID, yaw, pitch), changing only the rows that head pose may change."""
+
+    neutral: Tensor
+
+    def __init__(self, flow: StyleFlow, pose: PoseCondition) -> None:
+        super().__init__()
+        self.flow, self.pose = flow, pose
+        self.register_buffer("neutral", torch.tensor(pose.neutral), persistent=False)
+
+    def condition(self, angles: Tensor) -> Tensor:
+        """`angles [N, 2]` (yaw, pitch in degrees) -> conditions `[N * rows, condition]`, row by row."""
+        rows = self.pose.rows
+        c = self.neutral.expand(len(angles), rows, -1).clone()
+        c[:, :, self.pose.yaw] = angles[:, :1]
+        c[:, :, self.pose.pitch] = angles[:, 1:]
+        if self.pose.row_code >= 0:
+            code = self.pose.row_code
+            c[:, :, code : code + rows] = torch.eye(rows, dtype=c.dtype, device=c.device)
+        return c.reshape(len(angles) * rows, -1)
+
+    def prior(self, w_plus: Tensor, angles: Tensor) -> Tensor:
+        """The pose-free code `[N, rows, dim]` of latents `[N, L, dim]` seen at `angles [N, 2]`."""
+        rows = w_plus[:, : self.pose.rows]
+        return self.flow.to_prior(rows.reshape(-1, rows.shape[-1]), self.condition(angles)).view(rows.shape)
+
+    def place(self, w_plus: Tensor, prior: Tensor, angles: Tensor) -> Tensor:
+        """Latents `[N, L, dim]` with the first rows drawn from `prior [N, rows, dim]` at `angles [N, 2]`."""
+        rows = self.flow.from_prior(prior.reshape(-1, prior.shape[-1]), self.condition(angles)).view(prior.shape)
+        return torch.cat([rows, w_plus[:, self.pose.rows :]], dim=1)
+
+    def forward(self, w_plus: Tensor, now: Tensor, wished: Tensor) -> Tensor:
+        """Turn latents `[N, L, dim]` from angles `now [N, 2]` to `wished [N, 2]` (yaw, pitch in degrees)."""
+        return self.place(w_plus, self.prior(w_plus, now), wished)
+
+    def clamp(self, angles: Tensor) -> Tensor:
+        """Angles within what the flow was trained for."""
+        return angles.clamp(-self.pose.limit, self.pose.limit)
+
+
+def mini_flow(w_dim: int, rows: int = 4, hidden: tuple[int, ...] = (256, 256, 256), steps: int = 6) -> HeadPoseFlow:
+    """The embedded pack's flow: condition = yaw/20, pitch/20 and a one-hot code of the row. Starts as the identity."""
+    config = FlowConfig(w_dim, hidden, 2 + rows, steps, (20.0, 20.0, *([1.0] * rows)))
+    flow = StyleFlow(config)
+    last = flow.layers[-1]
+    for parameter in (last.layer.weight, last.layer.bias, last.shift.weight):
+        nn.init.zeros_(parameter)
+    return HeadPoseFlow(flow, PoseCondition((0.0,) * (2 + rows), 0, 1, rows, 2))
+

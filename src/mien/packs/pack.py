@@ -1,0 +1,228 @@
+"""A Pack: everything that was learned, in one safetensors file.
+
+The file holds the tensors of each network under its prefix (`generator.`, `encoder.`, `flow.`, `identity.`,
+`parser.`, ...) and one JSON text in the safetensors metadata under `mien`: the networks' shapes, the 32 channels and
+the card. Nothing in it can run code. The fingerprint is the SHA-256 of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mien.errors import PackError
+from mien.models.encoders import Encoder, EncoderConfig
+from mien.models.identity import IdentityNet
+from mien.models.parsing import FaceParser
+from mien.models.perceptual import ParserPerceptual
+from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
+from mien.models.stylegan2 import Generator, GeneratorConfig
+
+FORMAT = 1
+EMBEDDED = ("mini",)
+ATTRIBUTES = ("mouth", "jaw", "eyes", "brows", "gaze")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One of the 32 StyleSpace channels V: `layer` and `index` in StyleSpace, the attribute it serves, its natural
+    unit `scale` (standard deviation over people) and its index sensitivities (Eq. 5): `sensitivity` over the
+    attribute's mask and `elsewhere` over the whole face."""
+
+    layer: int
+    index: int
+    attribute: str
+    scale: float = 1.0
+    sensitivity: float = 0.0
+    elsewhere: float = 0.0
+
+
+def _mini_encoder(config: dict[str, Any]) -> nn.Module:
+    return Encoder(EncoderConfig(**config))
+
+
+def _flow(config: dict[str, Any]) -> nn.Module:
+    flow = dict(config["flow"])
+    flow["hidden"], flow["condition_scale"] = tuple(flow["hidden"]), tuple(flow["condition_scale"])
+    pose = dict(config["pose"])
+    pose["neutral"] = tuple(pose["neutral"])
+    return HeadPoseFlow(StyleFlow(FlowConfig(**flow)), PoseCondition(**pose))
+
+
+def _generator(config: dict[str, Any]) -> nn.Module:
+    return Generator(GeneratorConfig(**(config | {"channels": tuple(config["channels"])})))
+
+
+# How to build each network from its configuration: slot -> kind -> builder. Other kinds register here.
+BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
+    "generator": {"stylegan2": _generator},
+    "encoder": {"mini": _mini_encoder},
+    "flow": {"styleflow": _flow},
+    "identity": {"mini": lambda config: IdentityNet(**config)},
+    "parser": {"mini": lambda config: FaceParser(**config)},
+    "perceptual": {},
+}
+
+
+@dataclass
+class Pack:
+    """All networks of one resolution and their constants.
+
+    `networks` maps a slot of `BUILDERS` to a module in evaluation mode without gradients. Slots may be missing (an
+    official pack made from some files only): `need` says so in one sentence.
+    """
+
+    name: str
+    networks: dict[str, nn.Module]
+    configs: dict[str, dict[str, Any]]
+    channels: tuple[Channel, ...]
+    card: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = "0" * 64
+
+    @property
+    def generator(self) -> Generator:
+        return self.need("generator")  # type: ignore[return-value]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """Callable: images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, w_dim]`."""
+        return self.need("encoder")
+
+    @property
+    def flow(self) -> HeadPoseFlow:
+        return self.need("flow")  # type: ignore[return-value]
+
+    @property
+    def identity(self) -> nn.Module:
+        """Callable: images `[N, 3, H, W]` in [-1, 1] -> unit vectors `[N, E]`."""
+        return self.need("identity")
+
+    @property
+    def parser(self) -> nn.Module:
+        """Callable: images `[N, 3, H, W]` in [-1, 1] -> a tuple whose first entry is parsing logits `[N, K, h, w]`."""
+        return self.need("parser")
+
+    @property
+    def perceptual(self) -> Any:
+        """Has `features(images) -> list of [N, C, h, w]` whose squared differences, summed over channels and averaged
+        over pixels, are the distance. Where a pack holds no such network of its own, the parser's features serve."""
+        if "perceptual" in self.networks:
+            return self.networks["perceptual"]
+        return ParserPerceptual(self.need("parser"))  # type: ignore[arg-type]
+
+    @property
+    def resolution(self) -> int:
+        return self.generator.resolution
+
+    def need(self, slot: str) -> nn.Module:
+        """The network in `slot`; raises PackError where the pack does not hold it."""
+        if slot not in self.networks:
+            raise PackError(f"the pack {self.name!r} has no {slot} network: convert one into it (mien models convert)")
+        return self.networks[slot]
+
+    def to(self, device: str | torch.device) -> "Pack":
+        """Move all networks to a device, in place; returns the pack."""
+        for network in self.networks.values():
+            network.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.const.device
+
+    def save(self, path: str | Path, *, half: bool = True) -> None:
+        """Write the pack, whole or not at all. `half`: floating tensors as float16 (the embedded pack does)."""
+        tensors: dict[str, Tensor] = {}
+        for slot, network in self.networks.items():
+            for name, tensor in network.state_dict().items():
+                tensor = tensor.detach().cpu().contiguous()
+                tensors[f"{slot}.{name}"] = tensor.half() if half and tensor.is_floating_point() else tensor
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "networks": self.configs,
+                "channels": [asdict(c) for c in self.channels],
+                "card": self.card,
+            }
+        )
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            save_file(tensors, temporary, metadata={"mien": text})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> "Pack":
+        """Load `mini` (embedded) or a pack file. Raises PackError with one sentence if it cannot be used.
+
+        The same object is returned for the same file as long as it is unchanged; treat its networks as constants.
+        """
+        path = locate(name_or_path)
+        if not path.is_file():
+            known = ", ".join(EMBEDDED)
+            raise PackError(f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known})")
+        status = path.stat()
+        return _load(path, status.st_mtime_ns, status.st_size)
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Where a pack's file is: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path."""
+    name = str(name_or_path)
+    if name in EMBEDDED:
+        return Path(str(resources.files("mien.packs").joinpath(name, f"{name}.safetensors")))
+    home = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien"))
+    installed = home / "packs" / f"{name}.safetensors"
+    return installed if "/" not in name and installed.is_file() else Path(name)
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, modified: int, size: int) -> Pack:
+    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "mien" not in metadata:
+                raise PackError(f"{path} is a safetensors file but not a mien pack")
+            header = json.loads(metadata["mien"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
+        raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
+    if header.get("format") != FORMAT:
+        raise PackError(f"{path} is a pack of format {header.get('format')}, this mien reads format {FORMAT}")
+    networks: dict[str, nn.Module] = {}
+    try:
+        for slot, config in header["networks"].items():
+            config = dict(config)
+            network = BUILDERS[slot][config.pop("kind")](config)
+            prefix = f"{slot}."
+            state = {k[len(prefix) :]: v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(prefix)}
+            network.load_state_dict(state)
+            networks[slot] = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        channels = tuple(Channel(**c) for c in header["channels"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise PackError(f"{path} is damaged or made by another version: {str(error).splitlines()[0]}") from error
+    for slot, network in networks.items():
+        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+            raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
+    return Pack(header["name"], networks, header["networks"], channels, header.get("card", {}), fingerprint)
+
+
+def channel_table(channels: tuple[Channel, ...]) -> np.ndarray:
+    """The channels as int16 `[32, 2]` (layer, index), as a stream carries them."""
+    return np.array([(c.layer, c.index) for c in channels], dtype=np.int16)

@@ -1,0 +1,77 @@
+"""`python -m mien.train STEP`: make a pack from faces, one command a network.
+
+Each step resumes from its own folder, is seeded, and leaves its loss curve and sample sheets there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` step wrote.")]
+
+
+@app.command()
+def data(
+    faces: Annotated[Path, typer.Option(help="Folder or .tar of face images.")],
+    clips: Annotated[Path, typer.Option(help="Folder of .mp4 clips, one person each.")],
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/data"),
+) -> None:
+    """Align faces and clip frames, label them with the face mesh."""
+    from mien.train.data import prepare
+
+    prepare(faces, clips, out)
+
+
+@app.command()
+def parser(
+    data: Folder = Path("runs/data"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/parser"),
+    minutes: float = 8.0,
+    seed: int = 0,
+) -> None:
+    """Train the face parser, whose features are also the perceptual network."""
+    from mien.train.parser import train
+
+    train(data, out, minutes=minutes, seed=seed)
+
+
+@app.command()
+def identity(
+    data: Folder = Path("runs/data"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/identity"),
+    minutes: float = 5.0,
+    seed: int = 0,
+) -> None:
+    """Train the identity network."""
+    from mien.train.identity import train
+
+    train(data, out, minutes=minutes, seed=seed)
+
+
+@app.command()
+def autoencoder(
+    data: Folder = Path("runs/data"),
+    parser: Annotated[Path, typer.Option(help="Folder of the trained parser.")] = Path("runs/parser"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/ae"),
+    size: Annotated[int, typer.Option(help="Resolution of this phase: 64, then 128, then 256.")] = 64,
+    resolution: Annotated[int, typer.Option(help="Resolution of the finished generator.")] = 128,
+    minutes: float = 40.0,
+    batch: int = 16,
+    rate: float = 2e-3,
+    adversary: Annotated[float, typer.Option(help="Weight of the adversary; 0 leaves it out.")] = 0.0,
+    decay: Annotated[bool, typer.Option(help="Let the learning rate fall over the second half.")] = False,
+    seed: int = 0,
+) -> None:
+    """Train generator, encoder and head-pose flow together, at one resolution after the other."""
+    from mien.train.autoencoder import train
+
+    train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
+          adversary=adversary, decay_rate=decay, seed=seed)  # fmt: skip
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,353 @@
+"""Train generator, encoder and head-pose flow together.
+
+    python -m mien.train autoencoder --data runs/data --parser runs/parser -o runs/ae --size 64 --minutes 40
+
+Four kinds of render teach four things:
+
+- *reconstruction* of stills and clip frames, G(E(x));
+- *pairs* of frames a, b of one clip: b is rendered from a's latent with the head turned through the flow (two angles)
+  and b's values on the 32 expression channels, nothing else. This is the paper's Eq. 4 as a training signal, and what
+  makes 35 numbers enough;
+- *swaps*: the channels of some attributes (mouth, eyes, brows, gaze) and perhaps the head pose are taken from another
+  person; outside the attributes' masks nothing may change, and the landmarks must show the other's expression. This
+  keeps the channels local and gives them the same meaning for everybody;
+- an *adversary* (patches, hinge loss), in the last part, for sharpness.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mien.models.encoders import Encoder, EncoderConfig
+from mien.models.parsing import FaceParser, expression_measures, pose_measures
+from mien.models.perceptual import distance_maps, normalised
+from mien.models.styleflow import HeadPoseFlow, mini_flow
+from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.train.common import Run, plot_losses
+from mien.train.dataset import Batch, Faces, colour_jitter, resize
+
+W_DIM = 256
+CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: thin where pixels are many
+
+# The channels that pairs and swaps work on: StyleSpace layer -> how many for (mouth and jaw, eyes, brows, gaze).
+# Layers 6, 8, 9, 11 are 16x16/Conv1 to 64x64/Conv0_up: where an expression is a shape, not yet a texture.
+ATTRIBUTES = ("mouth", "eyes", "brows", "gaze")
+EXPRESSION: dict[int, tuple[int, int, int, int]] = {6: (4, 0, 2, 0), 8: (5, 2, 2, 1), 9: (4, 2, 2, 1), 11: (3, 2, 0, 2)}
+_PARTS = {"mouth": (0, 1, 2), "eyes": (3, 4), "brows": (5, 6), "gaze": (7,)}  # of `expression_measures`
+_LABELS = {"eyes": (3, 4), "gaze": (3, 4), "brows": (2,)}
+
+
+def expression_channels() -> list[tuple[int, int, str]]:
+    """(layer, index, attribute) of the 32 expression channels."""
+    channels = []
+    for layer, counts in EXPRESSION.items():
+        index = 0
+        for attribute, count in zip(ATTRIBUTES, counts, strict=True):
+            channels += [(layer, index + i, attribute) for i in range(count)]
+            index += count
+    return channels
+
+
+def swap_channels(styles: list[Tensor], others: list[Tensor], chosen: Tensor) -> list[Tensor]:
+    """Take the expression channels from `others` where `chosen [N, 4]` (by attribute) says so."""
+    out = list(styles)
+    for layer, counts in EXPRESSION.items():
+        take = chosen.repeat_interleave(torch.tensor(counts), dim=1)
+        head = torch.where(take, others[layer][:, : sum(counts)], styles[layer][:, : sum(counts)])
+        out[layer] = torch.cat([head, styles[layer][:, sum(counts) :]], dim=1)
+    return out
+
+
+def _blur(mask: Tensor, radius: int) -> Tensor:
+    """Dilate by `radius` and soften, `[N, 1, h, w]`."""
+    size = 2 * radius + 1
+    return F.avg_pool2d(F.max_pool2d(mask, size, 1, radius), size, 1, radius, count_include_pad=False)
+
+
+def attribute_masks(label: Tensor) -> Tensor:
+    """Where each attribute may change a face, `[N, 4, 64, 64]`, from labels `[N, 128, 128]`: dilated, soft.
+
+    The mouth's region is the face below the nose, since a jaw takes cheeks and chin along.
+    """
+    small = label[:, ::2, ::2]
+    masks = []
+    lips = ((small == 6) | (small == 7)).float()
+    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full((len(label),), 64)).view(-1, 1, 1)
+    below = (torch.arange(64).view(1, 64, 1) >= top - 2) & (small > 0)
+    masks.append(_blur((below | (lips > 0)).float()[:, None], 4))
+    for name in ATTRIBUTES[1:]:
+        mask = torch.stack([small == i for i in _LABELS[name]]).any(0).float()[:, None]
+        masks.append(_blur(mask, {"eyes": 3, "gaze": 2, "brows": 4}[name]))
+    return torch.cat(masks, dim=1)
+
+
+def attention(label: Tensor, valid: Tensor, size: int) -> Tensor:
+    """Weight of each pixel `[N, 1, size, size]`: background little, features of the face most, invalid parts none."""
+    per_class = torch.tensor([0.6, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 3.0])
+    weight = per_class[label][:, None]
+    weight = F.avg_pool2d(weight, 5, 1, 2, count_include_pad=False)
+    weight = F.interpolate(weight, (size, size), mode="area" if size < 128 else "bilinear")
+    return weight * (F.interpolate(valid, (size, size), mode="bilinear") > 0.98)
+
+
+def pixel_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 4) -> Tensor:
+    """L1 of pixels and of horizontal and vertical gradients over a pyramid, weighted, a scalar."""
+    total = x.new_zeros(())
+    for level in range(levels):
+        d = (x - y) * weight
+        total = total + d.abs().mean()
+        total = total + (d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean())
+        if level < levels - 1:
+            x, y, weight = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2), F.avg_pool2d(weight, 2)
+    return total / levels
+
+
+class PatchDiscriminator(nn.Module):
+    """A small patch discriminator at two scales; it judges texture, not layout."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList()
+        for _ in range(2):
+            layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+            for a, b in ((width, 2 * width), (2 * width, 4 * width)):
+                layers += [nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(8, b), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(4 * width, 1, 3, 1, 1)]
+            self.nets.append(nn.Sequential(*layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.nets[0](x), self.nets[1](F.avg_pool2d(x, 2))]
+
+
+@dataclass
+class Networks:
+    """What is trained, with its running average (which is what a pack takes)."""
+
+    generator: Generator
+    encoder: Encoder
+    flow: HeadPoseFlow
+
+    @staticmethod
+    def build(resolution: int) -> "Networks":
+        blocks = int(np.log2(resolution)) - 1
+        config = GeneratorConfig(resolution, W_DIM, CHANNELS[:blocks])
+        return Networks(Generator(config), Encoder(EncoderConfig(config.num_ws, W_DIM)), mini_flow(W_DIM))
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "encoder": self.encoder, "flow": self.flow}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {name: module.state_dict() for name, module in self.modules().items()}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        for name, module in self.modules().items():
+            module.load_state_dict(state[name])
+
+    @torch.no_grad()
+    def average(self, other: "Networks", decay: float) -> None:
+        for name, module in self.modules().items():
+            for mine, theirs in zip(module.parameters(), other.modules()[name].parameters(), strict=True):
+                mine.lerp_(theirs, 1 - decay)
+
+
+class Trainer:
+    """One training step and its losses; `size` is the resolution that the losses see."""
+
+    def __init__(self, nets: Networks, parser: FaceParser, faces: Faces, size: int, seed: int) -> None:
+        self.nets, self.parser, self.faces, self.size = nets, parser.eval().requires_grad_(False), faces, size
+        self.random = torch.Generator().manual_seed(seed)
+
+    def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Pixel loss and perceptual loss of renders against images."""
+        weight = attention(batch.label, batch.valid, x.shape[-1])
+        pixels = pixel_loss(x, y, weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            a, b = self.parser.features(x), self.parser.features(y)
+        d = distance_maps(normalised(a), normalised(b), 64) * attention(batch.label, batch.valid, 64)
+        return pixels, d.mean()
+
+    def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """The weighted losses of one step, and (renders, images) for the adversary."""
+        generator, encoder, flow = self.nets.generator, self.nets.encoder, self.nets.flow
+        s = self.faces.batch(stills, 0)
+        a, b = self.faces.pairs(pairs)
+        s_image = colour_jitter([s.image], self.random)[0]
+        a_image, b_image = colour_jitter([a.image, b.image], self.random)
+        everything = torch.cat([s_image, a_image, b_image])
+        target = resize(everything, self.size)
+        with torch.autocast("cpu", torch.bfloat16):
+            base, offsets = encoder.split(everything.contiguous(memory_format=torch.channels_last))
+        w = encoder.w_mean + base[:, None] + offsets
+        pose = torch.cat([s.pose, a.pose, b.pose])
+        ns, na = stills, stills + pairs
+        half = pairs // 2
+
+        # Pairs: a's latent, turned to b's pose; b's expression channels.
+        turned = flow(w[ns:na], pose[ns:na], pose[na:])
+        # Swaps: a random other frame's pose (half of the time) and channels. Donors are clip frames: they have expressions.
+        recipients = torch.cat([torch.arange(ns), torch.arange(ns, na)])[torch.randperm(na, generator=self.random)[:pairs]]
+        donors = torch.randint(ns, ns + 2 * pairs, (pairs,), generator=self.random)
+        turn = torch.rand(pairs, 1, generator=self.random) < 0.5
+        swap_pose = torch.where(turn, pose[donors], pose[recipients])
+        swapped_w = flow(w[recipients], pose[recipients], swap_pose)
+        with torch.autocast("cpu", torch.bfloat16):
+            styles = generator.styles(torch.cat([w, turned, swapped_w]))
+            n = len(w)
+            of = lambda ids: [layer[ids] for layer in styles]  # noqa: E731
+            everything_on = torch.ones(pairs, 4, dtype=torch.bool)
+            pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
+            chosen = torch.rand(pairs, 4, generator=self.random) < 0.5
+            swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
+            rec = torch.cat([torch.arange(ns), torch.arange(na, na + half)])
+            count = len(rec)
+            joined = [torch.cat([r, p, q]) for r, p, q in zip(of(rec), pair_styles, swap_styles, strict=True)]
+            image = generator.synthesis_from_styles(joined, self.size)
+        recon, pair, swap = image[:count], image[count : count + pairs], image[count + pairs :]
+
+        join = lambda x, y, k: Batch(*(torch.cat([getattr(x, f), getattr(y, f)[:k]]) for f in Batch.__dataclass_fields__))  # noqa: E731
+        rec_pixels, rec_look = self.image_loss(recon, target[rec], join(s, b, half))
+        pair_pixels, pair_look = self.image_loss(pair, target[na:], b)
+
+        # Swaps: still where they must be, and the donor's expression where they may move.
+        labels, points = torch.cat([s.label, a.label]), torch.cat([s.points, a.points])
+        donor_points = torch.cat([a.points, b.points])[donors - ns]
+        masks = attribute_masks(labels[recipients])
+        may = (masks * chosen[:, :, None, None]).amax(1, keepdim=True)
+        may = F.interpolate(may, (self.size, self.size), mode="bilinear")
+        own = torch.cat([target[:na]])[recipients]
+        still = ((swap - own).abs() * (1 - may)).mean((1, 2, 3))
+        still = (still * ~turn[:, 0]).sum() / (~turn).sum().clamp_min(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            swap_points = self.parser.landmarks(self.parser.features(swap))
+        wished = expression_measures(donor_points)
+        before = expression_measures(points[recipients])
+        columns = torch.cat([chosen[:, i : i + 1].expand(-1, len(_PARTS[n])) for i, n in enumerate(ATTRIBUTES)], dim=1)
+        wished = torch.where(columns, wished, before)
+        shape = (expression_measures(swap_points) - wished).abs().mean()
+        pose_before, pose_donor = pose_measures(points[recipients]), pose_measures(donor_points)
+        pose_now = pose_measures(swap_points)
+        turned_error = (pose_now[:, :1] - torch.where(turn, pose_donor[:, :1], pose_before[:, :1])).abs().mean()
+
+        # Gaussian-like base codes and small offsets keep W+ near W (e4e), so that edits stay on faces.
+        regular = offsets.square().mean() * 0.02 + (base.square().mean() - 1).clamp_min(0) * 0.02
+        losses = {
+            "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
+            "still": 2.0 * still, "shape": 1.0 * shape, "turn": 0.7 * turned_error, "w": regular,
+        }  # fmt: skip
+        return losses, torch.cat([recon, pair]), torch.cat([target[rec], target[na:]])
+
+    @torch.no_grad()
+    def sheet(self, nets: Networks, run: Run, name: str) -> float:
+        """Held-out faces and clip pairs, their renders and swaps; returns PSNR of held-out faces (dB)."""
+        held = self.faces.get(self.faces.held_out[:64], np.zeros(64, bool))
+        target = resize(held.image, self.size)
+        w = nets.encoder(held.image)
+        image = nets.generator.synthesis(w, self.size)
+        error = ((image.clamp(-1, 1) - target) / 2).square().mean((1, 2, 3))
+        psnr = float((-10 * error.log10()).mean())
+        clips = self.faces.clip_of
+        first = self.faces.get(np.array([c[10] for c in clips[:10]]), np.zeros(10, bool))
+        later = self.faces.get(np.array([c[len(c) * 2 // 3] for c in clips[:10]]), np.zeros(10, bool))
+        wa, wb = nets.encoder(first.image), nets.encoder(later.image)
+        turned = nets.flow(wa, first.pose, later.pose)
+        on = torch.ones(10, 4, dtype=torch.bool)
+        styles_b = nets.generator.styles(wb)
+        pair = nets.generator.synthesis_from_styles(swap_channels(nets.generator.styles(turned), styles_b, on), self.size)
+        plain = nets.generator.synthesis(turned, self.size)
+        own = nets.generator.styles(w[:10])
+        drive = nets.generator.synthesis_from_styles(swap_channels(own, styles_b, on), self.size)
+        left = nets.generator.synthesis(nets.flow(w[:10], held.pose[:10], torch.tensor([[-15.0, 0.0]]).expand(10, 2)), self.size)
+        right = nets.generator.synthesis(nets.flow(w[:10], held.pose[:10], torch.tensor([[15.0, 0.0]]).expand(10, 2)), self.size)
+        show = lambda x: resize(x, self.size)  # noqa: E731
+        run.sheet(name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)])
+        return psnr
+
+
+def train(
+    data: Path, parser_run: Path, out: Path, *, size: int, resolution: int, minutes: float, batch: int = 16, seed: int = 0,
+    rate: float = 2e-3, adversary: float = 0.0, decay_rate: bool = False, sheet_every: int = 1000,
+) -> None:  # fmt: skip
+    """Train at `size` for `minutes`, resuming from `out`; the generator's full resolution is `resolution`."""
+    torch.manual_seed(seed)
+    faces = Faces(data, max(128, size), seed + int(time.time()) % 1000)
+    parser = FaceParser()
+    parser.load_state_dict(torch.load(parser_run / "checkpoint.pt", weights_only=True)["parser"])
+    nets, mean = Networks.build(resolution), Networks.build(resolution)
+    for module in (*nets.modules().values(), *mean.modules().values(), parser):
+        module.to(memory_format=torch.channels_last)
+    mean.load(nets.state())
+    discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
+    groups = [
+        {"params": list(nets.generator.parameters()), "lr": rate, "scale": 1.0},
+        {"params": list(nets.encoder.parameters()), "lr": 0.3 * rate, "scale": 0.3},
+        {"params": list(nets.flow.parameters()), "lr": 0.3 * rate, "scale": 0.3},
+    ]
+    optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99))
+    d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99))
+    run = Run(out)
+    step = 0
+    if state := run.load():
+        nets.load(state["nets"])
+        mean.load(state["mean"])
+        optimiser.load_state_dict(state["optimiser"])
+        discriminator.load_state_dict(state["discriminator"])
+        d_optimiser.load_state_dict(state["d_optimiser"])
+        step = state["step"]
+    trainer = Trainer(nets, parser, faces, size, seed + step)
+    pairs = batch // 2
+    began, count = time.time(), 0
+    end = time.time() + 60 * minutes
+    sums: dict[str, float] = {}
+    first = step
+
+    def save() -> None:
+        run.save(
+            nets=nets.state(), mean=mean.state(), optimiser=optimiser.state_dict(), step=step, size=size,
+            discriminator=discriminator.state_dict(), d_optimiser=d_optimiser.state_dict(),
+        )  # fmt: skip
+
+    while time.time() < end:
+        warm = min(1.0, (step - first + 1) / 100)
+        fall = min(1.0, (end - time.time()) / (60 * minutes) * 2 + 0.05) if decay_rate else 1.0
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["scale"] * warm * fall
+        losses, fake, real = trainer.losses(batch - pairs, pairs)
+        if adversary:
+            with torch.autocast("cpu", torch.bfloat16):
+                judged = discriminator(fake)
+            losses["adversary"] = adversary * -sum(x.float().mean() for x in judged)
+        loss = sum(losses.values())
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 2.0)
+        optimiser.step()
+        if adversary:
+            with torch.autocast("cpu", torch.bfloat16):
+                on_fake, on_real = discriminator(fake.detach()), discriminator(real)
+            d_loss = sum(F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean() for x, y in zip(on_fake, on_real, strict=True))
+            d_optimiser.zero_grad(set_to_none=True)
+            d_loss.backward()
+            d_optimiser.step()
+            losses["discriminator"] = d_loss
+        mean.average(nets, min(0.998, (step + 1) / (step + 20)))
+        step += 1
+        count += 1
+        for k, v in losses.items():
+            sums[k] = sums.get(k, 0.0) + float(v.detach())
+        if step % 100 == 0:
+            run.log(step, **{k: v / count for k, v in sums.items()}, steps_s=count / (time.time() - began))
+            sums, count, began = {}, 0, time.time()
+        if step % 500 == 0:
+            save()
+        if step % sheet_every == 0:
+            run.log(step, held_out_psnr=trainer.sheet(mean, run, f"sheet_{size}_{step:06d}"))
+    run.log(step, held_out_psnr=trainer.sheet(mean, run, f"sheet_{size}_{step:06d}"))
+    save()
+    plot_losses(out)

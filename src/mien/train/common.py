@@ -1,0 +1,67 @@
+"""What all training scripts share: checkpoints that resume, a loss log, sample sheets."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Run:
+    """A training run's folder: `checkpoint.pt`, `log.jsonl`, `*.png`. Saved whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.started = time.time()
+
+    def save(self, **state: Any) -> None:
+        temporary = self.folder / "checkpoint.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def load(self) -> dict[str, Any] | None:
+        path = self.folder / "checkpoint.pt"
+        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+    def log(self, step: int, **values: float) -> None:
+        line = {"step": step, "seconds": round(time.time() - self.started, 1)}
+        line |= {k: round(float(v), 5) for k, v in values.items()}
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+    def sheet(self, name: str, rows: list[Tensor]) -> None:
+        """Write a picture: each row is a batch of images `[N, 3, H, W]` in [-1, 1]."""
+        size = rows[0].shape[-1]
+        strips = []
+        for row in rows:
+            row = torch.nn.functional.interpolate(row.detach().float(), (size, size))
+            array = ((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+            strips.append(np.concatenate(list(array), axis=1))
+        cv2.imwrite(str(self.folder / f"{name}.png"), np.concatenate(strips, axis=0)[:, :, ::-1])
+
+
+def plot_losses(folder: Path) -> None:
+    """Draw `losses.png` from `log.jsonl`: one panel a value."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    names = [k for k in lines[-1] if k not in ("step", "seconds")]
+    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.5), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.plot([x["step"] for x in lines if name in x], [x[name] for x in lines if name in x])
+        axis.set_title(name)
+    figure.tight_layout()
+    figure.savefig(folder / "losses.png", dpi=80)
+    plt.close(figure)

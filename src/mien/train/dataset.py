@@ -1,0 +1,117 @@
+"""Batches for training, from the folder that `mien.train.data` wrote: torch and numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.models import landmarks as lm
+from mien.models.parsing import POINTS
+
+HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
+_MIRROR = np.arange(lm.MESH_POINTS)
+
+
+def _mirror_index(canonical: np.ndarray) -> np.ndarray:
+    """For each mesh point, the point on the other side of the face."""
+    mirrored = canonical * [-1, 1, 1]
+    return np.linalg.norm(canonical[:, None] - mirrored[None], axis=2).argmin(1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`image [N, 3, S, S]` in [-1, 1]; `valid [N, 1, 64, 64]` in [0, 1]; `label [N, 128, 128]`;
+    `points [N, P, 2]` in [0, 1]; `pose [N, 2]` yaw and pitch in degrees; `index [N]`."""
+
+    image: Tensor
+    valid: Tensor
+    label: Tensor
+    points: Tensor
+    pose: Tensor
+    index: Tensor
+
+
+class Faces:
+    """The prepared data, memory mapped. `stills` and `clips` are indices for training, `held_out` for judging."""
+
+    def __init__(self, folder: Path, size: int, seed: int = 0) -> None:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        if size < images.shape[1]:
+            cached = folder / f"images_{size}.npy"
+            if not cached.exists():
+                factor = images.shape[1] // size
+                small = np.lib.format.open_memmap(
+                    cached, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3)
+                )
+                for start in range(0, len(images), 256):
+                    chunk = images[start : start + 256].astype(np.float32)
+                    n = len(chunk)
+                    chunk = chunk.reshape(n, size, factor, size, factor, 3).mean((2, 4))
+                    small[start : start + n] = chunk.round().astype(np.uint8)
+                small.flush()
+            images = np.load(cached, mmap_mode="r")
+        self.images, self.size = images, size
+        self.valid = np.load(folder / "valid.npy", mmap_mode="r")
+        self.label = np.load(folder / "labels.npy", mmap_mode="r")
+        self.all_points = np.load(folder / "points.npy", mmap_mode="r")
+        self.pose = np.load(folder / "pose.npy")
+        self.group = np.load(folder / "group.npy")
+        self.mirror = _mirror_index(lm.canonical_face())
+        stills = np.random.RandomState(20221122).permutation(np.flatnonzero(self.group < 0))
+        self.held_out, self.stills = stills[:HELD_OUT], stills[HELD_OUT:]
+        self.clips = np.flatnonzero(self.group >= 0)
+        self.clip_of = [np.flatnonzero(self.group == g) for g in range(self.group.max() + 1)]
+        self.random = np.random.RandomState(seed)
+
+    def get(self, index: np.ndarray, flip: np.ndarray) -> Batch:
+        """Read items; where `flip` is set, mirrored left to right with all labels."""
+        order = np.asarray(index)
+        image = torch.from_numpy(np.stack([self.images[i] for i in order])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255
+        label = torch.from_numpy(np.stack([self.label[i] for i in order]))
+        points = np.stack([self.all_points[i] for i in order]) / 256.0
+        pose = self.pose[order].copy()
+        chosen = np.asarray(POINTS)
+        mirrored = points[:, self.mirror[chosen]] * [-1, 1] + [255 / 256, 0]
+        points = np.where(flip[:, None, None], mirrored, points[:, chosen])
+        pose[flip, 0] *= -1
+        f = torch.from_numpy(flip)[:, None, None]
+        label = torch.where(f, label.flip(-1), label)
+        image = torch.where(f[..., None], image.flip(-1), image)
+        valid = torch.where(f[..., None], valid.flip(-1), valid)
+        return Batch(
+            image.contiguous(memory_format=torch.channels_last), valid, label.long(),
+            torch.from_numpy(points).float(), torch.from_numpy(pose), torch.from_numpy(order.copy()),
+        )  # fmt: skip
+
+    def batch(self, stills: int, clips: int) -> Batch:
+        """Random stills, then random clip frames, half of them mirrored."""
+        index = np.concatenate([self.random.choice(self.stills, stills), self.random.choice(self.clips, clips)])
+        return self.get(index, self.random.rand(len(index)) < 0.5)
+
+    def pairs(self, count: int) -> tuple[Batch, Batch]:
+        """Two frames of the same clip each, mirrored together."""
+        groups = self.random.randint(len(self.clip_of), size=count)
+        a = np.array([self.random.choice(self.clip_of[g]) for g in groups])
+        b = np.array([self.random.choice(self.clip_of[g]) for g in groups])
+        flip = self.random.rand(count) < 0.5
+        return self.get(a, flip), self.get(b, flip)
+
+
+def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: float = 0.15) -> list[Tensor]:
+    """The same random gain, offset and tint for image i of each batch in the list."""
+    n = images[0].shape[0]
+    gain = 1 + strength * (torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1) * 0.5
+    gain = gain * (1 + strength * (torch.rand(n, 1, 1, 1, generator=generator) * 2 - 1))
+    offset = strength * (torch.rand(n, 1, 1, 1, generator=generator) * 2 - 1)
+    return [(x * gain + offset).clamp(-1, 1) for x in images]
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """Area-resize `[N, C, H, W]` down to `size`."""
+    return image if image.shape[-1] == size else F.interpolate(image, (size, size), mode="area")
