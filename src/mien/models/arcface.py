@@ -11,11 +11,7 @@ INPUT_SIZE = 112
 
 
 class ArcFace(nn.Module):
-    """Identity vectors of faces. The cosine of two of them says how alike two people are.
-
-    `forward` takes faces `[N, 3, 112, 112]` in [-1, 1] framed as ArcFace was trained; `identify` takes FFHQ-framed
-    images and cuts the face out of them first.
-    """
+    """Identity vectors of FFHQ-framed faces. The cosine of two of them says how alike two people are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,12 +22,12 @@ class ArcFace(nn.Module):
             {"0": nn.BatchNorm2d(512), "3": nn.Linear(512 * 7 * 7, 512), "4": nn.BatchNorm1d(512)}
         )
 
-    def forward(self, face: Tensor) -> Tensor:
-        """`[N, 3, 112, 112]` in [-1, 1] -> `[N, 512]` of length 1."""
+    def embed(self, face: Tensor) -> Tensor:
+        """Faces `[N, 3, 112, 112]` in [-1, 1], framed as ArcFace was trained -> `[N, 512]` of length 1."""
         x = self.output_layer["0"](self.body(self.input_layer(face)))
         return F.normalize(self.output_layer["4"](self.output_layer["3"](x.flatten(1))), dim=1)
 
-    def identify(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """FFHQ-framed images `[N, 3, H, W]` in [-1, 1], any square size -> `[N, 512]` of length 1.
 
         The cut is the one that e4e's identity loss uses: of 256 pixels, rows 35 to 223 and columns 32 to 220.
@@ -40,4 +36,4 @@ class ArcFace(nn.Module):
             image = F.interpolate(image, (256, 256), mode="area")
         elif image.shape[-1] < 256:
             image = F.interpolate(image, (256, 256), mode="bilinear", align_corners=False)
-        return self(F.adaptive_avg_pool2d(image[:, :, 35:223, 32:220], INPUT_SIZE))
+        return self.embed(F.adaptive_avg_pool2d(image[:, :, 35:223, 32:220], INPUT_SIZE))

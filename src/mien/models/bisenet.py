@@ -9,11 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.models import parsing
+
 INPUT_SIZE = 512
 CLASSES = (
     "background", "skin", "left brow", "right brow", "left eye", "right eye", "glasses", "left ear", "right ear",
     "earring", "nose", "mouth", "upper lip", "lower lip", "neck", "necklace", "cloth", "hair", "hat",
 )  # fmt: skip
+# What of these classes is which class of `models/parsing.py`, so that the stages see one kind of parser. BiSeNet does
+# not tell irises from eyes.
+_MERGED = {"skin": (1,), "brows": (2, 3), "eyes": (4, 5), "nose": (10,), "lips": (12, 13), "inner mouth": (11,)}
+_NEVER = -30.0  # logit of a class that is never chosen
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for RGB in [0, 1]
 
 
@@ -119,7 +125,7 @@ class _Output(nn.Module):
 
 
 class BiSeNet(nn.Module):
-    """Face parsing. `logits` works on ImageNet-normalised input, as trained; `forward` takes images in [-1, 1]."""
+    """Face parsing. `forward` answers in the classes that all of mien's parsers share, `logits` in BiSeNet's own."""
 
     mean: Tensor
     std: Tensor
@@ -134,14 +140,23 @@ class BiSeNet(nn.Module):
         self.register_buffer("std", 2 * torch.tensor(_STD)[:, None, None], persistent=False)
 
     def logits(self, x: Tensor) -> Tensor:
-        """`[N, 3, H, W]`, ImageNet-normalised -> class logits `[N, 19, H, W]`; trained at 512x512."""
-        y = self.conv_out(self.ffm(*self.cp(x)))
-        return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=True)
+        """ImageNet-normalised `[N, 3, H, W]` -> logits `[N, 19, H / 8, W / 8]` in the order of `CLASSES`.
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Images `[N, 3, H, W]` in [-1, 1], any size -> class logits `[N, 19, 512, 512]` in the order of `CLASSES`."""
+        Trained at 512x512; the original upsamples the result to the input's size (bilinear, corners aligned).
+        """
+        return self.conv_out(self.ffm(*self.cp(x)))
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """Images `[N, 3, H, W]` in [-1, 1], any size -> parsing logits `[N, 8, 64, 64]` (classes of `parsing`)."""
         if image.shape[-1] > INPUT_SIZE:
             image = F.interpolate(image, (INPUT_SIZE, INPUT_SIZE), mode="area")
         elif image.shape[-1] < INPUT_SIZE:
             image = F.interpolate(image, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
-        return self.logits((image - self.mean) / self.std)
+        own = self.logits((image - self.mean) / self.std)
+        named = {i for members in _MERGED.values() for i in members}
+        members = _MERGED | {"other": tuple(i for i in range(len(CLASSES)) if i not in named)}
+        merged = [
+            own[:, list(members[name])].logsumexp(1) if name in members else torch.full_like(own[:, 0], _NEVER)
+            for name in parsing.CLASSES
+        ]
+        return (torch.stack(merged, dim=1),)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.models import irse
+from mien.models.stylegan2 import Generator
 
 INPUT_SIZE = 256
 RESTYLE_STEPS = 5
@@ -130,3 +131,14 @@ class ReStyle(nn.Module):
             if i < steps - 1:
                 render = to_input(synthesis(latent))
         return latent
+
+
+class ReStyleLoop(nn.Module):
+    """ReStyle bound to a generator, with the one argument that an encoder has: images -> `w_plus`."""
+
+    def __init__(self, encoder: ReStyle, generator: Generator, steps: int = RESTYLE_STEPS) -> None:
+        super().__init__()
+        self.encoder, self.generator, self.steps = encoder, generator, steps
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.encoder(image, self.generator.synthesis, self.steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Backbone = Literal["vgg", "alex"]
@@ -14,13 +15,14 @@ _VGG = (((64, 3, 1, 1),) * 2, ((128, 3, 1, 1),) * 2, ((256, 3, 1, 1),) * 3, ((51
 _ALEX = (((64, 11, 4, 2),), ((192, 5, 1, 2),), ((384, 3, 1, 1),), ((256, 3, 1, 1),), ((256, 3, 1, 1),))
 _POOL = {"vgg": (nn.MaxPool2d(2, 2), (1, 2, 3, 4)), "alex": (nn.MaxPool2d(3, 2), (1, 2))}
 WIDTHS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
+LOSS_SIZE = 256
 _EPSILON = 1e-10
 
 
 class LPIPS(nn.Module):
     """Distance `[N]` between images `[N, 3, H, W]` in [-1, 1] (at least 64 pixels a side for AlexNet).
 
-    `features` has torchvision's indices, so that its backbones' convolutions load as they are; `lin` are the learned
+    `layers` has torchvision's indices, so that its backbones' convolutions load as they are; `lin` are the learned
     weights of the channels at the five taps.
     """
 
@@ -41,7 +43,7 @@ class LPIPS(nn.Module):
                 layers += [nn.Conv2d(width, out_width, kernel, stride, padding), nn.ReLU()]
                 width = out_width
             self.taps.append(len(layers) - 1)
-        self.features = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers)
         self.lin = nn.ParameterList(torch.ones(1, w, 1, 1) / w for w in WIDTHS[backbone])
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None], persistent=False)
@@ -50,11 +52,18 @@ class LPIPS(nn.Module):
         """The five feature maps of images `[N, 3, H, W]` in [-1, 1], normalised over their channels."""
         x = (image - self.shift) / self.scale
         found = []
-        for i, layer in enumerate(self.features):
+        for i, layer in enumerate(self.layers):
             x = layer(x)
             if i in self.taps:
                 found.append(x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON))
         return found
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Maps `[N, C, h, w]` whose squared differences, summed over channels, averaged over pixels and added up,
+        are the distance. Images larger than 256 pixels are averaged down first, as encoders' losses do."""
+        if image.shape[-1] > LOSS_SIZE:
+            image = F.interpolate(image, (LOSS_SIZE, LOSS_SIZE), mode="area")
+        return [x * weight.clamp_min(0).sqrt() for x, weight in zip(self.maps(image), self.lin, strict=True)]
 
     def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Distance `[N]` between two results of `maps`."""

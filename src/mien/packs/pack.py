@@ -24,8 +24,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mien.errors import PackError
+from mien.models.arcface import ArcFace
+from mien.models.bisenet import BiSeNet
+from mien.models.e4e import E4E, ReStyle, ReStyleLoop
 from mien.models.encoders import Encoder, EncoderConfig
 from mien.models.identity import IdentityNet
+from mien.models.lpips import LPIPS
+from mien.models.mapping import Mapping
 from mien.models.parsing import FaceParser
 from mien.models.perceptual import ParserPerceptual
 from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
@@ -69,11 +74,14 @@ def _generator(config: dict[str, Any]) -> nn.Module:
 # How to build each network from its configuration: slot -> kind -> builder. Other kinds register here.
 BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "generator": {"stylegan2": _generator},
-    "encoder": {"mini": _mini_encoder},
+    "mapping": {"stylegan2": lambda config: Mapping(**config)},
+    "encoder": {"mini": _mini_encoder, "e4e": lambda config: E4E(**config)},
+    "restyle": {"e4e": lambda config: ReStyle(**config)},
     "flow": {"styleflow": _flow},
-    "identity": {"mini": lambda config: IdentityNet(**config)},
-    "parser": {"mini": lambda config: FaceParser(**config)},
-    "perceptual": {},
+    "identity": {"mini": lambda config: IdentityNet(**config), "arcface": lambda config: ArcFace()},
+    "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet()},
+    "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
+    "lpips_alex": {"lpips": lambda config: LPIPS("alex")},
 }
 
 
@@ -98,7 +106,10 @@ class Pack:
 
     @property
     def encoder(self) -> nn.Module:
-        """Callable: images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, w_dim]`."""
+        """Callable: images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, w_dim]`. Without an encoder of its own, a
+        pack answers with ReStyle's loop through its generator."""
+        if "encoder" not in self.networks and "restyle" in self.networks:
+            return ReStyleLoop(self.need("restyle"), self.generator)  # type: ignore[arg-type]
         return self.need("encoder")
 
     @property
@@ -193,8 +204,9 @@ def locate(name_or_path: str | Path) -> Path:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, modified: int, size: int) -> Pack:
-    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
+        with path.open("rb") as whole:
+            fingerprint = hashlib.file_digest(whole, "sha256").hexdigest()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if "mien" not in metadata:
