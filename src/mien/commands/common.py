@@ -1,0 +1,109 @@
+"""What the commands share: their options, progress bars, and the way in which a video is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.packs.pack import Pack
+    from mien.stream import Stream
+    from mien.video import Clip
+
+SYNTHETIC = "Synthetic: rendered by mien from one identity latent and 35 numbers a frame; not a recording."
+
+Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
+Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
+PackName = Annotated[str, typer.Option("--pack", metavar="PACK", help="A pack's name, or the path of a pack file.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
+Seed = Annotated[int, typer.Option(min=0, help="For all that is drawn at random: the same seed, the same bytes.")]
+Face = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Which face, counted from the left; the largest if not given.")
+]
+Sound = Annotated[
+    bool, typer.Option("--sound/--no-sound", help="Carry the clip's sound in the file (a part of its own).")
+]
+Aligned = Annotated[
+    bool, typer.Option("--aligned", help="The frames are face crops already (FFHQ framing): leave out stage 1.")
+]
+Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator to this person (slower, more alike).")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
+Report = Annotated[
+    Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")
+]
+
+
+@contextmanager
+def progress_bars() -> Iterator[Any]:
+    """The bars on stderr, as a `mien.progress.Progress`."""
+    from mien.progress import RichProgress
+
+    yield RichProgress()
+
+
+def checked_device(name: str) -> str:
+    """The name itself if there is such a device; raises InputError."""
+    if name in ("auto", "cpu"):
+        return name
+    import torch
+
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise InputError(f"there is no device {name!r}: take auto, cpu or cuda.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("this machine has no CUDA device: take --device cpu or auto.")
+    return name
+
+
+def pack_of(name: str) -> Pack:
+    """The pack of that name or path; raises PackError."""
+    from mien.packs.pack import Pack
+
+    return Pack.load(name)
+
+
+def write_frames(
+    stream: Stream,
+    output: Path,
+    frames: Iterable[Any],
+    left: Iterable[Any] | None = None,
+    captions: tuple[str, str] = ("", ""),
+    audio: Clip | None = None,
+) -> None:
+    """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`)."""
+    from mien.video import write_video
+
+    source: Any = stream.audio or None
+    span: tuple[float, float | None] = (0.0, None)
+    if source is None and audio is not None and audio.has_audio:
+        source, span = audio.path, ((audio.start, audio.duration) if audio.cut else span)
+    with progress_bars() as progress, progress.stage("render", len(stream)) as tick:
+        shown = _ticked(frames, tick)
+        if left is not None:
+            from mien.compare import side_by_side
+
+            shown = side_by_side([left, shown], captions)
+        count = write_video(output, shown, stream.fps, source, *span, metadata={"comment": SYNTHETIC})
+    print(f"{output}: {count} frames at {stream.fps} a second" + (", with sound" if source else ""))
+
+
+def _ticked(frames: Iterable[Any], tick: Any) -> Iterator[Any]:
+    for frame in frames:
+        yield frame
+        tick(1)
+
+
+def summary(stream: Stream) -> str:
+    """One line: how many frames, and what they cost."""
+    sizes, rates = stream.accounting(), stream.rates()
+    return (
+        f"{len(stream)} frames of {sizes['per_frame']} bytes ({rates['frames'] / 1000:.1f} kbit/s at {stream.fps} "
+        f"a second), identity {sizes['identity']:,} bytes, {sizes['total']:,} bytes in all"
+    )

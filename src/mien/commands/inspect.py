@@ -1,0 +1,79 @@
+"""`mien info` and `mien plot`: what is in a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.commands.common import Output, pack_of
+
+
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what is in a .mien file, and account for every byte.
+
+    Example: mien info clip.mien
+    """
+    from mien.stream import Stream
+
+    facts = Stream.inspect(file)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    sizes, rates = facts["bytes"], facts["rate"]
+    rows = [
+        ("frames", f"{facts['frames']} at {facts['fps']} a second, {facts['seconds']:.2f} s"),
+        ("pack", f"{facts['pack_name']} ({facts['pack'][:12]}), {facts['resolution']}x{facts['resolution']}"),
+        ("identity", f"{facts['num_ws']} x {facts['w_dim']} half floats"),
+        ("format", f"version {facts['version']}, {facts['coding']}"),
+    ]
+    for name, value in rows:
+        print(f"{name:<10}{value}")
+    print()
+    counted = [name for name in sizes if name not in ("per_frame", "total")]
+    for name in [*counted, "total"]:
+        note = f"  = {facts['frames']} x {sizes['per_frame']}" if name == "frames" else ""
+        print(f"{name:<10}{sizes[name]:>10,} bytes{note}")
+    print()
+    for name, value in rates.items():
+        print(f"{name.replace('_', ' '):<14}{value / 1000:>8.2f} kbit/s")
+    for damage in facts["damage"]:
+        print(f"mien: {file} is damaged: {damage['sentence']}.", file=sys.stderr)
+    if facts["damage"]:
+        raise typer.Exit(2)
+
+
+def plot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .mien file, or the JSON of `mien align`.")],
+    output: Output,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack whose channels are named; found by its name.")
+    ] = None,
+) -> None:
+    """Draw the 35 curves of a .mien file, grouped by attribute (.png, .pdf or .svg).
+
+    Example: mien plot clip.mien -o curves.png
+    """
+    from mien.files import check_output
+    from mien.plots import PLOT_SUFFIXES, plot_file
+
+    check_output(output, PLOT_SUFFIXES)
+    channels: tuple[Any, ...] = ()
+    if file.suffix.lower() != ".json":
+        from mien.errors import PackError
+        from mien.stream import Stream
+
+        name = pack or Stream.load(file).pack_name
+        try:
+            channels = pack_of(name).channels
+        except PackError:
+            if pack is not None:
+                raise
+    plot_file(file, output, channels)
+    print(output)

@@ -1,0 +1,258 @@
+"""`mien encode`, `render`, `puppeteer` and `align`: clips into streams and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.commands.common import (
+    Aligned,
+    Device,
+    Duration,
+    Face,
+    Output,
+    PackName,
+    Report,
+    Seed,
+    Sound,
+    Start,
+    Tune,
+    checked_device,
+    pack_of,
+    progress_bars,
+    summary,
+    write_frames,
+)
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.stream import Stream
+    from mien.video import Clip
+
+
+def encode(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of a talking head.")],
+    output: Output,
+    pack: PackName = "mini",
+    aligned: Aligned = False,
+    tune: Tune = True,
+    start: Start = 0.0,
+    duration: Duration = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    face: Face = None,
+    sound: Sound = True,
+    report: Report = None,
+) -> None:
+    """Encode a clip into a .mien file: one identity latent, then 70 bytes a frame.
+
+    Six stages: align the face, invert every frame, choose the identity, find yaw and pitch, find 32 expression
+    offsets, pack them.
+
+    Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
+    """
+    from mien.files import check_output, write_text
+
+    check_output(output, (".mien",))
+    if report is not None:
+        check_output(report)
+    stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound)
+    stream.save(output)
+    if report is not None:
+        write_text(report, json.dumps(facts, indent=2) + "\n")
+    psnr = facts.get("psnr", {}).get("resynthesis")
+    quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
+    print(f"{output}: {summary(stream)}{quality}")
+
+
+def render(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    output: Output,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Show the clip that was encoded on the left.")
+    ] = None,
+    paste_into: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Put the face back into the frames of that clip.")
+    ] = None,
+    start: Annotated[
+        float, typer.Option(min=0.0, metavar="S", help="Where in CLIP the encoded part begins, in seconds.")
+    ] = 0.0,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Render a .mien file as a video, with its frame rate and its sound.
+
+    .mp4 is H.264, .mkv lossless. With --compare, input and render stand side by side.
+
+    Example: mien render clip.mien -o side.mp4 --compare clip.mp4
+    """
+    from mien.files import check_output
+    from mien.stream import Stream
+    from mien.video import VIDEO_SUFFIXES, read_video
+
+    check_output(output, VIDEO_SUFFIXES)
+    if compare is not None and paste_into is not None:
+        raise InputError("--compare and --paste-into cannot be had together.")
+    stream = Stream.load(file)
+    beside = compare or paste_into
+    clip = read_video(beside, start, stream.seconds) if beside else None
+    _render(stream, output, pack, checked_device(device), clip, paste=paste_into is not None)
+
+
+def puppeteer(
+    driver: Annotated[Path, typer.Argument(metavar="DRIVER", help="Who moves: a .mien file or a video.")],
+    portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image or a .mien file.")],
+    output: Output,
+    compare: Annotated[bool, typer.Option("--compare", help="Show the driver on the left.")] = False,
+    pack: PackName = "mini",
+    start: Start = 0.0,
+    duration: Duration = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    face: Face = None,
+    sound: Sound = True,
+) -> None:
+    """Let the portrait's person do what the driver does.
+
+    A video as the driver is encoded first. OUT may be a .mien file too: the portrait's identity with the driver's
+    35 numbers a frame.
+
+    Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
+    """
+    from mien.files import check_output
+    from mien.stream import Stream
+    from mien.video import VIDEO_SUFFIXES, read_image, read_video
+
+    check_output(output, (*VIDEO_SUFFIXES, ".mien"))
+    where = checked_device(device)
+    face_of: Any = Stream.load(portrait) if portrait.suffix.lower() == ".mien" else read_image(portrait)
+    if driver.suffix.lower() == ".mien":
+        stream, clip = Stream.load(driver), None
+        pack = pack if pack != "mini" else stream.pack_name
+    else:
+        stream, _ = _encode(driver, pack, False, False, start, duration, device, seed, face, sound)
+        clip = read_video(driver, start, duration)
+    from mien.render import puppeteer as make_puppet
+    from mien.render import render as make_frames
+
+    with progress_bars() as progress:
+        puppet = make_puppet(stream, face_of, pack=pack_of(pack), device=where, progress=progress)
+    puppet = replace(puppet, audio=stream.audio)
+    if output.suffix.lower() == ".mien":
+        puppet.save(output)
+        print(f"{output}: {summary(puppet)}")
+        return
+    left: Iterable[Any] | None = None
+    if compare:
+        left = _input_panels(clip, stream) if clip else make_frames(stream, pack=pack_of(pack), device=where)
+    write_frames(puppet, output, make_frames(puppet, pack=pack_of(pack), device=where), left, ("driver", "puppet"))
+
+
+def align(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of a talking head.")],
+    output: Output,
+    size: Annotated[int, typer.Option(min=16, max=2048, help="Side of the crops in pixels.")] = 256,
+    start: Start = 0.0,
+    duration: Duration = None,
+    face: Face = None,
+    report: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT.json", help="Write angles, corners and residuals there.")
+    ] = None,
+) -> None:
+    """Write the stabilised crops I_t that the other stages work on (stage 1 alone).
+
+    .mp4 is H.264, .mkv lossless. `mien plot` draws what --json wrote.
+
+    Example: mien align clip.mp4 -o crops.mkv --json crops.json
+    """
+    from mien.files import check_output, write_text
+    from mien.stages.align import align as run
+    from mien.video import VIDEO_SUFFIXES, read_video, write_video
+
+    check_output(output, VIDEO_SUFFIXES)
+    if report is not None:
+        check_output(report, (".json",))
+    source = read_video(clip, start, duration)
+    with progress_bars() as progress, progress.stage("align", source.frame_count) as tick:
+        found = run(source, float(source.fps), size=size, face=face, tick=tick)
+    span = (start, duration) if source.cut else (0.0, None)
+    count = write_video(output, found.crops, source.fps, clip, *span)
+    if report is not None:
+        from mien.plots import alignment_facts
+
+        write_text(report, json.dumps(alignment_facts(found, source.fps)) + "\n")
+    unseen = int(found.bridged.sum()), int(found.lost.sum())
+    print(f"{output}: {count} crops of {size}x{size}; face out of sight in {sum(unseen)} ({unseen[0]} bridged)")
+
+
+def _encode(
+    clip: Path,
+    pack: str,
+    aligned: bool,
+    tune: bool,
+    start: float,
+    duration: float | None,
+    device: str,
+    seed: int,
+    face: int | None,
+    sound: bool,
+) -> tuple[Stream, dict[str, Any]]:
+    """Encode with progress bars; returns the stream with its sound, and the report."""
+    from mien.sound import extract_audio
+    from mien.video import probe
+
+    where = checked_device(device)
+    probe(clip)  # a bad file is said before the networks are loaded
+    from mien.encode import encode_with_report
+
+    with progress_bars() as progress:
+        stream, report = encode_with_report(
+            clip,
+            pack=pack,
+            aligned=aligned,
+            tune=tune,
+            start=start,
+            duration=duration,
+            device=where,
+            seed=seed,
+            face=face,
+            progress=progress,
+        )
+    facts = report.to_json()
+    if sound and not stream.audio:
+        stream = replace(stream, audio=extract_audio(clip, start, duration))
+    elif not sound:
+        stream = replace(stream, audio=b"")
+    facts["bytes"] = {**facts.get("bytes", {}), **stream.accounting()}
+    return stream, facts
+
+
+def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool) -> None:
+    from mien.render import render as make_frames
+
+    network = pack_of(pack) if pack is not None else None
+    frames = make_frames(stream, pack=network, device=device)
+    if clip is None:
+        write_frames(stream, output, frames)
+    elif paste:
+        from mien.placement import paste as put_back
+
+        write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip)
+    else:
+        write_frames(stream, output, frames, _input_panels(clip, stream), ("input", "mien"), audio=clip)
+
+
+def _input_panels(clip: Clip, stream: Stream) -> Iterable[Any]:
+    """The input as it is compared: the crops where the stream says where they were, else the whole frames."""
+    from mien.placement import crops
+
+    if stream.placement is None:
+        return clip
+    return crops(clip, stream, max(stream.resolution, 384), clip.size)
