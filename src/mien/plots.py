@@ -79,7 +79,7 @@ def plot_alignment(facts: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     side = np.hypot(*(quads[:, 3] - quads[:, 0]).T)[:, None]
     _curves(axes[0], seconds, angles, POSE, "head pose", "degrees")
     _curves(axes[1], seconds, centre - centre[:1], ("x", "y"), "crop's centre", "pixels from frame 0")
-    _curves(axes[2], seconds, side, ("side",), "crop's size", "pixels")
+    _curves(axes[2], seconds, side - side[:1], ("side",), "crop's size", "pixels from frame 0")
     _curves(axes[3], seconds, residual, ("residual",), "registration", "grey levels")
     for axis in axes:
         axis.plot(keys / float(facts["fps"]), np.zeros(len(keys)), "|", color="0.4", ms=6, transform=_foot(axis))

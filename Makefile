@@ -1,0 +1,46 @@
+# make setup   a virtual environment in .venv with everything in it
+# make demo    encode a clip, render it beside its input, let it drive a second face, draw its 35 curves
+#              (make demo CLIP=path PORTRAIT=path for one's own)
+# make test    all tests        make lint   style and types
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+CLIP ?= examples/clip.mp4
+PORTRAIT ?= examples/portrait.png
+OUT ?= demo
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+# MediaPipe's own requirements are far wider than what its face mesh needs: pyproject.toml names those.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt mediapipe
+	touch $@
+
+demo: $(STAMP)
+	mkdir -p $(OUT)
+	$(BIN)/mien encode "$(CLIP)" -o $(OUT)/clip.mien --json $(OUT)/report.json
+	$(BIN)/mien render $(OUT)/clip.mien -o $(OUT)/render.mp4
+	$(BIN)/mien render $(OUT)/clip.mien -o $(OUT)/side_by_side.mp4 --compare "$(CLIP)"
+	$(BIN)/mien puppeteer $(OUT)/clip.mien "$(PORTRAIT)" -o $(OUT)/puppet.mp4 --compare
+	$(BIN)/mien plot $(OUT)/clip.mien -o $(OUT)/curves.png
+	$(BIN)/mien align "$(CLIP)" -o $(OUT)/crops.mkv
+	$(BIN)/mien info $(OUT)/clip.mien
+	$(BIN)/mien evaluate $(OUT)/crops.mkv $(OUT)/render.mp4 --json $(OUT)/figures.json
+	@echo "look at $(OUT)/side_by_side.mp4, $(OUT)/puppet.mp4 and $(OUT)/curves.png"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy --ignore-missing-imports src/mien
+
+clean:
+	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache
