@@ -16,7 +16,8 @@ import pytest
 from mien import container
 from mien.container import Part
 from mien.errors import InputError, MienError, OutputError, StreamError
-from mien.stream import FRAME_BYTES, PARAMETERS, Stream, read_frame
+from mien.limits import FRAME_BYTES, PARAMETERS
+from mien.stream import Stream, read_frame
 
 GOLDEN = Path(__file__).parent / "golden"
 REMAKE = os.environ.get("MIEN_REMAKE_GOLDEN") == "1"

@@ -1,0 +1,87 @@
+"""What a `.mien` file may hold. Both `Stream` and the reader check with these, so neither lets through what the other
+refuses. The limits bound what a small file can make a reader allocate or a renderer compute."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from .errors import StreamError
+
+PARAMETERS = 35  # R, Y, P and 32 alphas
+CHANNELS = 32
+FRAME_BYTES = 2 * PARAMETERS
+MAX_FRAMES = 1 << 22
+MAX_NUM_WS = 64
+MAX_W_DIM = 4096
+MIN_RESOLUTION, MAX_RESOLUTION = 4, 8192
+MAX_FRAME_SIDE = 1 << 16
+MAX_NAME_BYTES = 64
+MAX_FPS = 1000
+_U32 = 1 << 32
+
+
+def require(condition: bool, what: str, name: str = "the stream") -> None:
+    """Raises the `StreamError` "`name` cannot be used: `what`." unless `condition`."""
+    if not condition:
+        raise StreamError(f"{name} cannot be used: {what}.")
+
+
+def fingerprint(pack: str, name: str = "the stream") -> str:
+    """A SHA-256 as 64 lower-case hexadecimal digits.
+
+    Raises:
+        StreamError: it is none.
+    """
+    require(isinstance(pack, str) and len(pack) == 64 and not set(pack.lower()) - set("0123456789abcdef"),
+            "its pack's fingerprint is not 64 hexadecimal digits", name)
+    return pack.lower()
+
+
+def frame_rate(fps: Fraction, name: str = "the stream") -> Fraction:
+    """Frames a second as a rational of two 32-bit numbers, 1/1000 to 1000.
+
+    Raises:
+        StreamError: out of range.
+    """
+    fps = Fraction(fps)
+    require(fps.numerator < _U32 and fps.denominator < _U32 and Fraction(1, MAX_FPS) <= fps <= MAX_FPS,
+            f"{float(fps):g} frames a second is out of range", name)
+    return fps
+
+
+def channel_table(channels: np.ndarray, name: str = "the stream") -> np.ndarray:
+    """A read-only copy, int16 [32, 2].
+
+    Raises:
+        StreamError: another shape, or values that are no layer or index.
+    """
+    values = np.array(channels)
+    require(values.shape == (CHANNELS, 2) and values.dtype.kind in "iu", "its channel table is not 32 integer pairs", name)
+    require(bool(((values >= 0) & (values < 1 << 15)).all()), "its channel table has a value out of range", name)
+    return _frozen(values.astype(np.int16))
+
+
+def halves(values: np.ndarray, what: str, dims: int, name: str = "the stream") -> np.ndarray:
+    """A read-only copy as float16.
+
+    Raises:
+        StreamError: another number of dimensions, or numbers that are not finite as half floats.
+    """
+    array = np.asarray(values)
+    require(array.ndim == dims and array.dtype.kind == "f", f"its {what} is not an array of {dims} dimensions", name)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float16)  # a copy, in native byte order
+    require(bool(np.isfinite(array).all()), f"its {what} has a number that is not finite or too large", name)
+    return _frozen(array)
+
+
+def half_bytes(array: np.ndarray) -> bytes:
+    """Little-endian half floats, row by row."""
+    return array.astype("<f2").tobytes()
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
