@@ -36,8 +36,9 @@ def make_stream(frames: int = 40, *, tuning: bytes = b"", placement: bool = Fals
         identity=rng.randint(-300, 300, (4, 8)) / 64,
         frames=curves,
         tuning=tuning,
-        placement=rng.randint(0, 2048, (frames, 3)) / 2048 if placement else None,
+        placement=rng.randint(-8192, 16384, (frames, 3)) / 8192 if placement else None,
         frame_size=(1920, 1080) if placement else None,
+        audio=b"sound" if placement else b"",
     )
 
 
@@ -98,7 +99,7 @@ def test_accounting_counts_every_byte_once(tmp_path: Path) -> None:
     assert sizes["per_frame"] == 70
     assert sizes["frames"] == 70 * len(FULL)
     assert sizes["total"] == path.stat().st_size
-    assert sizes["total"] == sum(sizes[key] for key in ("header", "identity", "tuning", "placement", "frames"))
+    assert sizes["total"] == sum(sizes[key] for key in ("header", "identity", "tuning", "placement", "audio", "frames"))
     facts = Stream.inspect(path)
     assert facts["bytes"] == sizes and facts["rate"] == FULL.rates()
     assert facts["damage"] == [] and all(part["intact"] for part in facts["parts"])
@@ -223,13 +224,13 @@ def test_a_needed_part_is_missing_or_there_twice(tag: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e6])
-@pytest.mark.parametrize("field", ["frames", "identity", "placement"])
+@pytest.mark.parametrize("field", ["frames", "identity"])
 def test_numbers_that_are_not_finite_are_refused_on_both_sides(field: str, value: float) -> None:
     array = np.array(getattr(FULL, field), dtype=np.float64)
     array[-1, -1] = value
     with pytest.raises(StreamError, match="not finite or too large"):
         dataclasses.replace(FULL, **{field: array})
-    tag = {"frames": "FRAM", "identity": "IDEN", "placement": "plac"}[field]
+    tag = {"frames": "FRAM", "identity": "IDEN"}[field]
     bits = struct.pack("<e", np.inf if value == 1e6 else value)
     data = replaced(FULL.to_bytes(), tag, lambda payload: payload[:-2] + bits)
     with pytest.raises(StreamError, match="not finite"):
@@ -252,6 +253,8 @@ def test_numbers_that_are_not_finite_are_refused_on_both_sides(field: str, value
         {"frames": np.zeros(35)},
         {"identity": np.zeros((65, 8))},
         {"placement": np.zeros((3, 3))},
+        {"placement": np.full((40, 3), np.nan)},
+        {"placement": np.full((40, 3), 4.0)},
         {"frame_size": (0, 4)},
     ],
 )

@@ -1,8 +1,8 @@
 """The coded mode: 35 slowly changing curves in one tenth of their 70 bytes a frame (docs/format.md, "Coded frames").
 
 Closed-loop prediction: every parameter is predicted from what the decoder already has (its own past and the parameters
-before it in the same frame, weighted by an adaptive filter), the prediction error is rounded to a whole number of steps,
-and an adaptive binary range coder writes it. Every `key_interval` frames a key frame begins a block that needs nothing
+before it in the same frame, weighted by an adaptive filter), the prediction error is rounded to a whole number of
+steps, and an adaptive binary range coder writes it. Every `key_interval` frames a key frame begins a block that needs nothing
 from before it: one can seek to it, and damage ends there.
 
 All that both sides must agree on is integer arithmetic, so a file decodes to the same halves on every machine. Values

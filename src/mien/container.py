@@ -157,7 +157,7 @@ def _read_prologue(data: bytes, name: str) -> tuple[tuple[int, int], int]:
     _, major, minor, total = _PROLOGUE.unpack_from(data)
     # The version comes before the checksum: another version may have another prologue.
     if major != VERSION[0]:
-        raise StreamError(f"{name} is of version {major}.{minor} of the format; this program reads version {VERSION[0]}.")
+        raise StreamError(f"{name} is of version {major}.{minor} of the format; this program reads {VERSION[0]}.x.")
     if _CRC.unpack_from(data, _PROLOGUE.size)[0] != zlib.crc32(data[: _PROLOGUE.size]):
         raise StreamError(f"{name} is damaged: the checksum of its first bytes is wrong.")
     if not PROLOGUE_SIZE <= total <= MAX_TOTAL:

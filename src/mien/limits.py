@@ -19,6 +19,7 @@ MIN_RESOLUTION, MAX_RESOLUTION = 4, 8192
 MAX_FRAME_SIDE = 1 << 16
 MAX_NAME_BYTES = 64
 MAX_FPS = 1000
+PLACEMENT_UNITS = 8192  # a placement is kept in 1/8192 of the frame's width or height
 _U32 = 1 << 32
 
 
@@ -58,7 +59,8 @@ def channel_table(channels: np.ndarray, name: str = "the stream") -> np.ndarray:
         StreamError: another shape, or values that are no layer or index.
     """
     values = np.array(channels)
-    require(values.shape == (CHANNELS, 2) and values.dtype.kind in "iu", "its channel table is not 32 integer pairs", name)
+    whole = values.shape == (CHANNELS, 2) and values.dtype.kind in "iu"
+    require(whole, "its channel table is not 32 integer pairs", name)
     require(bool(((values >= 0) & (values < 1 << 15)).all()), "its channel table has a value out of range", name)
     return _frozen(values.astype(np.int16))
 
@@ -75,6 +77,21 @@ def halves(values: np.ndarray, what: str, dims: int, name: str = "the stream") -
         array = array.astype(np.float16)  # a copy, in native byte order
     require(bool(np.isfinite(array).all()), f"its {what} has a number that is not finite or too large", name)
     return _frozen(array)
+
+
+def placement_track(values: np.ndarray, frames: int, name: str = "the stream") -> np.ndarray:
+    """A read-only copy as float32 [T, 3] on the grid of 1/8192 that the file keeps.
+
+    Half floats would be too coarse here: a centre near 1 would jump by a pixel in a frame of 1920.
+
+    Raises:
+        StreamError: another shape, or numbers outside -4 to 4.
+    """
+    array = np.asarray(values)
+    require(array.dtype.kind == "f" and array.shape == (frames, 3), "its placement track has a wrong shape", name)
+    limit = ((1 << 15) - 1) / PLACEMENT_UNITS
+    require(bool((np.abs(array) <= limit).all()), "its placement track has a number out of range", name)
+    return _frozen((np.rint(array.astype(np.float64) * PLACEMENT_UNITS) / PLACEMENT_UNITS).astype(np.float32))
 
 
 def half_bytes(array: np.ndarray) -> bytes:

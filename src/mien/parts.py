@@ -20,7 +20,7 @@ from .errors import InputError, StreamError
 from .limits import CHANNELS, FRAME_BYTES, PARAMETERS, require
 
 CHECK_FRAMES = 16  # frames under one checksum of the table `fcrc`
-KNOWN = ("HEAD", "IDEN", "tune", "plac", "fcrc", "FRAM", "CODE")
+KNOWN = ("HEAD", "IDEN", "tune", "plac", "soun", "fcrc", "FRAM", "CODE")
 
 _HEAD = struct.Struct("<32sIIIIHHIIHH")
 
@@ -49,6 +49,7 @@ class Contents:
     tuning: bytes
     placement: np.ndarray | None
     frame_size: tuple[int, int] | None
+    audio: bytes
     coded: bytes
 
 
@@ -68,7 +69,10 @@ def write(contents: Contents) -> list[Part]:
     if contents.tuning:
         parts.append(Part("tune", contents.tuning))
     if contents.placement is not None:
-        parts.append(Part("plac", limits.half_bytes(contents.placement)))
+        units = np.rint(contents.placement.astype(np.float64) * limits.PLACEMENT_UNITS)
+        parts.append(Part("plac", units.astype("<i2").tobytes()))
+    if contents.audio:
+        parts.append(Part("soun", contents.audio))
     if contents.coded:
         return [*parts, Part("CODE", contents.coded)]
     frames = limits.half_bytes(contents.frames)
@@ -144,6 +148,7 @@ def accounting(lengths: dict[str, int], frames: int, total: int) -> dict[str, An
         "identity": lengths["IDEN"],
         "tuning": lengths.get("tune", 0),
         "placement": lengths.get("plac", 0),
+        "audio": lengths.get("soun", 0),
         "frames": lengths.get("FRAM", 0) + lengths.get("CODE", 0),
     }
     per_frame = counted["frames"] / frames
@@ -181,7 +186,8 @@ class _Head:
         )
         require(channels == CHANNELS, f"it has {channels} channels, not {CHANNELS}", name)
         require(entry.length == whole + name_bytes, "its head has a wrong length", name)
-        require(0 < frames <= limits.MAX_FRAMES, f"it claims {frames:,} frames; 1 to {limits.MAX_FRAMES:,} are allowed", name)
+        require(0 < frames <= limits.MAX_FRAMES,
+                f"it claims {frames:,} frames; 1 to {limits.MAX_FRAMES:,} are allowed", name)
         require(1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
                 f"it claims an identity latent of {num_ws} x {w_dim}", name)
         require(denominator > 0, "its frame rate is not a number", name)
@@ -203,11 +209,11 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
     _check_lengths(entries, head, name)
     payloads = {tag: container.read_payload(file, entry) for tag, entry in entries.items()}
     if not container.intact(entries["IDEN"], payloads["IDEN"]):
-        raise StreamError(f"{name} is damaged: the checksum of its identity latent is wrong, and nothing can replace it.")
+        raise StreamError(f"{name} is damaged: the checksum of its identity latent is wrong.")
     damages = [
         Damage(tag, f"the checksum of its part '{tag}' is wrong")
         for tag, entry in entries.items()
-        if tag in ("tune", "plac", "fcrc") and not container.intact(entry, payloads[tag])
+        if tag in ("tune", "plac", "soun", "fcrc") and not container.intact(entry, payloads[tag])
     ]
     broken = {damage.part for damage in damages}
     coded = "CODE" in entries
@@ -230,10 +236,13 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
     return contents, lost + damages
 
 
-def _contents(head: _Head, payloads: dict[str, bytes], broken: set[str], frames: np.ndarray, coded: bytes = b"") -> Contents:
+def _contents(
+    head: _Head, payloads: dict[str, bytes], broken: set[str], frames: np.ndarray, coded: bytes = b""
+) -> Contents:
     placement = None
     if "plac" in payloads and "plac" not in broken:
-        placement = _as_halves(payloads["plac"], 3)[: len(frames)]
+        units = np.frombuffer(payloads["plac"], "<i2").reshape(-1, 3)[: len(frames)]
+        placement = units.astype(np.float32) / limits.PLACEMENT_UNITS
     return Contents(
         pack=head.pack,
         pack_name=head.pack_name,
@@ -245,6 +254,7 @@ def _contents(head: _Head, payloads: dict[str, bytes], broken: set[str], frames:
         tuning=b"" if "tune" in broken else payloads.get("tune", b""),
         placement=placement,
         frame_size=head.frame_size,
+        audio=b"" if "soun" in broken else payloads.get("soun", b""),
         coded=coded,
     )
 

@@ -1,8 +1,8 @@
 """An adaptive binary range coder in integer arithmetic (docs/format.md, "Range coder").
 
-A `Bit` is the coder's belief about one kind of decision: a quick and a slow estimate of how often it is 1, averaged. The
-coder narrows an interval of 32 bits by that belief; carries are resolved by holding back the last byte and any 0xFF
-after it, as in Martin's range encoder.
+A `Bit` is the coder's belief about one kind of decision: a quick and a slow estimate of how often it is 1, averaged.
+The coder narrows an interval of 32 bits by that belief; carries are resolved by holding back the last byte and any
+0xFF after it, as in Martin's range encoder.
 """
 
 from __future__ import annotations

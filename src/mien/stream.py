@@ -43,9 +43,10 @@ class Stream:
         identity: float16 [num_ws, w_dim], the identity latent L_ID in W+.
         frames: float16 [T, 35], R, Y, P in degrees and alpha_0..31 in the units of the channels.
         tuning: the tuned weights as their own codec wrote them; empty when there are none.
-        placement: float16 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
-            the frame's width, height and width.
+        placement: float32 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
+            the frame's width, height and width, rounded to 1/8192.
         frame_size: width and height in pixels of the clip's frames, or None.
+        audio: the clip's sound as an MP4 without picture (`mien.sound`); empty when there is none.
         coded: `frames` as `mien.codec` wrote them, empty for the raw mode. Dropped when it is not of these frames, so
             `dataclasses.replace(stream, frames=...)` gives a raw stream.
 
@@ -63,6 +64,7 @@ class Stream:
     tuning: bytes = b""
     placement: np.ndarray | None = None
     frame_size: tuple[int, int] | None = None
+    audio: bytes = b""
     coded: bytes = b""
 
     def __post_init__(self) -> None:
@@ -85,11 +87,10 @@ class Stream:
             "identity": identity,
             "frames": frames,
             "tuning": bytes(self.tuning),
+            "audio": bytes(self.audio),
         }
         if self.placement is not None:
-            placement = limits.halves(self.placement, "placement track", 2)
-            require(placement.shape == (len(frames), 3), f"a placement track of shape {placement.shape} does not fit")
-            fixed["placement"] = placement
+            fixed["placement"] = limits.placement_track(self.placement, len(frames))
         if self.frame_size is not None:
             width, height = (int(side) for side in self.frame_size)
             most = limits.MAX_FRAME_SIDE
@@ -223,11 +224,11 @@ class Stream:
         }
 
     def accounting(self) -> dict[str, Any]:
-        """Bytes of the file, every one in exactly one of the first five.
+        """Bytes of the file, every one in exactly one of the first six.
 
         Returns:
-            `header` (prologue, part headers, head, checksums), `identity`, `tuning`, `placement`, `frames`; then
-            `per_frame` (70 in a raw file, the mean in a coded one) and `total`.
+            `header` (prologue, part headers, head, checksums), `identity`, `tuning`, `placement`, `audio`, `frames`;
+            then `per_frame` (70 in a raw file, the mean in a coded one) and `total`.
         """
         written = self._parts()
         total = container.PROLOGUE_SIZE + sum(container.PART_HEADER_SIZE + len(part.payload) for part in written)
