@@ -1,7 +1,8 @@
 """The official checkpoints' layouts: what is called what in them, and how it becomes the state of our networks.
 
-Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or a `PackError`
-that says what the file lacks. Nothing is guessed from file names: several files share one name in the wild.
+Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or raises `Refused`
+with what the file lacks, a text that completes the sentence "FILE ...". Nothing is guessed from file names: several
+files share one name in the wild.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mien.errors import PackError
 from mien.models.arcface import ArcFace
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import E4E, ReStyle
@@ -24,7 +24,7 @@ from mien.models.mapping import Mapping
 from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.models.stylegan2 import Generator, GeneratorConfig, StyleLayer
 from mien.packs.torchfile import tensors
-from mien.packs.unpickle import LazyTensor, Record
+from mien.packs.unpickle import LazyTensor, Record, Refused
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 
@@ -52,14 +52,14 @@ class Fill:
         return name in self.source
 
     def get(self, name: str, shape: torch.Size | tuple[int, ...] | None = None) -> Tensor:
-        """The tensor called `name` in float32. Raises PackError if it is missing or not of `shape`."""
+        """The tensor called `name` in float32. Raises Refused if it is missing or not of `shape`."""
         if name not in self.source:
-            raise PackError(f"This is not {self.what}: {name} is missing.")
+            raise Refused(f"is not {self.what}: {name} is missing")
         tensor = self.source[name]
         if shape is not None and math.prod(tensor.shape) != math.prod(shape):
-            raise PackError(f"This is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}.")
+            raise Refused(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
         if shape is not None and tuple(d for d in tensor.shape if d != 1) != tuple(d for d in shape if d != 1):
-            raise PackError(f"This is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}.")
+            raise Refused(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
         value = tensor.load()
         value = value.float() if value.is_floating_point() else value
         return value if shape is None else value.reshape(shape)
@@ -118,7 +118,7 @@ def stylegan2(tree: Any) -> StyleGAN2:
         return _rosinality(_strip(tensors(tree["state_dict"]), "decoder."), tree.get("latent_avg"))
     if isinstance(tree, dict):
         return _rosinality(_flat(tree, "g_ema"), tree.get("latent_avg"))
-    raise PackError("This is not a StyleGAN2 checkpoint.")
+    raise Refused("is not a StyleGAN2 checkpoint")
 
 
 def _rosinality(source: dict[str, LazyTensor], latent_avg: Any) -> StyleGAN2:
@@ -170,12 +170,12 @@ def _nvidia(network: Record) -> StyleGAN2:
     while fill.has(f"synthesis.b{4 * 2 ** len(widths)}.conv1.weight"):
         widths.append(fill.source[f"synthesis.b{4 * 2 ** len(widths)}.conv1.weight"].shape[0])
     if not widths:
-        raise PackError(f"This is not {fill.what}: synthesis.b4.conv1.weight is missing.")
+        raise Refused(f"is not {fill.what}: synthesis.b4.conv1.weight is missing")
     for name in fill.source:
         if name.endswith("resample_filter"):
             _check_fir(fill.get(name))
         if re.fullmatch(r"synthesis\.b\d+\.skip\..*|mapping\.embed\..*", name):
-            raise PackError("This StyleGAN2 is of another architecture (residual or class-conditional) than FFHQ's.")
+            raise Refused("holds a StyleGAN2 of another architecture (residual or class-conditional) than FFHQ's")
     noise = fill.has("synthesis.b4.conv1.noise_const")
     w_dim = fill.get("synthesis.b4.conv1.affine.weight").shape[1]
     config = GeneratorConfig(4 * 2 ** (len(widths) - 1), w_dim, tuple(widths), noise, _nvidia_clamp(network))
@@ -189,8 +189,6 @@ def _nvidia(network: Record) -> StyleGAN2:
             fill.into(ours, f"{prefix}.{theirs}")
         fill.into(block.bias, f"{prefix}.bias")
         fill.into(block.conv.weight, f"{prefix}.weight")
-        if up:  # stored for a true convolution, ours (like rosinality's) for a transposed correlation
-            block.conv.weight.data = block.conv.weight.data.flip(2, 3).contiguous()
         if noise and not layer.to_rgb:
             fill.into(block.noise_strength, f"{prefix}.noise_strength")
             fill.into(block.noise_const, f"{prefix}.noise_const")
@@ -224,7 +222,7 @@ def _check_fir(kernel: Tensor) -> None:
     taps = torch.tensor(FIR)
     expected = taps[:, None] * taps / taps.sum() ** 2
     if kernel.shape != expected.shape or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-6):
-        raise PackError("This StyleGAN2 resamples with another filter than FFHQ's.")
+        raise Refused("holds a StyleGAN2 that resamples with another filter than FFHQ's")
 
 
 # --- Encoders ----------------------------------------------------------------------------------------------------
@@ -236,13 +234,13 @@ def encoder(tree: Any) -> E4E | ReStyle:
     ReStyle's `average` (the render that its loop starts from) stays empty: it needs the generator.
     """
     if not isinstance(tree, dict) or not isinstance(tree.get("state_dict"), dict):
-        raise PackError("This is not an e4e or ReStyle checkpoint: state_dict is missing.")
+        raise Refused("is not an e4e or ReStyle checkpoint: state_dict is missing")
     fill = Fill("an e4e or ReStyle-e4e encoder", _strip(tensors(tree["state_dict"]), "encoder."))
     rows = 0
     while fill.has(f"styles.{rows}.linear.weight"):
         rows += 1
     if rows == 0:
-        raise PackError("This is not an e4e or ReStyle-e4e encoder: styles.0.linear.weight is missing.")
+        raise Refused("is not an e4e or ReStyle-e4e encoder: styles.0.linear.weight is missing")
     channels = fill.get("input_layer.0.weight").shape[1]
     network: E4E | ReStyle
     if channels == 6 and not fill.has("latlayer1.weight"):
@@ -250,7 +248,7 @@ def encoder(tree: Any) -> E4E | ReStyle:
     elif channels == 3 and fill.has("latlayer1.weight"):
         network = E4E(rows)
     else:
-        raise PackError("This is an encoder of another kind than e4e and ReStyle-e4e.")
+        raise Refused("holds an encoder of another kind than e4e and ReStyle-e4e")
     fill.module(network, skip=("w_mean", "average"))
     options = tree.get("opts")
     options = options.state if isinstance(options, Record) else options
@@ -258,7 +256,7 @@ def encoder(tree: Any) -> E4E | ReStyle:
     if isinstance(network, ReStyle) or from_mean:
         mean = tree.get("latent_avg")
         if not isinstance(mean, LazyTensor):
-            raise PackError("This encoder starts from a mean latent, and latent_avg is missing.")
+            raise Refused("holds an encoder that starts from a mean latent, but no latent_avg")
         network.w_mean.copy_(mean.load().float().reshape(-1, 512).expand(rows, -1))
     return _freeze(network)
 
@@ -275,7 +273,7 @@ def styleflow(tree: Any) -> HeadPoseFlow:
         widths.append(fill.source[f"{prefix}.{len(widths) - 1}._layer.weight"].shape[0])
     condition = fill.get(f"{prefix}.0._hyper_gate.weight").shape[1] - 1
     if condition != len(FLOW_NEUTRAL):
-        raise PackError(f"This StyleFlow takes {condition} attributes, not the {len(FLOW_NEUTRAL)} of the official one.")
+        raise Refused(f"holds a StyleFlow that takes {condition} attributes, not the official {len(FLOW_NEUTRAL)}")
     flow = StyleFlow(FlowConfig(widths[0], tuple(widths[1:-1]), condition, FLOW_STEPS))
     for norm, index in ((flow.norm_in, 0), (flow.norm_out, 2)):
         for name in ("weight", "bias", "running_mean", "running_var"):

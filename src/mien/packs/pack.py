@@ -55,6 +55,16 @@ class Channel:
     elsewhere: float = 0.0
 
 
+class People(nn.Module):
+    """Latents of people who do not exist, `w_plus [M, L, D]`: other faces for locality while tuning, and a shelf."""
+
+    w_plus: Tensor
+
+    def __init__(self, count: int, num_ws: int, w_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("w_plus", torch.zeros(count, num_ws, w_dim))
+
+
 def _mini_encoder(config: dict[str, Any]) -> nn.Module:
     return Encoder(EncoderConfig(**config))
 
@@ -80,6 +90,7 @@ BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "flow": {"styleflow": _flow},
     "identity": {"mini": lambda config: IdentityNet(**config), "arcface": lambda config: ArcFace()},
     "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet()},
+    "people": {"latents": lambda config: People(**config)},
     "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
     "lpips_alex": {"lpips": lambda config: LPIPS("alex")},
 }
@@ -133,6 +144,16 @@ class Pack:
         if "perceptual" in self.networks:
             return self.networks["perceptual"]
         return ParserPerceptual(self.need("parser"))  # type: ignore[arg-type]
+
+    @property
+    def people(self) -> Tensor:
+        """Latents of other people, `[M, L, D]`: stored ones, or drawn with a fixed seed from the mapping network."""
+        if "people" in self.networks:
+            return self.networks["people"].w_plus  # type: ignore[return-value]
+        mapping = self.need("mapping")
+        z = torch.randn(32, self.generator.w_dim, generator=torch.Generator().manual_seed(0)).to(self.device)
+        with torch.no_grad():
+            return mapping(z)[:, None].expand(-1, self.generator.num_ws, -1)
 
     @property
     def resolution(self) -> int:
@@ -204,6 +225,7 @@ def locate(name_or_path: str | Path) -> Path:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, modified: int, size: int) -> Pack:
+    networks: dict[str, nn.Module] = {}
     try:
         with path.open("rb") as whole:
             fingerprint = hashlib.file_digest(whole, "sha256").hexdigest()
@@ -212,27 +234,28 @@ def _load(path: Path, modified: int, size: int) -> Pack:
             if "mien" not in metadata:
                 raise PackError(f"{path} is a safetensors file but not a mien pack")
             header = json.loads(metadata["mien"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            if header.get("format") != FORMAT:
+                raise PackError(f"{path} is a pack of format {header.get('format')}, this mien reads format {FORMAT}")
+            names = list(file.keys())
+            # One network after the other: an official pack fills gigabytes.
+            for slot, config in header["networks"].items():
+                networks[slot] = _build(slot, dict(config), file, [n for n in names if n.startswith(f"{slot}.")])
+        channels = tuple(Channel(**c) for c in header["channels"])
     except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
-    if header.get("format") != FORMAT:
-        raise PackError(f"{path} is a pack of format {header.get('format')}, this mien reads format {FORMAT}")
-    networks: dict[str, nn.Module] = {}
-    try:
-        for slot, config in header["networks"].items():
-            config = dict(config)
-            network = BUILDERS[slot][config.pop("kind")](config)
-            prefix = f"{slot}."
-            state = {k[len(prefix) :]: v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(prefix)}
-            network.load_state_dict(state)
-            networks[slot] = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        channels = tuple(Channel(**c) for c in header["channels"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PackError(f"{path} is damaged or made by another version: {str(error).splitlines()[0]}") from error
     for slot, network in networks.items():
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
     return Pack(header["name"], networks, header["networks"], channels, header.get("card", {}), fingerprint)
+
+
+def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:
+    network = BUILDERS[slot][config.pop("kind")](config)
+    state = {name.removeprefix(f"{slot}."): file.get_tensor(name) for name in names}
+    network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()}, assign=True)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def channel_table(channels: tuple[Channel, ...]) -> np.ndarray:

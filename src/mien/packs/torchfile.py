@@ -43,7 +43,7 @@ _LEGACY_PROTOCOL = 1001
 _MAX_DEPTH = 64  # of nested modules; the deepest official network has six levels
 
 # Whatever a damaged file makes the decoders raise, it means the same to the user.
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     LookupError,
     ValueError,
@@ -234,7 +234,7 @@ def load_checkpoint(path: Path | str) -> Any:
         raise PackError(f"{path} {refusal}.") from None
     except OSError as error:
         raise PackError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except _DAMAGE:
+    except DAMAGE:
         raise PackError(f"{path} is damaged, cut short, or not a checkpoint.") from None
 
 
@@ -259,18 +259,18 @@ def _read(view: memoryview, file: io.BufferedReader) -> Any:
 def tensors(tree: Any) -> dict[str, LazyTensor]:
     """The state dict of a module record (NVIDIA's persistent modules), or the tensors of a flat mapping.
 
-    Raises `PackError` when the tree is neither.
+    Raises `Refused` when the tree is neither.
     """
     if isinstance(tree, dict):
         return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, LazyTensor)}
     if isinstance(tree, Record) and isinstance(tree.state, dict):
         return dict(_walk(tree, "", 0))
-    raise PackError("The checkpoint holds neither a module nor a state dict.")
+    raise Refused("holds neither a module nor a state dict")
 
 
 def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTensor]]:
     if depth > _MAX_DEPTH:
-        raise PackError("The checkpoint's modules are nested without end.")
+        raise Refused("holds modules nested without end")
     state = record.state if isinstance(record.state, dict) else {}
     for group in ("_parameters", "_buffers"):
         for name, value in (state.get(group) or {}).items():

@@ -1,0 +1,276 @@
+"""Official checkpoints to one pack, and what a pack can do.
+
+Conversion reads the files with `torchfile`, which runs nothing of them, and writes one safetensors file in full
+precision. Any file but the generator's may be missing; `missing` says what then cannot be done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mien.errors import MienError, PackError
+from mien.files import check_output
+from mien.models.e4e import ReStyle, to_input
+from mien.models.mapping import Mapping as MappingNetwork
+from mien.models.styleflow import HeadPoseFlow
+from mien.models.stylegan2 import Generator
+from mien.packs import ffhq1024_channels, layouts
+from mien.packs.pack import Channel, Pack
+from mien.packs.torchfile import DAMAGE, load_checkpoint
+from mien.packs.unpickle import Refused
+
+# What can be given, and what it is; the names are those of the command line's options.
+SOURCES: dict[str, str] = {
+    "stylegan2": "StyleGAN2 FFHQ 1024x1024: NVIDIA's ffhq.pkl, or stylegan2-ffhq-config-f.pt in rosinality's layout",
+    "e4e": "e4e_ffhq_encode.pt",
+    "restyle": "restyle_e4e_ffhq_encode.pt",
+    "styleflow": "StyleFlow's modellarge10k.pt",
+    "arcface": "ArcFace's model_ir_se50.pth",
+    "bisenet": "BiSeNet's 79999_iter.pth",
+    "lpips-vgg": "LPIPS's linear heads for VGG16, vgg.pth",
+    "vgg16": "torchvision's vgg16-397923af.pth",
+    "lpips-alex": "LPIPS's linear heads for AlexNet, alex.pth",
+    "alexnet": "torchvision's alexnet-owt-7be5be79.pth",
+}
+
+# Slots of a pack and what cannot be done without them.
+_NEEDS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("flow",), "head pose: encode, render and puppeteer"),
+    (("encoder", "restyle"), "inversion: encode and puppeteer"),
+    (("identity",), "choosing the identity frame: encode and puppeteer"),
+    (("parser",), "the face-parsing loss: encode and puppeteer"),
+    (("lpips_alex", "lpips_vgg"), "LPIPS, in encode and in evaluate"),
+    (("mapping",), "sampling people: train channels"),
+)
+_SAMPLES = 4096  # random latents from which the units of the channels are measured
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that went into a pack: its role, name and SHA-256."""
+
+    role: str
+    file: str
+    sha256: str
+
+
+def missing(pack: Pack) -> list[str]:
+    """What a pack cannot do, one sentence each; empty when nothing is missing."""
+    own_perceptual = "parser" in pack.networks and pack.configs["parser"].get("kind") == "mini"
+    lines = []
+    for slots, purpose in _NEEDS:
+        if any(slot in pack.networks for slot in slots) or (own_perceptual and slots[0] in ("lpips_alex", "mapping")):
+            continue
+        lines.append(f"no {' or '.join(slots)} network: {purpose} cannot run with this pack")
+    if not pack.channels:
+        lines.append("no channels: encode cannot run with this pack until `python -m mien.train channels` chose them")
+    return lines
+
+
+def convert_pack(
+    sources: Mapping[str, Path | str], out: Path | str, *, name: str = "ffhq1024", half: bool = False
+) -> Pack:
+    """Converts checkpoint files into one pack file at `out`; returns what was written (its fingerprint unset).
+
+    `sources` maps roles (`SOURCES`) to files. The generator may also come from an e4e or ReStyle checkpoint, which
+    holds one. `half`: store in float16, at half the size and a small loss.
+    Raises `PackError` when a file cannot be used or files are missing that belong together, `OutputError` when `out`
+    cannot be written. An existing `out` is replaced only by a whole pack.
+    """
+    out = check_output(Path(out), (".safetensors",))
+    files = {role: Path(path) for role, path in sources.items()}
+    _check_roles(files)
+    pack = Pack(name, {}, {}, ())
+    _add_generator(pack, files)
+    for role, slot in (("e4e", "encoder"), ("restyle", "restyle")):
+        if role in files:
+            network = _read(layouts.encoder, files[role])
+            if isinstance(network, ReStyle) != (role == "restyle"):
+                kind = "a ReStyle" if isinstance(network, ReStyle) else "an e4e"
+                raise PackError(f"{files[role]} is {kind} checkpoint, not the other kind of encoder it was given as.")
+            _add_encoder(pack, slot, network, files[role])
+    if "styleflow" in files:
+        flow = _read(layouts.styleflow, files["styleflow"])
+        if flow.flow.config.dim != pack.generator.w_dim:
+            raise PackError(f"{files['styleflow']} is a flow over latents of another width than the generator's.")
+        _add(pack, "flow", "styleflow", flow, _flow_config(flow))
+    if "arcface" in files:
+        _add(pack, "identity", "arcface", _read(layouts.arcface, files["arcface"]), {})
+    if "bisenet" in files:
+        _add(pack, "parser", "bisenet", _read(layouts.bisenet, files["bisenet"]), {})
+    if "lpips-vgg" in files:
+        _add(pack, "lpips_vgg", "lpips", _read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
+    if "lpips-alex" in files:
+        _add(pack, "lpips_alex", "lpips", _read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
+    pack.channels = _channels(pack)
+    pack.card = _card(pack, [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())])
+    try:
+        pack.save(out, half=half)
+    except OSError as error:
+        raise MienError(f"{out} could not be written: {error.strerror or error}.") from None
+    return pack
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_roles(files: Mapping[str, Path]) -> None:
+    for role, path in files.items():
+        if role not in SOURCES:
+            raise PackError(f"{role!r} is not one of the files that can be converted: {', '.join(SOURCES)}.")
+        if not path.is_file():
+            raise PackError(f"there is no file {path}.")
+    for pair in (("lpips-vgg", "vgg16"), ("lpips-alex", "alexnet")):
+        given = [role for role in pair if role in files]
+        if len(given) == 1:
+            absent = pair[0] if given[0] == pair[1] else pair[1]
+            raise PackError(f"{given[0]} needs {absent} beside it ({SOURCES[absent]}).")
+    if not any(role in files for role in ("stylegan2", "e4e", "restyle")):
+        raise PackError("a pack needs a generator: give stylegan2, or an e4e or ReStyle checkpoint, which holds one.")
+
+
+def _read(layout: Any, path: Path) -> Any:
+    try:
+        return layout(load_checkpoint(path))
+    except Refused as refusal:
+        raise PackError(f"{path} {refusal}.") from None
+    except DAMAGE:
+        raise PackError(f"{path} holds tensors of unexpected shapes.") from None
+
+
+def _read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
+    loaded = load_checkpoint(heads)
+    return _read(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
+
+
+def _add(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise PackError(f"the {slot} checkpoint is damaged: {name} holds numbers that are not finite.")
+    pack.networks[slot] = network
+    pack.configs[slot] = {"kind": kind, **config}
+
+
+def _add_generator(pack: Pack, files: Mapping[str, Path]) -> None:
+    role = next(role for role in ("stylegan2", "e4e", "restyle") if role in files)
+    found: layouts.StyleGAN2 = _read(layouts.stylegan2, files[role])
+    config = dataclasses.asdict(found.generator.config)
+    _add(pack, "generator", "stylegan2", found.generator, config | {"channels": list(config["channels"])})
+    if found.mapping is not None:
+        mapping = found.mapping
+        _add(pack, "mapping", "stylegan2", mapping, {"dim": len(mapping.w_mean), "layers": len(mapping.weights)})
+
+
+def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
+    generator = pack.generator
+    if network.num_ws != generator.num_ws or generator.w_dim != 512:
+        raise PackError(
+            f"{path} encodes into {network.num_ws} rows of 512 numbers, the generator takes "
+            f"{generator.num_ws} rows of {generator.w_dim}."
+        )
+    if isinstance(network, ReStyle):
+        with torch.no_grad():
+            network.average.copy_(to_input(generator.synthesis(network.w_mean[None])))
+    _add(pack, slot, "e4e", network, {"num_ws": network.num_ws})
+
+
+def _flow_config(flow: HeadPoseFlow) -> dict[str, Any]:
+    shape, pose = dataclasses.asdict(flow.flow.config), dataclasses.asdict(flow.pose)
+    shape |= {"hidden": list(shape["hidden"]), "condition_scale": list(shape["condition_scale"])}
+    return {"flow": shape, "pose": pose | {"neutral": list(pose["neutral"])}}
+
+
+def _channels(pack: Pack) -> tuple[Channel, ...]:
+    """The prior table, with each channel's unit: its standard deviation over random people."""
+    generator = pack.generator
+    if (generator.resolution, generator.config.channels) != (ffhq1024_channels.RESOLUTION, ffhq1024_channels.WIDTHS):
+        return ()
+    spread = _spread(generator, pack.networks.get("mapping"))  # type: ignore[arg-type]
+    return tuple(
+        Channel(layer, index, attribute, round(spread.get((layer, index), 1.0), 4))
+        for attribute, entries in ffhq1024_channels.CHANNELS.items()
+        for layer, index in entries
+    )
+
+
+@torch.no_grad()
+def _spread(generator: Generator, mapping: MappingNetwork | None) -> dict[tuple[int, int], float]:
+    if mapping is None:
+        return {}
+    noise = torch.randn(_SAMPLES, generator.w_dim, generator=torch.Generator().manual_seed(0))
+    w = mapping(noise)
+    spread = {}
+    for entries in ffhq1024_channels.CHANNELS.values():
+        for layer, index in entries:
+            affine: Any = generator.blocks[layer].affine
+            spread[layer, index] = float((w @ (affine.weight[index] * affine.scale)).std())
+    return spread
+
+
+def _card(pack: Pack, sources: list[Source]) -> dict[str, Any]:
+    return {
+        "resolution": pack.resolution,
+        "data": "FFHQ and what the authors of each network say; see docs/checkpoints.md",
+        "licence": "research only: NVIDIA's source code licence for the generator, CC BY-NC-SA 4.0 for StyleFlow",
+        "channels": "a prior from public sources, not measured here" if pack.channels else "none",
+        "sources": [dataclasses.asdict(source) for source in sources],
+    }
+
+
+def verify(name_or_path: Path | str) -> Iterator[str]:
+    """Loads a pack and puts one image through all of it; yields what was found, line by line.
+
+    Raises `PackError` when the pack is missing or damaged, or a network of it does not work.
+    """
+    pack = Pack.load(name_or_path)
+    generator = pack.generator
+    yield f"{pack.name}: {pack.resolution}x{pack.resolution}, sha256 {pack.fingerprint}"
+    with torch.no_grad():
+        mapping: Any = pack.networks.get("mapping")
+        row = mapping.w_mean if mapping is not None else torch.zeros(generator.w_dim)
+        latent = row.expand(1, generator.num_ws, -1)
+        image = generator.synthesis(latent)
+        _check_finite("generator", image)
+        yield f"generator: {generator.num_ws} rows of {generator.w_dim}, {len(generator.layers)} StyleSpace layers"
+        checks = {
+            "encoder": lambda network: network(image),
+            "restyle": lambda network: network.step(to_input(image), network.average),
+            "flow": lambda network: network(latent, torch.zeros(1, 2), torch.full((1, 2), 5.0)),
+            "identity": lambda network: network(image),
+            "parser": lambda network: network(image)[0],
+            "lpips_vgg": lambda network: network(to_input(image), to_input(image).flip(3)),
+            "lpips_alex": lambda network: network(to_input(image), to_input(image).flip(3)),
+            "mapping": lambda network: network(torch.zeros(1, generator.w_dim) + 1),
+        }
+        for slot, network in pack.networks.items():
+            if slot in checks:
+                result = checks[slot](network)
+                _check_finite(slot, result)
+                yield f"{slot}: {pack.configs[slot]['kind']}, answers {list(result.shape)}"
+    _check_channels(pack)
+    yield f"channels: {len(pack.channels)}" + (f" ({pack.card['channels']})" if "channels" in pack.card else "")
+    yield from missing(pack)
+
+
+def _check_finite(slot: str, result: torch.Tensor) -> None:
+    if not bool(torch.isfinite(result).all()):
+        raise PackError(f"the pack's {slot} network answers with numbers that are not finite.")
+
+
+def _check_channels(pack: Pack) -> None:
+    layers = pack.generator.layers
+    for channel in pack.channels:
+        layer = layers[channel.layer] if 0 <= channel.layer < len(layers) else None
+        if layer is None or layer.to_rgb or not 0 <= channel.index < layer.width:
+            raise PackError(f"the pack's channel {channel.layer}_{channel.index} is not in its generator's StyleSpace.")
