@@ -1,4 +1,4 @@
-"""What the work tells the user while it runs: the stage, frames a second, the time left."""
+"""What the work tells the user while it runs: the stage, frames (or other units) a second, the time left."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Tick = Callable[[int], None]
 class Progress(Protocol):
     """Where long work reports to. `stage` opens a stage; the tick it gives takes the frames done since the last."""
 
-    def stage(self, name: str, total: int | None) -> AbstractContextManager[Tick]:
-        """Open the stage `name` of `total` frames (None: not known)."""
+    def stage(self, name: str, total: int | None, unit: str = "frames") -> AbstractContextManager[Tick]:
+        """Open the stage `name` of `total` frames, or of another `unit` (None: not known)."""
         ...
 
 
@@ -23,7 +23,7 @@ class NoProgress:
     """Says nothing: the default of the Python API."""
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Tick]:
+    def stage(self, name: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
         yield lambda frames: None
 
 
@@ -36,13 +36,13 @@ class RichProgress:
         self._console = Console(stderr=True, highlight=False)
 
     @contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Tick]:
+    def stage(self, name: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
         if self._console.is_terminal:
-            yield from self._bar(name, total)
+            yield from self._bar(name, total, unit)
         else:
-            yield from self._line(name)
+            yield from self._line(name, unit)
 
-    def _bar(self, name: str, total: int | None) -> Iterator[Tick]:
+    def _bar(self, name: str, total: int | None, unit: str) -> Iterator[Tick]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
@@ -64,11 +64,11 @@ class RichProgress:
                 nonlocal done
                 done += frames
                 rate = done / max(time.monotonic() - start, 1e-6)
-                bars.update(task, advance=frames, rate=f"{rate:.1f} frames/s")
+                bars.update(task, advance=frames, rate=f"{rate:.1f} {unit}/s")
 
             yield tick
 
-    def _line(self, name: str) -> Iterator[Tick]:
+    def _line(self, name: str, unit: str) -> Iterator[Tick]:
         start, done = time.monotonic(), 0
 
         def tick(frames: int) -> None:
@@ -77,4 +77,4 @@ class RichProgress:
 
         yield tick
         seconds = time.monotonic() - start
-        print(f"{name}: {done} frames, {seconds:.1f} s ({done / max(seconds, 1e-6):.1f} frames/s)", file=sys.stderr)
+        print(f"{name}: {done} {unit}, {seconds:.1f} s ({done / max(seconds, 1e-6):.1f} {unit}/s)", file=sys.stderr)

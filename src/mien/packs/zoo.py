@@ -1,0 +1,227 @@
+"""The packs that can be had, and how: a table of official files, their download, and their conversion.
+
+A file is fetched from its mirrors in order, resumed where it stopped, and kept only if its hash is the pinned one.
+Files without a pinned hash are judged by their content alone, which is safe because reading them runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.errors import MienError, PackError
+from mien.packs import convert, download
+from mien.packs.download import Remote
+from mien.packs.pack import EMBEDDED, locate
+from mien.progress import NoProgress, Progress
+
+_NVIDIA = "NVIDIA Source Code License (research or evaluation only), https://nvlabs.github.io/stylegan2/license.html"
+_MIT = "MIT"
+
+FFHQ1024: dict[str, Remote] = {
+    "stylegan2": Remote(
+        "ffhq.pkl",
+        ("https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",),
+        "https://github.com/NVlabs/stylegan2-ada-pytorch",
+        _NVIDIA,
+        381_624_121,
+        sha256=("a205a346e86a9ddaae702e118097d014b7b8bd719491396a162cca438f2f524c",),
+    ),
+    "e4e": Remote(
+        "e4e_ffhq_encode.pt",
+        (
+            "https://drive.usercontent.google.com/download?id=1cUv_reLE6k3604or78EranS7XzuVMWeO&export=download&confirm=t",
+            "https://huggingface.co/zhengchong/e4e/resolve/main/e4e_ffhq_encode.pt",
+        ),
+        "https://drive.google.com/file/d/1cUv_reLE6k3604or78EranS7XzuVMWeO/view",
+        f"{_MIT} for the code (omertov/encoder4editing); it holds NVIDIA's generator, research only",
+        1_201_649_680,
+        sha256=(
+            "2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999",
+            "748f4cb01604d2db53f141fa10542d91c44f7b98b713c2b49c375ddfac3f4efd",  # the copy that PTI hands out
+        ),
+    ),
+    "restyle": Remote(
+        "restyle_e4e_ffhq_encode.pt",
+        (
+            "https://drive.usercontent.google.com/download?id=1e2oXVeBPXMQoUoC_4TNwAWpOPpSEhE_e&export=download&confirm=t",
+        ),
+        "https://drive.google.com/file/d/1e2oXVeBPXMQoUoC_4TNwAWpOPpSEhE_e/view",
+        f"{_MIT} for the code (yuval-alaluf/restyle-encoder); it holds NVIDIA's generator, research only",
+        None,
+        optional=True,  # a second encoder: the pack works without it. No hash of it is published.
+    ),
+    "styleflow": Remote(
+        "modellarge10k.pt",
+        ("https://raw.githubusercontent.com/RameenAbdal/StyleFlow/master/flow_weight/modellarge10k.pt",),
+        "https://github.com/RameenAbdal/StyleFlow/blob/master/flow_weight/modellarge10k.pt",
+        "CC BY-NC-SA 4.0, academic research only (RameenAbdal/StyleFlow)",
+        None,
+        git_blob="94fd23b8d3e51d1921309694bc51ee9ead122961",
+    ),
+    "arcface": Remote(
+        "model_ir_se50.pth",
+        ("https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth",),
+        "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view",
+        f"{_MIT} for the code (TreB1eN/InsightFace_Pytorch); none stated for the weights, take them as research only",
+        175_367_323,
+        sha256=("a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",),
+    ),
+    "bisenet": Remote(
+        "79999_iter.pth",
+        ("https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth",),
+        "https://drive.google.com/file/d/154JgKpzCPW82qINcVieuPH3fZ2e0P812/view",
+        f"{_MIT} (zllrunning/face-parsing.PyTorch)",
+        53_289_463,
+        sha256=("468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",),
+    ),
+    "lpips-vgg": Remote(
+        "lpips_vgg.pth",
+        ("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",),
+        "https://github.com/richzhang/PerceptualSimilarity/blob/master/lpips/weights/v0.1/vgg.pth",
+        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
+        7_289,
+        sha256=("a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",),
+    ),
+    "vgg16": Remote(
+        "vgg16-397923af.pth",
+        ("https://download.pytorch.org/models/vgg16-397923af.pth",),
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "BSD-3-Clause (torchvision)",
+        553_433_881,
+        sha256=("397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",),
+    ),
+    "lpips-alex": Remote(
+        "lpips_alex.pth",
+        ("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",),
+        "https://github.com/richzhang/PerceptualSimilarity/blob/master/lpips/weights/v0.1/alex.pth",
+        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
+        6_009,
+        sha256=("df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",),
+    ),
+    "alexnet": Remote(
+        "alexnet-owt-7be5be79.pth",
+        ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",),
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "BSD-3-Clause (torchvision)",
+        244_408_911,
+        sha256=("7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",),
+    ),
+}
+
+PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024}
+_DESCRIPTIONS = {
+    "mini": "embedded, 256x256, sized for a CPU",
+    "ffhq1024": "1024x1024, from the official checkpoints of StyleGAN2, e4e, StyleFlow and their judges",
+}
+Accept = Callable[[Remote], bool]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What `pull` made: the pack's file, and the optional files that could not be had, one sentence each."""
+
+    path: Path
+    missing: tuple[str, ...]
+
+
+def home() -> Path:
+    """Where packs and downloads live: `$MIEN_HOME`, by default `~/.mien`."""
+    return Path(os.environ.get("MIEN_HOME", Path.home() / ".mien"))
+
+
+def listing() -> Iterator[str]:
+    """One line a known pack: its name, whether it is at hand, what it is."""
+    for name in (*EMBEDDED, *PACKS):
+        path = locate(name)
+        state = "at hand" if path.is_file() else "embedded" if name in EMBEDDED else f"mien models pull {name}"
+        yield f"{name:<10} {_DESCRIPTIONS[name]} [{state}]"
+    folder = home() / "packs"
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        if path.stem not in (*EMBEDDED, *PACKS):
+            yield f"{path.stem:<10} {path} [at hand]"
+
+
+def pull(
+    name: str, folder: Path | None = None, accept: Accept | None = None, progress: Progress | None = None
+) -> Pulled:
+    """Downloads a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), converts them, installs the pack.
+
+    `accept` is shown each file that has to be downloaded, with its licence, and says whether the user takes it;
+    without it no file is downloaded. Files that are in the folder already, downloaded before or put there by hand, are
+    checked and used. Raises `PackError` for an unknown name or a wrong file in the folder, `MienError` (exit code 1)
+    where a file cannot be had, with one sentence that says how to go on.
+    """
+    if name in EMBEDDED:
+        raise PackError(f"the pack {name} is embedded and needs no download.")
+    if name not in PACKS:
+        raise PackError(f"there is no pack {name!r} to pull; known are {', '.join(PACKS)}.")
+    folder = home() / "downloads" / name if folder is None else folder
+    target = home() / "packs" / f"{name}.safetensors"
+    for place in (folder, target.parent):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MienError(f"the folder {place} cannot be made: {error.strerror or error}.") from None
+    sources, absent = _collect(name, folder, accept, progress or NoProgress())
+    convert.convert_pack(sources, target, name=name)
+    return Pulled(target, tuple(absent))
+
+
+def _collect(name: str, folder: Path, accept: Accept | None, progress: Progress) -> tuple[dict[str, Path], list[str]]:
+    """The files of a pack in `folder`, downloaded where needed, and what is lacking of the optional ones."""
+    sources: dict[str, Path] = {}
+    failed: list[tuple[Remote, download.Unavailable]] = []
+    declined: list[Remote] = []
+    for role, remote in PACKS[name].items():
+        path = folder / remote.name
+        if path.is_file():
+            check(path, remote)
+        elif accept is None or not accept(remote):
+            declined.append(remote)
+            continue
+        else:
+            try:
+                download.fetch(remote, path, check, progress)
+            except download.Unavailable as error:
+                failed.append((remote, error))
+                if error.offline:
+                    break  # the other files would fail in the same way, each after its own wait
+                continue
+        sources[role] = path
+    if any(error.offline or not remote.optional for remote, error in failed):
+        raise MienError(
+            f"{'; '.join(f'{remote.name} could not be downloaded ({error})' for remote, error in failed)}: run "
+            f"`mien models pull {name}` again, which goes on where this stopped, or save "
+            f"{' and '.join(f'{remote.page} as {folder / remote.name}' for remote, _ in failed)} first."
+        )
+    if not all(remote.optional for remote in declined):
+        raise MienError(
+            f"the licences of {', '.join(remote.name for remote in declined)} were not accepted, so the pack {name} "
+            "was not made."
+        )
+    absent = [f"{remote.name} was left out: its licence was not accepted" for remote in declined]
+    for remote, error in failed:
+        absent.append(f"{remote.name} was left out ({error}); save {remote.page} as {folder / remote.name}, pull again")
+    return sources, absent
+
+
+def check(path: Path, remote: Remote) -> None:
+    """Raises `PackError` unless the file at `path` is the one that is meant. Files with no known hash pass."""
+    if remote.git_blob:
+        size = path.stat().st_size
+        digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        good = digest.hexdigest() == remote.git_blob
+    else:
+        good = not remote.sha256 or convert.sha256(path) in remote.sha256
+    if not good:
+        raise PackError(
+            f"{path} is not the expected file (its hash differs): delete it to download it again, or use "
+            "`mien models convert` if you mean another version."
+        )
