@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from mien.errors import FaceError, VideoError
 from mien.models import landmarks as lm
 from mien.stages.framing import crop_from_quad, quad_from_crop, wrap
-from mien.stages.track import FaceTracker
+from mien.stages.keyframes import Stabiliser
+from mien.stages.track import FaceTracker, Window
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 BRIDGE_SECONDS = 0.5  # a face out of sight for less than this is bridged
+CUT_ALIKE = 0.5  # two frames whose thumbnails correlate less than this are of different shots
+CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def _ignore(done: int) -> None:
 
 @dataclass
 class _Row:
-    """What is known of a frame. `crop` is None while the face is out of sight and not yet bridged."""
+    """What is known of a frame."""
 
     crop: Array
     key_frame: int
@@ -78,7 +81,7 @@ class _Crops:
     """uint8 `[T, size, size, 3]` that grows in place, so that the crops are never in memory twice."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._data = np.empty((64, size, size, 3), np.uint8)
         self.count = 0
 
@@ -103,6 +106,9 @@ def align(
 ) -> Alignment:
     """Stabilised FFHQ-framed crops of one face (the paper, Sec. 3.2).
 
+    A cut begins a new key frame and a new framing, of the largest face of the new shot: one person seen in several
+    shots is one identity, and only the place in the frame jumps. The cuts are reported.
+
     `frames`: RGB uint8 `[H, W, 3]`, all of one size, read once. `fps`: frames a second, for the half second that is
     bridged. `size`: side of the crops in pixels. `face`: which face, counted from 1 from the left in the first frame
     that shows any; None takes the largest. `tick` is called with the number of frames done since the last call.
@@ -110,70 +116,124 @@ def align(
     Raises `VideoError` if there are no frames or they change size, `FaceError` if no frame shows a face or `face` is
     more than there are.
     """
-    tracker = FaceTracker(face)
-    crops = _Crops(size)
-    rows: list[_Row] = []
-    waiting: list[Image] = []
+    tracker, stabiliser, cutter = FaceTracker(face), Stabiliser(fps), _CutDetector()
+    film = _Film(size, tick)
+    cuts: list[int] = []
     frame_size: tuple[int, int] | None = None
     try:
-        for frame in frames:
+        for index, frame in enumerate(frames):
             if frame_size is None:
                 frame_size = (frame.shape[1], frame.shape[0])
             elif frame_size != (frame.shape[1], frame.shape[0]):
                 raise VideoError("the clip's frames change size on the way")
+            if cutter(frame):
+                cuts.append(index)
+                film.end_shot()
+                tracker.forget()
+                stabiliser.reset()
             mesh = tracker(frame)
-            index = crops.count + len(waiting)
             if mesh is None:
-                waiting.append(frame)
-                if len(waiting) >= BRIDGE_SECONDS * fps:
-                    _hold(waiting, crops, rows, size, tick)
+                film.wait(frame, BRIDGE_SECONDS * fps)
                 continue
-            crop = crop_from_quad(lm.rigid_quad(mesh))
-            _bridge(waiting, crop, crops, rows, size, tick)
-            rows.append(_Row(crop, index, 0.0, mesh))
-            crops.append(lm.warp_crop(frame, quad_from_crop(crop), size))
-            tick(1)
-        if waiting and any(row.mesh is not None for row in rows):
-            _bridge(waiting, rows[-1].crop, crops, rows, size, tick)
+            placed = stabiliser(index, frame, mesh)
+            if placed.leapt:
+                cuts.append(index)
+                film.end_shot()
+            film.add(frame, _Row(placed.crop, placed.key_frame, placed.residual, mesh))
+        film.end_shot()
     finally:
         tracker.close()
     if frame_size is None:
         raise VideoError("the clip has no frames")
-    if not any(row.mesh is not None for row in rows):
-        raise FaceError(f"no face was found in any of the clip's {crops.count + len(waiting)} frames")
-    return _collect(crops.take(), rows, frame_size)
+    if not film.seen:
+        raise FaceError(f"no face was found in any of the clip's {len(film.rows)} frames")
+    return _collect(film.crops.take(), film.rows, frame_size, cuts=cuts)
 
 
-def _hold(waiting: list[Image], crops: _Crops, rows: list[_Row], size: int, tick: Callable[[int], None]) -> None:
-    """Emit frames without a face, as lost: the last crop, or the frame's middle where there was none yet."""
-    for frame in waiting:
-        height, width = frame.shape[:2]
-        middle = np.array([(width - 1) / 2, (height - 1) / 2, np.log(min(width, height)), 0.0])
-        crop = rows[-1].crop if rows else middle
-        key_frame = rows[-1].key_frame if rows else 0
-        rows.append(_Row(crop, key_frame, float("nan"), lost=True))
-        crops.append(lm.warp_crop(frame, quad_from_crop(crop), size))
-        tick(1)
-    waiting.clear()
+class _CutDetector:
+    """`detector(frame)`: does another shot begin with this frame? By thumbnails of the whole frames."""
+
+    def __init__(self) -> None:
+        self._last: NDArray[np.float32] | None = None
+
+    def __call__(self, frame: Image) -> bool:
+        step = max(min(frame.shape[:2]) // 180, 1)  # every so many pixels is enough, and cheap at 4K
+        thin = np.ascontiguousarray(frame[::step, ::step, 1])
+        small = cv2.resize(thin, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        last, self._last = self._last, small
+        if last is None or float(np.abs(small - last).mean()) < CUT_CHANGE:
+            return False
+        a, b = small - small.mean(), last - last.mean()
+        return float((a * b).sum()) < CUT_ALIKE * float(np.linalg.norm(a) * np.linalg.norm(b)) + 1e-6
 
 
-def _bridge(
-    waiting: list[Image], crop: Array, crops: _Crops, rows: list[_Row], size: int, tick: Callable[[int], None]
-) -> None:
-    """Emit frames of a short loss: the crop goes in a straight line from the last one to `crop`."""
-    before = rows[-1].crop if rows else crop
-    step = crop - before
-    step[3] = wrap(step[3])
-    for i, frame in enumerate(waiting):
-        between = before + step * (i + 1) / (len(waiting) + 1)
-        rows.append(_Row(between, rows[-1].key_frame if rows else 0, float("nan"), bridged=True))
-        crops.append(lm.warp_crop(frame, quad_from_crop(between), size))
-        tick(1)
-    waiting.clear()
+class _Film:
+    """The rows and crops so far, and the frames that wait for the face to come back."""
+
+    def __init__(self, size: int, tick: Callable[[int], None]) -> None:
+        self.crops = _Crops(size)
+        self.rows: list[_Row] = []
+        self.seen = False  # was there a face at all
+        self.unseen = 0  # frames without a face since the last one with it
+        self._tick = tick
+        self._waiting: list[tuple[Image, Window]] = []
+        self._before: _Row | None = None  # the last row of this shot
+
+    def add(self, frame: Image, row: _Row) -> None:
+        """A frame that shows the face; those that waited for it are bridged in a straight line."""
+        before = self._before or row
+        step = row.crop - before.crop
+        step[3] = wrap(step[3])
+        for i, (part, window) in enumerate(self._waiting):
+            between = before.crop + step * (i + 1) / (len(self._waiting) + 1)
+            self._emit(part, _Row(between, before.key_frame, float("nan"), bridged=True), window)
+        self._waiting.clear()
+        self._emit(frame, row)
+        self._before, self.seen, self.unseen = row, True, 0
+
+    def wait(self, frame: Image, limit: float) -> None:
+        """A frame without a face; after `limit` of them in a row it is lost, with those before it."""
+        size = (frame.shape[1], frame.shape[0])
+        window = Window(0, 0, *size)
+        if self._before is not None:
+            window = Window.around(self._before.crop[:2], 3 * float(np.exp(self._before.crop[2])), size)
+        # A copy, so that a large frame is not kept for its small part.
+        self._waiting.append((window.cut(frame).copy(), window))
+        self.unseen += 1
+        if self.unseen >= limit:
+            self._give_up()
+
+    def end_shot(self) -> None:
+        """The shot ends: what waits keeps the last crop, and counts as bridged, for it is less than half a second."""
+        if self._before is None:
+            self._give_up()
+        for part, window in self._waiting:
+            self._emit(part, _Row(self._before.crop, self._before.key_frame, float("nan"), bridged=True), window)
+        self._waiting.clear()
+        self._before, self.unseen = None, 0
+
+    def _give_up(self) -> None:
+        """Emit what waits, as lost: with the last crop, or the frame's middle where this shot has none yet."""
+        for part, window in self._waiting:
+            width, height = window.size
+            middle = np.array([(width - 1) / 2, (height - 1) / 2, np.log(min(width, height)), 0.0])
+            row = self._before or _Row(middle, len(self.rows), float("nan"))
+            self._emit(part, _Row(row.crop, row.key_frame, float("nan"), lost=True), window)
+        self._waiting.clear()
+
+    def _emit(self, frame: Image, row: _Row, window: Window | None = None) -> None:
+        corner = [window.left, window.top] if window else [0, 0]
+        self.rows.append(row)
+        self.crops.append(lm.warp_crop(frame, quad_from_crop(row.crop) - corner, self.crops.size))
+        self._tick(1)
 
 
 def _collect(
-    crops: NDArray[np.uint8], rows: list[_Row], frame_size: tuple[int, int], quads: Array | None = None
+    crops: NDArray[np.uint8],
+    rows: list[_Row],
+    frame_size: tuple[int, int],
+    quads: Array | None = None,
+    cuts: Iterable[int] = (),
 ) -> Alignment:
     """Stack the rows; frames without a mesh take their landmarks and angles from the nearest frames that have one."""
     size = crops.shape[1]
@@ -204,6 +264,7 @@ def _collect(
         yaw=turned[:, 0],
         pitch=turned[:, 1],
         frame_size=frame_size,
+        cuts=np.array(list(cuts), np.int64),
     )
 
 

@@ -32,10 +32,12 @@ Plane = NDArray[np.float32]
 
 TEMPLATE = 192  # side of the finest template in pixels; a smaller face takes a smaller one
 LEVELS = 4
+COARSEST = 20  # no level is smaller than this
 MARGIN = 1.5  # the part of the frame that is kept for registration is this many times the crop
 BLUR = 0.8  # sigma, in template pixels, against noise and the interpolation's own error
 PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6, "planar": 8}
 SIGMA_FLOOR = 1.5  # grey levels
+CONTRAST = 0.5  # a residual of this part of the template's standard deviation counts for a quarter
 ITERATIONS = 10
 STILL = 2e-3  # template pixels: an update smaller than this ends a level
 
@@ -69,7 +71,8 @@ class Template:
 @dataclass(frozen=True)
 class Registration:
     """`homography` `[3, 3]` in normalised coordinates of the key frame's crop; `residual`: robust rms of what is left,
-    in grey levels; `support`: mean weight of the mask's points, 0 to 1; `overlap`: part of them inside the frame."""
+    in grey levels; `support`: how far the mask's points are explained, 0 (not at all) to 1, against the template's own
+    contrast; `overlap`: part of them inside the frame."""
 
     homography: Array
     residual: float
@@ -151,13 +154,15 @@ def sample(image: Plane, x: Array, y: Array) -> tuple[Plane, NDArray[np.bool_]]:
 
 
 def make_template(picture: Pyramid, crop: Array, mesh: Array) -> Template:
-    """The template of a key frame: `picture` of its frame, its crop `[4]` and its mesh `[478, 2 or 3]` in frame pixels."""
+    """The template of a key frame: `picture` of its frame, its crop `[4]`, its mesh `[478, 2 or 3]` in frame pixels."""
     to_frame = matrix_from_crop(crop)
     points = apply(np.linalg.inv(to_frame), np.asarray(mesh)[:, :2])
     finest = template_size(crop)
     levels = []
     for level, (image, matrix) in enumerate(zip(picture.levels, picture.matrices, strict=True)):
         size = finest >> level
+        if size < COARSEST:
+            break
         centres = (np.arange(size) + 0.5) * 2 / size - 1
         x, y = (grid.ravel() for grid in np.meshgrid(centres, centres))
         place = apply(matrix @ to_frame, np.stack([x, y], 1))
@@ -234,7 +239,7 @@ def register(
 def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str) -> tuple[Array, float, float, float]:
     """Gauss-Newton with Geman and McClure's weights at one level. Returns motion, residual, support, overlap."""
     count = len(level.points)
-    if count < 50:
+    if count < 30:
         return motion, float("inf"), 0.0, 0.0
     slopes = derivatives(level, model)
     moving = slopes.shape[1]
@@ -269,7 +274,10 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
         residual = float(np.sqrt((weights * np.square(left)).sum() / max(float(weights.sum()), 1e-9)))
         if iteration >= 3 and float(np.abs(step[:moving]).max()) < STILL * level.pixel:
             break
-    return motion, residual, float(weights.mean()), overlap
+    # The robust scale follows the residuals, so that the weights alone do not tell a good fit from a bad one.
+    contrast = max(CONTRAST * float(level.values.std()), 2 * SIGMA_FLOOR)
+    support = float(np.where(inside, np.square(1 / (1 + np.square(left / contrast))), 0).mean())
+    return motion, residual, support, overlap
 
 
 def nearest_similarity(matrix: Array, points: Array) -> Array:

@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 WINDOW_PIXELS = 384  # longest side of the picture the mesh sees
+FAR = 0.04  # a motion of this part of the face, and the mesh is found once more, starting from where it is now
 WHOLE_FRAME = 640  # frames up to this size are given to the mesh whole
 DETECTOR_PIXELS = 1280  # longest side of the picture the detector sees
 FACE_IN_WINDOW = 0.5  # the window is made so that the face's box takes this part of it
@@ -152,6 +153,8 @@ class FaceTracker:
         size = (frame.shape[1], frame.shape[0])
         if self._window is not None:
             mesh = self._mesh_in(frame, self._window)
+            if mesh is not None and self._last is not None and _apart(mesh, self._last) > FAR:
+                mesh = self._mesh_in(frame, self._window)
             if mesh is not None and self._same_face(mesh):
                 self._keep(mesh, size)
                 return mesh
@@ -163,6 +166,8 @@ class FaceTracker:
         self._set_window(box.centre, box.extent * 1.2, size)
         assert self._window is not None
         mesh = self._mesh_in(frame, self._window)
+        if mesh is not None:  # the first mesh starts from a detector's box: a second one starts from the first
+            mesh = self._mesh_in(frame, self._window)
         if mesh is None:
             self._window = None
             return None
@@ -206,9 +211,7 @@ class FaceTracker:
     def _same_face(self, mesh: Array) -> bool:
         if self._last is None:
             return True
-        centre, extent = _extent(mesh)
-        near = float(np.hypot(*(centre - self._last[:2]))) < 0.6 * self._last[2]
-        return near and 0.6 < extent / self._last[2] < 1.67
+        return _apart(mesh, self._last) < 0.6 and 0.6 < _extent(mesh)[1] / self._last[2] < 1.67
 
     def _keep(self, mesh: Array, size: tuple[int, int]) -> None:
         centre, extent = _extent(mesh)
@@ -241,3 +244,8 @@ class FaceTracker:
 def _extent(mesh: Array) -> tuple[Array, float]:
     low, high = mesh[:, :2].min(0), mesh[:, :2].max(0)
     return (low + high) / 2, float((high - low).max())
+
+
+def _apart(mesh: Array, last: Array) -> float:
+    """How far a mesh is from the last one, `[centre x, centre y, extent]`, in parts of that extent."""
+    return float(np.hypot(*(_extent(mesh)[0] - last[:2])) / last[2])
