@@ -357,7 +357,10 @@ def interpret(
     operations: Any = pickletools.genops(cursor)  # type: ignore[arg-type]  # it needs read, readline and tell only
     for opcode, argument, position in operations:
         op = opcode.name
-        if op in ("PROTO", "FRAME"):
+        if op == "PROTO":
+            if argument > 5:
+                raise Refused(f"is written in pickle protocol {argument}, which is not known")
+        elif op == "FRAME":
             continue
         elif op == "STOP":
             result = pop()

@@ -204,8 +204,8 @@ def _collect(name: str, folder: Path, accept: Accept | None, progress: Progress)
             "was not made."
         )
     absent = [f"{remote.name} was left out: its licence was not accepted" for remote in declined]
-    for remote, error in failed:
-        absent.append(f"{remote.name} was left out ({error}); save {remote.page} as {folder / remote.name}, pull again")
+    for remote, why in failed:
+        absent.append(f"{remote.name} was left out ({why}); save {remote.page} as {folder / remote.name}, pull again")
     return sources, absent
 
 
