@@ -9,16 +9,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 
-from mien.commands import inspect, pipeline
+from mien.commands import inspect, measure, pipeline
 from mien.commands.models import models
 from mien.errors import MienError
 
 DEBUG = "MIEN_DEBUG"
+INTERRUPTED = "interrupted; nothing was left half-written."
 
 app = typer.Typer(
     name="mien",
@@ -38,6 +39,7 @@ for command in (
     pipeline.align,
     inspect.info,
     inspect.plot,
+    measure.evaluate,
 ):
     app.command()(command)
 app.add_typer(models, name="models")
@@ -46,7 +48,8 @@ app.add_typer(models, name="models")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Never shows a traceback unless MIEN_DEBUG is set."""
     debug = bool(os.environ.get(DEBUG))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that half-written files are removed
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that half-written files go
     with _quiet_natives(debug):
         try:
             code = _run(arguments, debug)
@@ -60,9 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None, debug: bool) -> int:
     try:
         code = typer.main.get_command(app)(args=arguments, prog_name="mien", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # The parser turns Ctrl-C into this code and says nothing.
+        return _fail(INTERRUPTED, 130) if code == 130 else code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was half-written.", 130)
+        return _fail(INTERRUPTED, 130)
     except typer.Exit as error:
         return error.exit_code
     except BrokenPipeError:

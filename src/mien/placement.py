@@ -18,13 +18,13 @@ Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 FEATHER = 0.12  # share of the crop's side over which it fades into the frame
 
 
-def placement_from_quads(quads: Array, frame_size: tuple[int, int]) -> NDArray[np.float16]:
+def placement_from_quads(quads: Array, frame_size: tuple[int, int]) -> NDArray[np.float32]:
     """Centre x, centre y and side `[T, 3]` of crops with corners `quads [T, 4, 2]` (top left, bottom left, bottom
     right, top right, pixel centres at integers), as fractions of the frame's width, height and width."""
     width, height = frame_size
     centre = (quads.mean(1) + 0.5) / [width, height]
     side = np.hypot(*(quads[:, 3] - quads[:, 0]).T) / width
-    return np.concatenate([centre, side[:, None]], axis=1).astype(np.float16)
+    return np.concatenate([centre, side[:, None]], axis=1).astype(np.float32)
 
 
 def quads_from_stream(stream: Stream, frame_size: tuple[int, int]) -> Array:

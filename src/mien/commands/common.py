@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,7 @@ def write_frames(
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`)."""
     from mien.video import write_video
 
+    mark = hashlib.sha256(stream.to_bytes()).hexdigest()[:16]
     source: Any = stream.audio or None
     span: tuple[float, float | None] = (0.0, None)
     if source is None and audio is not None and audio.has_audio:
@@ -90,7 +92,9 @@ def write_frames(
             from mien.compare import side_by_side
 
             shown = side_by_side([left, shown], captions)
-        count = write_video(output, shown, stream.fps, source, *span, metadata={"comment": SYNTHETIC})
+        count = write_video(
+            output, shown, stream.fps, source, *span, metadata={"comment": f"{SYNTHETIC} Stream {mark}."}
+        )
     print(f"{output}: {count} frames at {stream.fps} a second" + (", with sound" if source else ""))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mien.commands.common import progress_bars
+from mien.commands.common import Output, progress_bars
 
 models = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Packs: the networks that all work is done with."
@@ -26,15 +28,73 @@ def models_list() -> None:
 
 
 @models.command("pull")
-def models_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="As `mien models list` names it.")]) -> None:
-    """Fetch the official checkpoints and convert them into a pack.
+def models_pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `mien models list` names it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the files' licences without being asked.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the files are, or shall go; $MIEN_HOME/downloads.")
+    ] = None,
+) -> None:
+    """Fetch the official checkpoints, each after its licence was accepted, and convert them into a pack.
 
     Example: mien models pull ffhq1024
     """
     from mien.packs import zoo
+    from mien.packs.download import Remote
+
+    def accept(remote: Remote) -> bool:
+        print(f"{remote.name}: {remote.licence}")
+        return yes or (sys.stdin.isatty() and typer.confirm("Download it?"))
 
     with progress_bars() as progress:
-        print(zoo.pull(name, progress=progress))
+        pulled = zoo.pull(name, folder, accept, progress)
+    print(pulled.path)
+    for line in pulled.missing:
+        print(line)
+
+
+@models.command("convert")
+def models_convert(
+    output: Output,
+    stylegan2: Annotated[Path | None, typer.Option(help="NVIDIA's ffhq.pkl, or stylegan2-ffhq-config-f.pt.")] = None,
+    e4e: Annotated[Path | None, typer.Option(help="e4e_ffhq_encode.pt.")] = None,
+    restyle: Annotated[Path | None, typer.Option(help="restyle_e4e_ffhq_encode.pt.")] = None,
+    styleflow: Annotated[Path | None, typer.Option(help="modellarge10k.pt.")] = None,
+    arcface: Annotated[Path | None, typer.Option(help="model_ir_se50.pth.")] = None,
+    bisenet: Annotated[Path | None, typer.Option(help="79999_iter.pth.")] = None,
+    lpips_vgg: Annotated[Path | None, typer.Option(help="LPIPS's linear heads for VGG16, vgg.pth.")] = None,
+    vgg16: Annotated[Path | None, typer.Option(help="vgg16-397923af.pth.")] = None,
+    lpips_alex: Annotated[Path | None, typer.Option(help="LPIPS's linear heads for AlexNet, alex.pth.")] = None,
+    alexnet: Annotated[Path | None, typer.Option(help="alexnet-owt-7be5be79.pth.")] = None,
+    name: Annotated[str, typer.Option(help="The name that the pack bears.")] = "ffhq1024",
+    half: Annotated[bool, typer.Option("--half", help="Store it in half precision.")] = False,
+) -> None:
+    """Make one pack of checkpoint files that are at hand, running nothing that is in them.
+
+    Any file but the generator's may be missing; what then cannot be done is said.
+
+    Example: mien models convert -o ffhq1024.safetensors --stylegan2 ffhq.pkl --e4e e4e_ffhq_encode.pt
+    """
+    from mien.files import check_output
+    from mien.packs import convert
+
+    check_output(output, (".safetensors",))
+    given = {
+        "stylegan2": stylegan2,
+        "e4e": e4e,
+        "restyle": restyle,
+        "styleflow": styleflow,
+        "arcface": arcface,
+        "bisenet": bisenet,
+        "lpips-vgg": lpips_vgg,
+        "vgg16": vgg16,
+        "lpips-alex": lpips_alex,
+        "alexnet": alexnet,
+    }
+    pack = convert.convert_pack({k: v for k, v in given.items() if v is not None}, output, name=name, half=half)
+    print(f"{output}: {pack.resolution}x{pack.resolution}, {', '.join(sorted(pack.networks))}")
+    for line in convert.missing(pack):
+        print(line)
 
 
 @models.command("verify")

@@ -23,7 +23,6 @@ from mien.commands.common import (
     Start,
     Tune,
     checked_device,
-    pack_of,
     progress_bars,
     summary,
     write_frames,
@@ -111,7 +110,10 @@ def puppeteer(
     portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image or a .mien file.")],
     output: Output,
     compare: Annotated[bool, typer.Option("--compare", help="Show the driver on the left.")] = False,
-    pack: PackName = "mini",
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
+    ] = None,
+    tune: Tune = True,
     start: Start = 0.0,
     duration: Duration = None,
     device: Device = "auto",
@@ -132,27 +134,27 @@ def puppeteer(
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"))
     where = checked_device(device)
-    face_of: Any = Stream.load(portrait) if portrait.suffix.lower() == ".mien" else read_image(portrait)
-    if driver.suffix.lower() == ".mien":
-        stream, clip = Stream.load(driver), None
-        pack = pack if pack != "mini" else stream.pack_name
-    else:
-        stream, _ = _encode(driver, pack, False, False, start, duration, device, seed, face, sound)
-        clip = read_video(driver, start, duration)
+    is_stream = driver.suffix.lower() == ".mien"
+    clip = None if is_stream else read_video(driver, start, duration)
+    stream = Stream.load(driver) if is_stream else None
+    person: Any = Stream.load(portrait) if portrait.suffix.lower() == ".mien" else read_image(portrait)
+    if stream is None:
+        stream, _ = _encode(driver, pack or "mini", False, tune, start, duration, device, seed, face, sound)
     from mien.render import puppeteer as make_puppet
     from mien.render import render as make_frames
 
+    name = pack or stream.pack_name
     with progress_bars() as progress:
-        puppet = make_puppet(stream, face_of, pack=pack_of(pack), device=where, progress=progress)
-    puppet = replace(puppet, audio=stream.audio)
+        puppet = make_puppet(stream, person, pack=name, device=where, tune_portrait=tune, progress=progress, seed=seed)
+    puppet = replace(puppet, audio=stream.audio if sound else b"")
     if output.suffix.lower() == ".mien":
         puppet.save(output)
         print(f"{output}: {summary(puppet)}")
         return
     left: Iterable[Any] | None = None
     if compare:
-        left = _input_panels(clip, stream) if clip else make_frames(stream, pack=pack_of(pack), device=where)
-    write_frames(puppet, output, make_frames(puppet, pack=pack_of(pack), device=where), left, ("driver", "puppet"))
+        left = _input_panels(clip, stream) if clip else make_frames(stream, pack=name, device=where)
+    write_frames(puppet, output, make_frames(puppet, pack=name, device=where), left, ("driver", "puppet"))
 
 
 def align(
@@ -237,8 +239,7 @@ def _encode(
 def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool) -> None:
     from mien.render import render as make_frames
 
-    network = pack_of(pack) if pack is not None else None
-    frames = make_frames(stream, pack=network, device=device)
+    frames = make_frames(stream, pack=pack, device=device)
     if clip is None:
         write_frames(stream, output, frames)
     elif paste:

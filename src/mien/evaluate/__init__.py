@@ -1,0 +1,1 @@
+"""Metrics of re-synthesised video, a file each; `report` puts them together (`mien evaluate`)."""

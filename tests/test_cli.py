@@ -1,0 +1,253 @@
+"""The command line: every bad input is exit code 2 and one sentence, nothing is half-written; help; info and plot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from media import make_clip, packets_of, pictures
+from skimage.data import astronaut
+
+from mien.cli import main
+from mien.errors import MienError
+from mien.stream import Stream
+from mien.video import read_video
+
+
+@pytest.fixture
+def stream() -> Stream:
+    rng = np.random.default_rng(0)
+    channels = np.stack([np.repeat(np.arange(8), 4), np.arange(32)], axis=1).astype(np.int16)
+    place = np.tile([[0.5, 0.5, 0.6]], (20, 1)).astype(np.float16)
+    return Stream(
+        pack="ab" * 32,
+        pack_name="nowhere",
+        resolution=32,
+        fps=Fraction(25),
+        channels=channels,
+        identity=rng.normal(size=(8, 16)).astype(np.float16),
+        frames=rng.normal(size=(20, 35)).astype(np.float16),
+        placement=place,
+        frame_size=(64, 48),
+    )
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def refused(capfd: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
+    """Run, and see to it that the input is refused in one sentence and that nothing in `folder` has changed."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    code, out, err = run(capfd, *arguments)
+    assert code == 2, (code, err)
+    assert err.startswith("mien: ") and err.count("\n") == 1 and "Traceback" not in err, err
+    assert out == ""
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    return err
+
+
+def astronaut_clip(path: Path, count: int = 10) -> Path:
+    """A face that moves to the right by two pixels a frame."""
+    image = np.pad(astronaut()[:300, 60:380], ((0, 0), (0, 2 * count), (0, 0)), mode="edge")
+    frames = [np.ascontiguousarray(image[:, 2 * (count - i) : 2 * (count - i) + 320]) for i in range(count)]
+    return make_clip(path, frames, sound="aac")
+
+
+@pytest.mark.parametrize(
+    "command", ["encode", "render", "puppeteer", "align", "info", "plot", "evaluate", "models list", "models verify"]
+)
+def test_help_teaches_with_an_example(capfd: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = run(capfd, *command.split(), "--help")
+    assert code == 0 and f"Example: mien {command}" in " ".join(out.split())
+
+
+def test_help_is_fast() -> None:
+    """Nothing heavy is imported for it."""
+    code = "import sys; from mien.cli import main; main(['--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for heavy in ("'torch'", "'mediapipe'", "'matplotlib'", "'av'", "'cv2'", "'numpy'"):
+        assert heavy not in done.stdout
+
+
+def test_module_is_the_command_line_too() -> None:
+    command = [sys.executable, "-m", "mien", "info", "/no/such.mien"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode"],
+        ["encode", "a.mp4"],
+        ["frobnicate"],
+        ["encode", "a.mp4", "-o", "a.mien", "--start", "-1"],
+        ["encode", "a.mp4", "-o", "a.mien", "--duration", "soon"],
+        ["render", "a.mien", "-o", "a.mp4", "--nonsense"],
+        ["models", "frobnicate"],
+    ],
+)
+def test_bad_usage(capfd: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str]) -> None:
+    assert "--help" in refused(capfd, tmp_path, *arguments)
+
+
+def test_bad_clips(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    clips = {name: tmp_path / f"{name}.mp4" for name in ("text", "empty", "noise", "faceless", "cut", "missing")}
+    clips["text"].write_text("This is a letter and not a video. " * 100)
+    clips["empty"].touch()
+    clips["noise"].write_bytes(np.random.default_rng(0).bytes(9999))
+    make_clip(clips["faceless"], pictures(5))
+    data = make_clip(clips["cut"], pictures(25)).read_bytes()
+    clips["cut"].write_bytes(data[: len(data) // 2])
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    for name, clip in clips.items():
+        said = refused(capfd, tmp_path, "align", clip, "-o", output)
+        assert str(clip) in said or name == "faceless"
+        if name != "faceless":
+            refused(capfd, tmp_path, "encode", clip, "-o", tmp_path / "out.mien")
+            refused(capfd, tmp_path, "puppeteer", clip, tmp_path / "portrait.png", "-o", output)
+    assert "face" in refused(capfd, tmp_path, "align", clips["faceless"], "-o", output)
+    refused(capfd, tmp_path, "align", clips["faceless"], "-o", output, "--start", "99")
+    assert output.read_bytes() == b"precious"
+
+
+def test_bad_outputs_are_refused_before_the_work(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", pictures(5))
+    stream.save(tmp_path / "a.mien")
+    nowhere = tmp_path / "no" / "such" / "folder"
+    for arguments in (
+        ["align", clip, "-o", nowhere / "a.mp4"],
+        ["align", clip, "-o", tmp_path / "a.gif"],
+        ["encode", clip, "-o", nowhere / "a.mien"],
+        ["encode", clip, "-o", tmp_path],
+        ["encode", clip, "-o", tmp_path / "b.mien", "--json", nowhere / "r.json"],
+        ["render", tmp_path / "a.mien", "-o", nowhere / "a.mp4"],
+        ["puppeteer", tmp_path / "a.mien", tmp_path / "p.png", "-o", nowhere / "a.mp4"],
+        ["plot", tmp_path / "a.mien", "-o", nowhere / "a.png"],
+        ["plot", tmp_path / "a.mien", "-o", tmp_path / "a.doc"],
+    ):
+        refused(capfd, tmp_path, *arguments)
+
+
+def test_bad_streams(capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream) -> None:
+    data = stream.to_bytes()
+    (tmp_path / "half.mien").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty.mien").touch()
+    (tmp_path / "foreign.mien").write_text("not a stream at all, but long enough to look like one " * 9)
+    for name in ("half", "empty", "foreign", "missing"):
+        file = tmp_path / f"{name}.mien"
+        for arguments in (
+            ["info", file],
+            ["info", file, "--json"],
+            ["render", file, "-o", tmp_path / "a.mp4"],
+            ["plot", file, "-o", tmp_path / "a.png"],
+        ):
+            assert str(file) in refused(capfd, tmp_path, *arguments)
+
+
+def test_unknown_pack_and_device(capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream) -> None:
+    stream.save(tmp_path / "a.mien")
+    output = ["-o", tmp_path / "a.mp4"]
+    assert "nowhere" in refused(capfd, tmp_path, "render", tmp_path / "a.mien", *output)
+    assert "device" in refused(capfd, tmp_path, "render", tmp_path / "a.mien", *output, "--device", "warp")
+
+
+def test_info_accounts_for_every_byte(capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream) -> None:
+    replace(stream, audio=b"x" * 100).save(tmp_path / "a.mien")
+    code, out, _ = run(capfd, "info", tmp_path / "a.mien", "--json")
+    sizes = json.loads(out)["bytes"]
+    assert code == 0 and sizes["per_frame"] == 70 and sizes["audio"] == 100 and sizes["frames"] == 1400
+    counted = sum(size for name, size in sizes.items() if name not in ("per_frame", "total"))
+    assert counted == sizes["total"] == (tmp_path / "a.mien").stat().st_size
+    code, out, _ = run(capfd, "info", tmp_path / "a.mien")
+    assert code == 0 and "20 x 70" in out and f"{sizes['total']:,}" in out
+    assert Stream.load(tmp_path / "a.mien").audio == b"x" * 100
+
+
+def test_plot_draws_a_stream(capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream) -> None:
+    from mien.video import read_image
+
+    stream.save(tmp_path / "a.mien")
+    assert run(capfd, "plot", tmp_path / "a.mien", "-o", tmp_path / "a.png")[0] == 0
+    image = read_image(tmp_path / "a.png")
+    assert image.shape[1] > 800 and image.std() > 5
+    (tmp_path / "bad.json").write_text('{"frames": 3}')
+    refused(capfd, tmp_path, "plot", tmp_path / "bad.json", "-o", tmp_path / "b.png")
+
+
+def test_align_writes_crops_with_sound_and_a_plot(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4")
+    crops, facts = tmp_path / "crops.mkv", tmp_path / "crops.json"
+    code, _, err = run(capfd, "align", clip, "-o", crops, "--size", "64", "--json", facts)
+    assert code == 0, err
+    found = read_video(crops)
+    assert (found.frame_count, found.size, found.fps) == (10, (64, 64), 25)
+    assert packets_of(crops) == packets_of(clip)
+    said = json.loads(facts.read_text())
+    centre = np.array(said["quads"]).mean(1)
+    assert said["frames"] == 10 and np.abs(np.diff(centre[:, 0]).mean() - 2) < 0.5
+    assert run(capfd, "plot", facts, "-o", tmp_path / "crops.png")[0] == 0
+    assert (tmp_path / "crops.png").stat().st_size > 10_000
+
+
+def test_interruption_leaves_nothing_behind(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real SIGINT while the output is being written."""
+    clip = make_clip(tmp_path / "a.mp4", pictures(5))
+    (tmp_path / "crops.mkv").write_bytes(b"precious")
+
+    def crops() -> Iterator[np.ndarray]:
+        yield from pictures(3)
+        assert len(os.listdir(tmp_path)) == 3, "the half-written file is there"
+        signal.raise_signal(signal.SIGINT)
+        yield from pictures(3)
+
+    found = SimpleNamespace(crops=crops())
+    monkeypatch.setattr("mien.stages.align.align", lambda *args, **options: found)
+    code, _, err = run(capfd, "align", clip, "-o", tmp_path / "crops.mkv")
+    assert code == 130 and "interrupted" in err and err.splitlines()[-1].startswith("mien: ")
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "crops.mkv"]
+    assert (tmp_path / "crops.mkv").read_bytes() == b"precious"
+
+
+def test_what_nobody_foresaw_is_one_sentence_too(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: Stream
+) -> None:
+    stream.save(tmp_path / "a.mien")
+
+    def broken(path: Path) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(Stream, "inspect", broken)
+    code, _, err = run(capfd, "info", tmp_path / "a.mien")
+    assert code == 1 and err == "mien: unexpected failure: RuntimeError: two lines (set MIEN_DEBUG=1 to see where)\n"
+    monkeypatch.setenv("MIEN_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        main(["info", str(tmp_path / "a.mien")])
+
+
+def test_work_that_fails_is_exit_code_1(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise MienError("the disk is full")
+
+    monkeypatch.setattr(Stream, "inspect", full)
+    assert run(capfd, "info", tmp_path / "a.mien")[0] == 1
