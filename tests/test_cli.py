@@ -13,15 +13,18 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from media import make_clip, packets_of, pictures
 from skimage.data import astronaut
+from tiny import tiny_pack
 
+import mien
 from mien.cli import main
 from mien.errors import MienError
 from mien.stream import Stream
-from mien.video import read_video
+from mien.video import read_video, write_image
 
 
 @pytest.fixture
@@ -251,3 +254,88 @@ def test_work_that_fails_is_exit_code_1(
 
     monkeypatch.setattr(Stream, "inspect", full)
     assert run(capfd, "info", tmp_path / "a.mien")[0] == 1
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pack") / "tiny.safetensors"
+    tiny_pack().save(path, half=False)
+    return path
+
+
+def test_from_a_clip_to_a_puppet(capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path) -> None:
+    """All commands in a row, on a tiny random pack: frame count, rate and sound are the clip's to the end."""
+    clip = astronaut_clip(tmp_path / "face.mp4", count=6)
+    coded, report = tmp_path / "face.mien", tmp_path / "report.json"
+    code, out, err = run(capfd, "encode", clip, "-o", coded, "--pack", pack, "--no-tune", "--json", report)
+    assert code == 0 and "6 frames of 70 bytes" in out, err
+    for stage in ("align", "invert", "pose", "attributes"):
+        assert f"{stage}: " in err, "progress says which stage"
+    facts = json.loads(report.read_text())
+    assert {"frames", "fps", "resolution", "seconds", "bytes", "psnr"} <= set(facts)
+    assert facts["bytes"]["total"] == coded.stat().st_size and facts["bytes"]["per_frame"] == 70
+    options = ["--pack", pack]
+    for name, extra in (("render.mp4", ()), ("side.mp4", ("--compare", clip)), ("pasted.mp4", ("--paste-into", clip))):
+        code, _, err = run(capfd, "render", coded, "-o", tmp_path / name, *options, *extra)
+        assert code == 0, err
+        found = read_video(tmp_path / name)
+        assert (found.frame_count, found.fps) == (6, 25)
+        assert packets_of(tmp_path / name) == packets_of(clip)
+    assert read_video(tmp_path / "render.mp4").size == (64, 64)
+    assert read_video(tmp_path / "pasted.mp4").size == read_video(clip).size
+    with av.open(str(tmp_path / "render.mp4")) as container:
+        assert "Synthetic" in container.metadata["comment"]
+    write_image(tmp_path / "portrait.png", astronaut()[:300, 60:380])
+    puppet = ["puppeteer", coded, tmp_path / "portrait.png", *options, "--no-tune"]
+    assert run(capfd, *puppet, "-o", tmp_path / "puppet.mp4", "--compare")[0] == 0
+    assert packets_of(tmp_path / "puppet.mp4") == packets_of(clip)
+    assert run(capfd, *puppet, "-o", tmp_path / "puppet.mien")[0] == 0
+    np.testing.assert_array_equal(Stream.load(tmp_path / "puppet.mien").frames[:, :3], Stream.load(coded).frames[:, :3])
+    assert run(capfd, "plot", coded, "-o", tmp_path / "curves.png", *options)[0] == 0
+    assert run(capfd, "evaluate", tmp_path / "render.mp4", tmp_path / "render.mp4", *options, "--size", "64")[0] == 0
+    assert run(capfd, "models", "verify", pack)[0] == 0
+
+
+def test_sound_can_be_left_out_and_a_part_be_taken(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path
+) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4", count=8)
+    options = ["--pack", pack, "--no-tune", "--start", "0.08", "--duration", "0.16"]
+    assert run(capfd, "encode", clip, "-o", tmp_path / "a.mien", *options, "--no-sound")[0] == 0
+    assert run(capfd, "encode", clip, "-o", tmp_path / "b.mien", *options)[0] == 0
+    silent, heard = Stream.load(tmp_path / "a.mien"), Stream.load(tmp_path / "b.mien")
+    assert len(silent) == len(heard) == 4 and silent.audio == b"" and heard.audio
+    assert replace(heard, audio=b"").to_bytes() == silent.to_bytes()
+
+
+def test_a_clip_or_portrait_without_a_face(capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path) -> None:
+    clip = make_clip(tmp_path / "faceless.mp4", pictures(5))
+    assert "face" in refused(capfd, tmp_path, "encode", clip, "-o", tmp_path / "a.mien", "--pack", pack)
+    write_image(tmp_path / "faceless.png", pictures(1)[0])
+    face = astronaut_clip(tmp_path / "face.mp4", count=2)
+    assert run(capfd, "encode", face, "-o", tmp_path / "face.mien", "--pack", pack, "--no-tune")[0] == 0
+    puppet = [tmp_path / "face.mien", tmp_path / "faceless.png", "-o", tmp_path / "p.mp4", "--pack", pack]
+    code, _, err = run(capfd, "puppeteer", *puppet, "--no-tune")
+    assert code == 2 and "face" in err.splitlines()[-1] and not (tmp_path / "p.mp4").exists()
+
+
+def test_a_stream_of_another_pack(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path, stream: Stream
+) -> None:
+    stream.save(tmp_path / "a.mien")
+    assert "pack" in refused(capfd, tmp_path, "render", tmp_path / "a.mien", "-o", tmp_path / "a.mp4", "--pack", pack)
+
+
+def test_python_api_is_the_functions(tmp_path: Path, stream: Stream) -> None:
+    """`mien.encode` is callable before and after the module of that name was imported."""
+    code = (
+        "import mien, importlib; a = mien.encode; importlib.import_module('mien.encode');"
+        "import mien.render; assert callable(a) and mien.encode is a and callable(mien.render);"
+        "from mien import load, Stream, Pack, puppeteer, MienError; assert callable(puppeteer)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    stream.save(tmp_path / "a.mien")
+    assert len(mien.load(tmp_path / "a.mien")) == 20
+    assert set(mien.__all__) <= set(dir(mien)) and all(getattr(mien, name) for name in mien.__all__)
+    with pytest.raises(AttributeError):
+        _ = mien.nonsense
