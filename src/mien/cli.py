@@ -16,6 +16,7 @@ import typer
 
 from mien.commands import inspect, measure, pipeline
 from mien.commands.models import models
+from mien.commands.transcode import transcode
 from mien.errors import MienError
 
 DEBUG = "MIEN_DEBUG"
@@ -37,6 +38,7 @@ for command in (
     pipeline.render,
     pipeline.puppeteer,
     pipeline.align,
+    transcode,
     inspect.info,
     inspect.plot,
     measure.evaluate,

@@ -1,0 +1,77 @@
+"""`mien transcode`: between 70 bytes a frame and coded frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.codec import DEFAULT_KEY_INTERVAL, MAX_KEY_INTERVAL
+from mien.commands.common import Device, Output, checked_device, progress_bars, summary
+from mien.errors import InputError, PackError
+
+if TYPE_CHECKING:
+    from mien.stream import Stream
+
+
+def transcode(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    output: Output,
+    quality: Annotated[
+        float | None, typer.Option(metavar="DB", help="PSNR between the renders of FILE and OUT; 40 if not given.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="BITS", help="Instead: the most bits a second, identity and tuning apart.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Back to 70 bytes a frame.")] = False,
+    salvage: Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged FILE.")] = False,
+    key_interval: Annotated[
+        int, typer.Option(min=1, max=MAX_KEY_INTERVAL, metavar="FRAMES", help="From one key frame to the next.")
+    ] = DEFAULT_KEY_INTERVAL,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Code the frames of a .mien file in a tenth of their bytes, or make them plain again.
+
+    Example: mien transcode clip.mien -o small.mien --rate 3500
+    """
+    from mien.files import check_output
+    from mien.stream import Stream
+    from mien.transcode import raw as plain
+
+    check_output(output, (".mien",))
+    if raw and (quality is not None or rate is not None):
+        raise InputError("--raw goes with neither --quality nor --rate.")
+    stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())
+    result = plain(stream) if raw else coded(stream, quality, rate, key_interval, pack, device)
+    result.save(output)
+    print(f"{output}: {summary(result)}")
+    for damage in damages:
+        typer.echo(f"mien: {file} is damaged: {damage.sentence}.", err=True)
+
+
+def coded(
+    stream: Stream, quality: float | None, rate: float | None, key_interval: int, pack: str | None, device: str
+) -> Stream:
+    """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
+    from mien.transcode import assumed_sensitivity
+    from mien.transcode import transcode as code
+    from mien.visible import DEFAULT_PROBES, stream_sensitivity
+
+    where = checked_device(device)
+    with progress_bars() as progress:
+        try:
+            with progress.stage("sensitivity", 70 * DEFAULT_PROBES) as tick:
+                sensitivity = stream_sensitivity(stream, pack=pack, device=where, tick=tick)
+        except PackError as error:
+            if pack is not None:
+                raise
+            typer.echo(f"mien: {error} The steps are taken from the curves alone.", err=True)
+            sensitivity = assumed_sensitivity(stream.frames)
+        with progress.stage("code", len(stream) if rate is None else None) as tick:
+            return code(
+                stream, quality=quality, rate=rate, sensitivity=sensitivity, key_interval=key_interval, tick=tick
+            )

@@ -1,0 +1,98 @@
+"""From a wanted image quality to coded frames, on a pack of random networks, and `mien transcode`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streams import flipped, make_stream, offset_of
+from tiny import tiny_pack
+
+from mien import codec
+from mien.cli import main
+from mien.packs.pack import Pack
+from mien.render import render
+from mien.stream import Stream
+from mien.transcode import transcode
+from mien.visible import stream_sensitivity
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return tiny_pack()
+
+
+@pytest.fixture(scope="module")
+def stream(pack: Pack) -> Stream:
+    time = np.arange(40)[:, None] / 25
+    rng = np.random.RandomState(0)
+    frames = 0.4 * np.sin(2 * np.pi * (rng.uniform(0.3, 2, 35) * time + rng.rand(35)))
+    frames[:, :3] *= 20
+    return dataclasses.replace(
+        make_stream(40),
+        pack=pack.fingerprint,
+        pack_name="tiny",
+        resolution=64,
+        channels=np.array([[c.layer, c.index] for c in pack.channels], np.int16),
+        identity=rng.randn(pack.generator.num_ws, 32),
+        frames=frames,
+    )
+
+
+def test_the_render_has_the_quality_that_was_asked_for(stream: Stream, pack: Pack) -> None:
+    images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
+    still = 10 * np.log10(255**2 / ((images - images[:1]) ** 2).mean())
+    sensitivity = stream_sensitivity(stream, pack=pack, device="cpu", probes=3)
+    assert sensitivity[0] == 0 and (sensitivity[1:] > 0).all()
+    sizes = []
+    for quality in (40, 46):
+        coded = transcode(stream, quality=quality, sensitivity=sensitivity)
+        sizes.append(len(coded.coded))
+        got = np.stack(list(render(coded, pack=pack, device="cpu"))).astype(float)
+        psnr = 10 * np.log10(255**2 / ((images - got) ** 2).mean())
+        assert quality - 1.5 < psnr < quality + 4 and psnr > still + 6, (quality, psnr, still)
+    assert sizes[0] < sizes[1] < 40 * 35
+
+
+def test_the_command_codes_and_makes_plain_again(
+    stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, small, back = tmp_path / "a.mien", tmp_path / "b.mien", tmp_path / "c.mien"
+    stream = dataclasses.replace(stream, pack_name="nowhere")  # a pack that is not here
+    stream.save(source)
+    assert main(["transcode", str(source), "-o", str(small), "--rate", "6000", "--key-interval", "10"]) == 0
+    out, err = capfd.readouterr()
+    assert "steps are taken from the curves alone" in err and str(small) in out
+    coded = Stream.load(small)
+    assert 4000 < coded.rates()["frames"] <= 6000 and codec.read_info(coded.coded).key_interval == 10
+    assert main(["transcode", str(small), "-o", str(back), "--raw"]) == 0
+    plain = Stream.load(back)
+    assert plain.accounting()["per_frame"] == 70 and np.array_equal(plain.frames, coded.frames)
+
+    data = small.read_bytes()
+    small.write_bytes(flipped(data, offset_of(data, "CODE") + codec.read_info(coded.coded).blocks[2][0] + 3))
+    before = back.read_bytes()
+    assert main(["transcode", str(small), "-o", str(back), "--raw"]) == 2
+    assert back.read_bytes() == before and "frames 20 to 29" in capfd.readouterr().err
+    assert main(["transcode", str(small), "-o", str(back), "--raw", "--salvage"]) == 0
+    assert "frames 20 to 29" in capfd.readouterr().err and len(Stream.load(back)) == 40
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--quality", "1000"], "must be 10 to 90 dB"),
+        (["--rate", "1"], "cannot be reached"),
+        (["--rate", "3500", "--quality", "40"], "not both"),
+        (["--raw", "--quality", "40"], "goes with neither"),
+        (["--key-interval", "0"], "key-interval"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(
+    options: list[str], sentence: str, stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dataclasses.replace(stream, pack_name="nowhere").save(tmp_path / "a.mien")
+    assert main(["transcode", str(tmp_path / "a.mien"), "-o", str(tmp_path / "b.mien"), *options]) == 2
+    assert sentence in capfd.readouterr().err and not (tmp_path / "b.mien").exists()
