@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,16 @@ def test_the_command_refuses_in_a_sentence(
     dataclasses.replace(stream, pack_name="nowhere").save(tmp_path / "a.mien")
     assert main(["transcode", str(tmp_path / "a.mien"), "-o", str(tmp_path / "b.mien"), *options]) == 2
     assert sentence in capfd.readouterr().err and not (tmp_path / "b.mien").exists()
+
+
+def test_encode_with_a_rate_writes_coded_frames(
+    stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = dataclasses.replace(stream, pack_name="nowhere")
+    monkeypatch.setattr("mien.commands.pipeline._encode", lambda *_: (nowhere, {"bytes": nowhere.accounting()}))
+    monkeypatch.setattr("mien.visible.stream_sensitivity", lambda *_, **__: np.ones(35))
+    output, report = tmp_path / "a.mien", tmp_path / "r.json"
+    assert main(["encode", "a.mp4", "-o", str(output), "--rate", "5000", "--json", str(report)]) == 0
+    coded, facts = Stream.load(output), json.loads(report.read_text())
+    assert coded.coded and 3000 < coded.rates()["frames"] <= 5000
+    assert facts["rate"] == coded.rates() and facts["bytes"] == coded.accounting()

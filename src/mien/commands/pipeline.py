@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.codec import DEFAULT_KEY_INTERVAL
 from mien.commands.common import (
     Aligned,
     Device,
@@ -27,6 +28,7 @@ from mien.commands.common import (
     summary,
     write_frames,
 )
+from mien.commands.transcode import coded
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def encode(
     seed: Seed = 0,
     face: Face = None,
     sound: Sound = True,
+    rate: Annotated[
+        float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
+    ] = None,
     report: Report = None,
 ) -> None:
     """Encode a clip into a .mien file: one identity latent, then 70 bytes a frame.
@@ -61,6 +66,10 @@ def encode(
     if report is not None:
         check_output(report)
     stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound)
+    if rate is not None:
+        stream = coded(stream, None, rate, DEFAULT_KEY_INTERVAL, pack, device)
+        facts["bytes"].update(stream.accounting())
+    facts["rate"] = stream.rates()
     stream.save(output)
     if report is not None:
         write_text(report, json.dumps(facts, indent=2) + "\n")
