@@ -66,7 +66,12 @@ def assert_same(read: Any, expected: dict[str, torch.Tensor]) -> None:
 def test_torch_files_load(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "a.pt"
     torch.save(
-        {"state": state(), "opts": argparse.Namespace(lr=0.1, name="x"), "step": 3, "list": [1, (2.5, None), {"a": True}]},
+        {
+            "state": state(),
+            "opts": argparse.Namespace(lr=0.1, name="x"),
+            "step": 3,
+            "list": [1, (2.5, None), {"a": True}],
+        },
         path,
         _use_new_zipfile_serialization=zipped,
     )
