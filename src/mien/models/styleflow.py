@@ -168,7 +168,7 @@ class HeadPoseFlow(nn.Module):
         return angles.clamp(-self.pose.limit, self.pose.limit)
 
 
-def mini_flow(w_dim: int, rows: int = 4, hidden: tuple[int, ...] = (256, 256, 256), steps: int = 6) -> HeadPoseFlow:
+def mini_flow(w_dim: int, rows: int = 4, hidden: tuple[int, ...] = (256, 256, 256), steps: int = 4) -> HeadPoseFlow:
     """The embedded pack's flow: condition = yaw/20, pitch/20 and a one-hot code of the row. Starts as the identity."""
     config = FlowConfig(w_dim, hidden, 2 + rows, steps, (20.0, 20.0, *([1.0] * rows)))
     flow = StyleFlow(config)

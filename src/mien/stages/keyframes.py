@@ -35,8 +35,8 @@ from mien.stages.register import (
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-TURN = 8.0  # degrees of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
-AGAIN = 4.0  # degrees within which an earlier key frame is taken up again
+TURN = 6.0  # degrees of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
+AGAIN = 3.0  # degrees within which an earlier key frame is taken up again
 KEPT = 24  # key frames that are remembered
 SUPPORT = 0.6  # least support of a registration that is believed
 FIRM = 0.75  # support from which on it is believed against the mesh
@@ -194,7 +194,7 @@ class Stabiliser:
         result = register(key.template, picture, initial)
         if result.support < SUPPORT or result.residual > RESIDUAL or result.overlap < 0.6:
             return None
-        place = nearest_similarity(to_frame @ result.homography, key.template.levels[-1].points)
+        place = nearest_similarity(to_frame @ result.homography, key.template)
         place[3] = moved[3] + wrap(place[3] - moved[3])
         apart = self._size(self._difference(place, moved))
         if apart > ABSURD or (apart > DISAGREE and result.support < FIRM):

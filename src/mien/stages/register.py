@@ -62,10 +62,16 @@ class Level:
 
 @dataclass(frozen=True)
 class Template:
-    """A key frame: its crop `[4]` and the rigid head's pixels from fine to coarse."""
+    """A key frame: its crop `[4]` and the rigid head's pixels from fine to coarse.
+
+    `anchors` are normalised points `[M, 2]` of the mask that hold the crop, and `hold` says how much each counts: by
+    its gradient, because what stands out is what is seen to move.
+    """
 
     crop: Array
     levels: tuple[Level, ...]
+    anchors: Array
+    hold: Array  # [M]
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,11 @@ def make_template(picture: Pyramid, crop: Array, mesh: Array) -> Template:
                 pixel=2 / size,
             )
         )
-    return Template(crop=crop, levels=tuple(levels))
+    middle = levels[min(1, len(levels) - 1)]
+    energy = np.square(middle.gradients.astype(np.float64)).sum(1)
+    if len(energy):
+        energy = np.minimum(energy, np.percentile(energy, 90)) + 0.02 * energy.mean() + 1e-6
+    return Template(crop=crop, levels=tuple(levels), anchors=middle.points, hold=energy)
 
 
 def derivatives(level: Level, model: str) -> Plane:
@@ -280,10 +290,11 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
     return motion, residual, support, overlap
 
 
-def nearest_similarity(matrix: Array, points: Array) -> Array:
-    """The crop `[4]` of the similarity that is nearest, over normalised `points` `[N, 2]`, to a map `[3, 3]` from
-    normalised coordinates to frame pixels."""
-    scale, rotation, shift = lm.fit_similarity(points, apply(matrix, points))
+def nearest_similarity(matrix: Array, template: Template) -> Array:
+    """The crop `[4]` of the similarity that is nearest, over the template's anchors, to a map `[3, 3]` from normalised
+    coordinates to frame pixels."""
+    moved = apply(matrix, template.anchors)
+    scale, rotation, shift = lm.fit_similarity(template.anchors, moved, template.hold)
     whole = np.eye(3)
     whole[:2, :2] = scale * rotation
     whole[:2, 2] = shift

@@ -73,5 +73,40 @@ def autoencoder(
           adversary=adversary, decay_rate=decay, seed=seed)  # fmt: skip
 
 
+@app.command()
+def assemble(
+    autoencoder: Path = Path("runs/ae"),
+    parser: Path = Path("runs/parser"),
+    identity: Annotated[Path | None, typer.Option(help="Folder of the trained identity network.")] = None,
+    data: Folder = Path("runs/data"),
+    resolution: Annotated[int, typer.Option(help="Stop the generator at this resolution.")] = 256,
+    channels: Annotated[Path | None, typer.Option(help="JSON that the `channels` step wrote.")] = None,
+    card: Annotated[Path | None, typer.Option(help="JSON to keep in the pack as its card.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("src/mien/packs/mini/mini.safetensors"),
+) -> None:
+    """Put the trained networks together into a pack file."""
+    import json
+
+    from mien.train.assemble import assemble
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    facts = json.loads(card.read_text()) if card else None
+    pack = assemble(autoencoder, parser, identity, data, out, resolution=resolution, channels=channels, card=facts)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, fingerprint {pack.fingerprint[:16]}")
+
+
+@app.command()
+def channels(
+    pack: Path = Path("src/mien/packs/mini/mini.safetensors"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/channels"),
+    people: Annotated[int, typer.Option(help="How many of the pack's people to average over.")] = 8,
+    layers: Annotated[str, typer.Option(help="StyleSpace layers to try, such as 6,8,9,11; empty: all.")] = "",
+) -> None:
+    """Choose the 32 channels V by index sensitivity (Eq. 5)."""
+    from mien.train.channels import run
+
+    run(pack, out, people=people, layers=[int(x) for x in layers.split(",")] if layers else None)
+
+
 if __name__ == "__main__":
     app()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.models import landmarks as lm
+from mien.stages.regions import region_labels
 
 SIZE = 256
 MASK_SIZE = 64
@@ -65,30 +66,6 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
     angle = np.arctan2(bottom[2] - top[2], bottom[1] - top[1])
     c, s = np.cos(angle), np.sin(angle)
     return mean @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T
-
-
-def region_labels(points: NDArray[np.float64], size: int, scale: float) -> NDArray[np.uint8]:
-    """Face-parsing labels `[size, size]` from crop landmarks `[478, 2]` (times `scale`).
-
-    0 other, 1 skin, 2 brows, 3 eyes, 4 irises, 5 nose, 6 lips, 7 inner mouth.
-    """
-    label = np.zeros((size, size), np.uint8)
-    shift = 4
-    poly = lambda ids: ((points[ids] * scale + 0.5 * (scale - 1)) * 2**shift).round().astype(np.int32)  # noqa: E731
-    fill = lambda ids, value: cv2.fillPoly(label, [poly(ids)], value, shift=shift)  # noqa: E731
-    fill(lm.FACE_OVAL, 1)
-    fill(lm.NOSE, 5)
-    for side in range(2):
-        fill(lm.BROWS[side], 2)
-        eye = np.zeros_like(label)
-        cv2.fillPoly(eye, [poly(lm.EYES[side])], 1, shift=shift)
-        label[eye > 0] = 3
-        iris = np.zeros_like(label)
-        cv2.fillPoly(iris, [cv2.convexHull(poly(lm.IRISES[side][1:]))], 1, shift=shift)
-        label[(eye > 0) & (iris > 0)] = 4
-    fill(lm.LIPS_OUTER, 6)
-    fill(lm.LIPS_INNER, 7)
-    return label
 
 
 def prepare(faces: Path, clips: Path, out: Path) -> None:

@@ -1,0 +1,267 @@
+"""A clip to a Stream: the six stages of the paper, in order (Fig. 2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mien.errors import InputError
+from mien.models.stylegan2 import Generator
+from mien.packs.delta import apply_delta, encode_delta
+from mien.packs.pack import Pack, channel_table
+from mien.placement import placement_from_quads
+from mien.progress import NoProgress, Progress
+from mien.render import latents, render_frames
+from mien.stages import align as stage1
+from mien.stages.align import Alignment
+from mien.stages.attributes import LossNetworks, fit_attributes, warm_start
+from mien.stages.identity import select
+from mien.stages.invert import invert, synthesise, to_float
+from mien.stages.pose import fit_pose
+from mien.stages.regions import Regions, blinks, regions
+from mien.stages.tune import RefineOptions, TuneOptions, pose_latents, refine, tune
+from mien.stream import Stream
+from mien.video import Clip, read_video
+
+STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
+
+
+@dataclass
+class EncodeReport:
+    """What an encode did. `seconds` by stage, `psnr` in dB, `fit_loss [T]` of stage 5, `poor` frames."""
+
+    frames: int = 0
+    fps: Fraction = Fraction(25)
+    resolution: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    bytes: dict[str, Any] = field(default_factory=dict)
+    psnr: dict[str, float] = field(default_factory=dict)
+    identity_frame: int = 0
+    identity_similarity: float = 0.0
+    pose_loss: dict[str, float] = field(default_factory=dict)
+    poor: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as design.md's REPORT.json."""
+        seconds = {k: round(v, 3) for k, v in self.seconds.items()}
+        seconds["total"] = round(sum(self.seconds.values()), 3)
+        return {
+            "frames": self.frames,
+            "fps": float(self.fps),
+            "resolution": self.resolution,
+            "seconds": seconds,
+            "bytes": self.bytes,
+            "psnr": {k: round(v, 3) for k, v in self.psnr.items()},
+            "identity": {"frame": self.identity_frame, "similarity": round(self.identity_similarity, 4)},
+            "pose_loss": {k: round(v, 6) for k, v in self.pose_loss.items()},
+            "frames_poor": self.poor,
+            "frames_lost": self.lost,
+        }
+
+
+def encode(clip: str | Path, **options: Any) -> Stream:
+    """Encode a clip; the options are `encode_with_report`'s. Returns the stream."""
+    return encode_with_report(clip, **options)[0]
+
+
+def encode_with_report(
+    clip: str | Path | Clip,
+    *,
+    pack: str | Pack = "mini",
+    aligned: bool = False,
+    tune: bool = True,
+    start: float = 0.0,
+    duration: float | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    face: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Stream, EncodeReport]:
+    """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
+
+    `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
+    the generator to the person first (and send the difference). `start`, `duration` in seconds. `face`: which face,
+    from 1 at the left; the largest by default. The same seed gives the same stream on one machine.
+
+    Raises VideoError, FaceError, PackError or InputError, each with one sentence.
+    """
+    progress = progress or NoProgress()
+    report = EncodeReport()
+    source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
+    networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
+    torch.manual_seed(seed)
+
+    with _timed(report, "align"), progress.stage("align", source.frame_count) as tick:
+        if aligned:
+            crops = stage1.already_aligned(source, networks.resolution, tick=tick)
+        else:
+            crops = stage1.align(source, float(source.fps), size=networks.resolution, face=face, tick=tick)
+    stream = encode_crops(crops, source.fps, networks, tune_clip=tune, aligned=aligned, seed=seed,
+                          progress=progress, report=report)  # fmt: skip
+    return stream, report
+
+
+def encode_crops(
+    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, aligned: bool, seed: int, progress: Progress,
+    report: EncodeReport,
+) -> Stream:  # fmt: skip
+    """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
+    count = len(crops)
+    areas = regions(crops.landmarks, crops.size)
+    measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
+    blink = torch.from_numpy(blinks(crops.landmarks))
+    generator, encoder = pack.generator, pack.encoder
+    blob = b""
+
+    with _timed(report, "invert"), progress.stage("invert", count) as tick:
+        w_plus = invert(encoder, crops.crops, device=pack.device, tick=tick)
+    with _timed(report, "identity"), progress.stage("identity", None):
+        identity = _choose(pack, generator, crops, w_plus, measured, blink)
+    if tune_clip:
+        options = TuneOptions(seed=seed)
+        with _timed(report, "tune"), progress.stage("tune", options.steps) as tick:
+            tuned = tune(generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
+                         crops.landmarks, measured, areas, identity.frame, options, tick)  # fmt: skip
+            # What the receiver will have: the difference as it travels.
+            generator, encoder = apply_delta(pack.generator, encode_delta(pack.generator, tuned.generator)), tuned.encoder
+            w_plus = invert(encoder, crops.crops, device=pack.device)
+            identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
+    report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
+    report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
+
+    with _timed(report, "pose"), progress.stage("pose", count) as tick, _fast(pack):
+        size = min(64, generator.resolution)
+        pose = fit_pose(generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
+                        measured, areas, tick=tick)  # fmt: skip
+        report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
+    with _timed(report, "attributes"), progress.stage("attributes", count) as tick, _fast(pack):
+        posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
+        size = min(128, generator.resolution)
+        targets = synthesise(generator, w_plus, resolution=size)
+        look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
+        fitted = fit_attributes(
+            generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
+            blink, targets[identity.frame : identity.frame + 1], tick=tick,
+        )  # fmt: skip
+    report.poor = _poor(fitted.loss)
+    final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
+    report.psnr["fit"] = _fit_psnr(pack, generator, final, angles, alpha, w_plus)
+    if tune_clip:
+        refining = RefineOptions(seed=seed)
+        with _timed(report, "tune"), progress.stage("refine", refining.steps) as tick:
+            refined = refine(generator, pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
+                             crops.landmarks, areas, final, angles, alpha, refining, tick)  # fmt: skip
+            blob = encode_delta(pack.generator, refined.generator)
+            generator = apply_delta(pack.generator, blob)
+            final, angles, alpha = refined.identity, refined.angles, refined.alpha
+
+    frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)
+    stream = Stream(
+        pack=pack.fingerprint,
+        pack_name=pack.name,
+        resolution=pack.resolution,
+        fps=fps,
+        channels=channel_table(pack.channels),
+        identity=final.cpu().numpy().astype(np.float16),
+        frames=frames,
+        tuning=blob,
+        placement=None if aligned else placement_from_quads(crops.quads, crops.frame_size, crops.lost),
+        frame_size=None if aligned else crops.frame_size,
+    )
+    report.frames, report.fps, report.resolution = count, fps, pack.resolution
+    report.lost = np.flatnonzero(crops.lost).tolist()
+    report.psnr["resynthesis"] = _psnr(crops, render_frames(stream, pack, generator))
+    report.bytes = stream.accounting()
+    return stream
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` takes a CUDA device where there is one. Raises InputError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"the device {device!r} is not available here") from error
+    return chosen
+
+
+def _choose(
+    pack: Pack, generator: Generator, crops: Alignment, w_plus: Tensor, angles: Tensor, blink: Tensor, frame: int | None = None
+) -> Any:
+    """Stage 3. With `frame`, that frame again (after tuning, whose anchor it was)."""
+    allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
+    if frame is not None:
+        allowed = np.arange(len(crops)) == frame
+        only = slice(frame, frame + 1)
+        real, made = to_float(crops.crops[only], 128, pack.device), synthesise(generator, w_plus[only], resolution=128)
+        chosen = select(pack.identity, pack.flow, real, made, w_plus[only], angles[only].numpy())
+        return type(chosen)(frame, chosen.similarity, chosen.w_plus)
+    size = min(128, generator.resolution)
+    real = torch.cat([to_float(crops.crops[i : i + 32], size, pack.device) for i in range(0, len(crops), 32)])
+    made = synthesise(generator, w_plus, resolution=size)
+    return select(pack.identity, pack.flow, real, made, w_plus, angles.numpy(), allowed)
+
+
+def _poor(loss: Tensor) -> list[int]:
+    """Frames whose fit is far from the clip's usual: more than the median and six median deviations."""
+    middle = loss.median()
+    spread = (loss - middle).abs().median()
+    return torch.nonzero(loss > middle + 6 * spread + 0.5 * middle)[:, 0].tolist()
+
+
+def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:
+    from mien.stages.invert import to_bytes
+
+    for i in range(0, len(w_plus), 16):
+        yield from to_bytes(generator.synthesis(w_plus[i : i + 16]))
+
+
+@torch.no_grad()
+def _psnr(crops: Alignment, frames: Iterator[NDArray[np.uint8]]) -> float:
+    """Mean over frames of the PSNR (dB, uint8 RGB) against the crops."""
+    values = []
+    for real, made in zip(crops.crops, frames, strict=True):
+        error = np.square(real.astype(np.float32) - made).mean()
+        values.append(10 * np.log10(255**2 / max(float(error), 1e-3)))
+    return float(np.mean(values))
+
+
+@torch.no_grad()
+def _fit_psnr(pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor, w_plus: Tensor) -> float:
+    """Mean PSNR (dB) of the render against S_t = G(L_t)."""
+    values = []
+    for i in range(0, len(w_plus), 16):
+        part = slice(i, i + 16)
+        made = generator.synthesis_from_styles(latents(generator, pack, identity, angles[part], alpha[part])).clamp(-1, 1)
+        error = (made - generator.synthesis(w_plus[part]).clamp(-1, 1)).square().mean((1, 2, 3))
+        values.append(10 * torch.log10(4 / error.clamp_min(1e-8)))
+    return float(torch.cat(values).mean())
+
+
+@contextmanager
+def _timed(report: EncodeReport, stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        report.seconds[stage] += time.perf_counter() - begin
+
+
+@contextmanager
+def _fast(pack: Pack) -> Iterator[None]:
+    """bfloat16 where the result is a fit, not a render: the networks' convolutions run at twice the speed."""
+    with torch.autocast(pack.device.type, torch.bfloat16):
+        yield

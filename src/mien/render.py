@@ -1,0 +1,163 @@
+"""Stage 6: a Stream to frames (the paper, Sec. 3.5, Eq. 4 and 13), and puppeteering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.errors import PackError, StreamError
+from mien.models.stylegan2 import Generator
+from mien.packs.delta import apply_delta, encode_delta
+from mien.packs.pack import Pack
+from mien.progress import NoProgress, Progress
+from mien.stages.attributes import add_channels, read_channels
+from mien.stages.identity import frontal
+from mien.stages.invert import invert, to_bytes
+from mien.stages.regions import regions
+from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.stream import Stream
+
+BATCH = 8
+
+
+def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
+    """The pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
+    try:
+        found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
+    except PackError as error:
+        raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
+    stream.require_pack(found.fingerprint, found.name)
+    if stream.resolution != found.resolution or stream.identity.shape != (found.generator.num_ws, found.generator.w_dim):
+        raise StreamError("the stream's identity latent does not fit its pack's generator")
+    widths = [layer.width for layer in found.generator.layers]
+    for layer, index in np.asarray(stream.channels).tolist():
+        if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
+            raise StreamError(f"the stream names a StyleSpace channel ({layer}, {index}) that its pack does not have")
+    return found
+
+
+def latents(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> list[Tensor]:
+    """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (Eq. 13): `identity [L, D]`, `angles [N, 2]`, `alpha [N, 32]` -> styles."""
+    return add_channels(generator.styles(pose_latents(pack.flow, identity, angles)), pack.channels, alpha)
+
+
+def render(stream: Stream, *, pack: str | Pack | None = None, device: str = "auto") -> Iterator[NDArray[np.uint8]]:
+    """Frames of a stream, uint8 RGB `[H, W, 3]`, one by one.
+
+    `pack`: a name, a path or a loaded pack; by default the one that the stream names. Raises PackError, StreamError.
+    """
+    from mien.encode import resolve_device
+
+    found = pack_for(stream, pack).to(resolve_device(device))
+    generator = apply_delta(found.generator, stream.tuning) if stream.tuning else found.generator
+    return render_frames(stream, found, generator)
+
+
+def render_frames(stream: Stream, pack: Pack, generator: Generator) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a stream by a generator that is already tuned."""
+    channels = stream_channels(stream, pack)
+    identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
+    numbers = torch.from_numpy(np.asarray(stream.frames, np.float32)).to(pack.device)
+    for start in range(0, len(numbers), BATCH):
+        part = numbers[start : start + BATCH]
+        with torch.no_grad():
+            styles = generator.styles(pose_latents(pack.flow, identity, pack.flow.clamp(part[:, 1:3])))
+            images = generator.synthesis_from_styles(add_channels(styles, channels, part[:, 3:]))
+        yield from to_bytes(images)
+
+
+def stream_channels(stream: Stream, pack: Pack) -> tuple:
+    """The stream's own channel table; attribute names and scales are the pack's where it knows the channel."""
+    known = {(c.layer, c.index): c for c in pack.channels}
+    table = np.asarray(stream.channels).tolist()
+    if all((layer, index) in known for layer, index in table):
+        return tuple(known[(layer, index)] for layer, index in table)
+    first = pack.channels[0]
+    return tuple(known.get((x, y), replace(first, layer=x, index=y, attribute="other", scale=1.0)) for x, y in table)
+
+
+def puppeteer(
+    stream: Stream,
+    portrait: Stream | NDArray[np.uint8] | str | Path,
+    *,
+    pack: str | Pack | None = None,
+    device: str = "auto",
+    tune_portrait: bool = True,
+    relative: bool = False,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Stream:
+    """The portrait's person doing what the stream does: a stream with the portrait's identity and the driver's numbers.
+
+    `portrait`: an image (uint8 RGB `[H, W, 3]` or a path) or a stream, whose identity and tuning are taken.
+    `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
+    channels a meaning for each person); by default the channels take the driver's own values, which is what the
+    embedded pack was trained for.
+
+    Raises FaceError where the image shows no face, PackError and StreamError as `render`.
+    """
+    from mien.encode import resolve_device
+
+    progress = progress or NoProgress()
+    found = pack_for(stream, pack).to(resolve_device(device))
+    generator = found.generator
+    if isinstance(portrait, (str, Path)):
+        if str(portrait).lower().endswith(".mien"):
+            portrait = Stream.load(portrait)
+        else:
+            from mien.video import read_image
+
+            portrait = read_image(portrait)
+    if isinstance(portrait, Stream):
+        pack_for(portrait, found)
+        identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
+        blob = portrait.tuning
+    else:
+        identity, blob = _portrait_identity(found, portrait, tune_portrait, progress, seed)
+    numbers = np.asarray(stream.frames, np.float32).copy()
+    if not relative:
+        own = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(found.device)
+        channels = stream_channels(stream, found)
+        with torch.no_grad():
+            both = read_channels(generator.styles(torch.stack([own, identity])), channels)
+        numbers[:, 3:] += (both[0] - both[1]).cpu().numpy()
+    return Stream(
+        pack=found.fingerprint,
+        pack_name=found.name,
+        resolution=found.resolution,
+        fps=stream.fps,
+        channels=np.asarray(stream.channels),
+        identity=identity.cpu().numpy().astype(np.float16),
+        frames=numbers.astype(np.float16),
+        tuning=blob,
+    )
+
+
+def _portrait_identity(
+    pack: Pack, image: NDArray[np.uint8], tune_portrait: bool, progress: Progress, seed: int
+) -> tuple[Tensor, bytes]:
+    """Identity latent `[L, D]` facing the camera, and the tuned weights, of one image."""
+    from mien.stages.align import align_image
+
+    found = align_image(image, pack.resolution)
+    angles = np.array([[float(found.yaw[0]), float(found.pitch[0])]], np.float32)
+    generator, encoder, blob = pack.generator, pack.encoder, b""
+    if tune_portrait:
+        options = TuneOptions(steps=60, batch=4, seed=seed)
+        with progress.stage("portrait", options.steps) as tick:
+            tuned = tune(
+                generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, found.crops, found.landmarks,
+                torch.from_numpy(angles), regions(found.landmarks, found.size), 0, options, tick,
+            )  # fmt: skip
+        encoder, blob = tuned.encoder, encode_delta(generator, tuned.generator)
+    w_plus = invert(encoder, found.crops, device=pack.device)
+    return frontal(pack.flow, w_plus[0], angles[0]), blob
+
+
+__all__ = ["latents", "pack_for", "puppeteer", "render", "render_frames"]

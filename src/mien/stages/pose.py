@@ -1,0 +1,152 @@
+"""Stage 4: yaw and pitch of every frame by analysis-by-synthesis (the paper, Sec. 3.3, Eq. 2).
+
+    min over (Y_t, P_t) of  L( G(flow(L_ID, Y_t, P_t)),  S_t )
+
+L is an L2 over the rigid face (eyes, mouth and brows left out) plus a perceptual distance over the face, both against
+S_t = G(L_t). Only the W+ rows that head pose may change are changed; that is `HeadPoseFlow`'s doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.models.styleflow import HeadPoseFlow
+from mien.models.stylegan2 import Generator
+from mien.stages.regions import Regions
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """`resolution`: what the loss looks at; `perceptual`: weight of the perceptual part; `iterations` of Gauss-Newton;
+    `step`: degrees of the finite difference; `prior`: weight per squared degree of straying from the measured angle;
+    `smooth`: weight per squared degree of second differences over time."""
+
+    resolution: int = 64
+    perceptual: float = 0.05
+    iterations: int = 4
+    step: float = 1.0
+    prior: float = 2e-5
+    smooth: float = 1e-4
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Pose:
+    """`angles [T, 2]`: yaw and pitch in degrees, rounded to half floats as they travel; `loss [T]`: Eq. 2's loss
+    there; `initial_loss [T]`: at the measured angles (the comparison of the paper's Table 3)."""
+
+    angles: Tensor
+    loss: Tensor
+    initial_loss: Tensor
+
+
+class PoseObjective:
+    """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss."""
+
+    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, options: PoseOptions) -> None:
+        self.perceptual, self.options = perceptual, options
+        self.target = _at(target, options.resolution)
+        size = self.target.shape[-1]
+        rigid = F.interpolate(regions.rigid, (size, size), mode="bilinear")
+        self.rigid = (rigid / rigid.sum((1, 2, 3), keepdim=True).clamp_min(1.0) / 3).sqrt()
+        self.features = perceptual.features(self.target)
+        self.face = []
+        for f in self.features:
+            mask = F.interpolate(regions.face, f.shape[-2:], mode="area")
+            scale = options.perceptual / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+            self.face.append((mask * scale).sqrt())
+
+    def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
+        """Residuals `[N, R]` of renders `[N, 3, r, r]` of the frames `index`."""
+        parts = [((images - self.target[index]) * self.rigid[index]).flatten(1)]
+        for f, g, mask in zip(self.perceptual.features(images), self.features, self.face, strict=True):
+            parts.append(((f - g[index]) * mask[index]).flatten(1))
+        return torch.cat(parts, dim=1)
+
+
+def _at(images: Tensor, size: int) -> Tensor:
+    return images if images.shape[-1] <= size else F.interpolate(images, (size, size), mode="area")
+
+
+@torch.no_grad()
+def fit_pose(
+    generator: Generator,
+    flow: HeadPoseFlow,
+    perceptual: Any,
+    identity: Tensor,
+    targets: Tensor,
+    measured: Tensor,
+    regions: Regions,
+    options: PoseOptions = PoseOptions(),
+    tick: Callable[[int], None] = lambda n: None,
+) -> Pose:
+    """Eq. 2 for all frames, by damped Gauss-Newton from the measured angles.
+
+    `identity [L, D]`: the identity latent facing the camera; `targets [T, 3, R, R]`: S_t; `measured [T, 2]`: degrees.
+    Two unknowns a frame need three renders an iteration and no gradient; frames are solved in parallel and smoothed
+    over time through a prior that pulls each towards its neighbours. A step is kept only where the loss falls.
+    """
+    prior = flow.prior(identity[None], identity.new_zeros(1, 2))
+    measured = flow.clamp(measured.float())
+    resolution = min(options.resolution, generator.resolution)
+
+    def render(angles: Tensor) -> Tensor:
+        n = len(angles)
+        w_plus = flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
+        return _at(generator.synthesis(w_plus, max(resolution, 32)), options.resolution)
+
+    angles = measured.clone()
+    initial = torch.zeros(len(angles))
+    final = torch.zeros(len(angles))
+    for sweep in range(options.iterations):
+        for start in range(0, len(angles), options.batch):
+            part = slice(start, min(start + options.batch, len(angles)))
+            objective = PoseObjective(perceptual, targets[part], regions.part(part), options)
+            now = angles[part]
+            neighbours = _neighbours(angles)[part]
+            penalty = lambda a: (  # noqa: E731
+                options.prior * (a - measured[part]).square().sum(1) + options.smooth * (a - neighbours).square().sum(1)
+            )
+            base = objective(render(now), slice(None))
+            columns = []
+            for axis in range(2):
+                moved = now.clone()
+                moved[:, axis] += options.step
+                columns.append((objective(render(moved), slice(None)) - base) / options.step)
+            jacobian = torch.stack(columns, dim=2)
+            normal = jacobian.transpose(1, 2) @ jacobian
+            gradient = (jacobian.transpose(1, 2) @ base[:, :, None])[:, :, 0]
+            gradient = gradient + options.prior * (now - measured[part]) + options.smooth * (now - neighbours)
+            normal = normal + (options.prior + options.smooth) * torch.eye(2)
+            normal = normal + 0.02 * torch.diag_embed(normal.diagonal(dim1=1, dim2=2))
+            step = torch.linalg.solve(normal, gradient).clamp(-6, 6)
+            loss = base.square().sum(1)
+            best, best_loss, best_pixels = now, loss + penalty(now), loss
+            for share in (1.0, 0.4):
+                trial = flow.clamp(now - share * step)
+                trial_loss = objective(render(trial), slice(None)).square().sum(1)
+                better = trial_loss + penalty(trial) < best_loss
+                best = torch.where(better[:, None], trial, best)
+                best_loss = torch.where(better, trial_loss + penalty(trial), best_loss)
+                best_pixels = torch.where(better, trial_loss, best_pixels)
+            angles[part] = best
+            final[part] = best_pixels
+            if sweep == 0:
+                initial[part] = loss
+            tick(len(best) if sweep == options.iterations - 1 else 0)
+    return Pose(angles.half().float(), final, initial)
+
+
+def _neighbours(angles: Tensor) -> Tensor:
+    """What the neighbours in time predict for each frame: the mean of the one before and the one after."""
+    if len(angles) < 3:
+        return angles.clone()
+    out = angles.clone()
+    out[1:-1] = (angles[:-2] + angles[2:]) / 2
+    return out

@@ -1,0 +1,47 @@
+"""A pack of tiny random networks: the whole pipeline runs on it in seconds. It draws noise, not faces."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from mien.models.encoders import Encoder, EncoderConfig
+from mien.models.identity import IdentityNet
+from mien.models.parsing import FaceParser
+from mien.models.styleflow import mini_flow
+from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.packs.pack import Channel, Pack, People
+
+
+def tiny_pack(seed: int = 0) -> Pack:
+    """64x64, W of 32 dimensions, 16 features a layer; every slot of a pack filled with seeded random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator = Generator(GeneratorConfig(64, 32, (16,) * 5))
+        encoder = Encoder(EncoderConfig(generator.num_ws, 32, width=8))
+        flow = mini_flow(32, hidden=(16,), steps=2)
+        torch.nn.init.normal_(flow.flow.layers[-1].layer.weight, std=0.2)
+        people = People(4, generator.num_ws, 32)
+        people.w_plus.normal_()
+        networks = {
+            "generator": generator,
+            "encoder": encoder,
+            "flow": flow,
+            "identity": IdentityNet(8),
+            "parser": FaceParser(8),
+            "people": people,
+        }
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    attributes = ("mouth",) * 14 + ("jaw",) * 4 + ("eyes",) * 5 + ("brows",) * 5 + ("gaze",) * 4
+    channels = tuple(Channel((6, 8)[i % 2], i // 2, name, 0.5) for i, name in enumerate(attributes))
+    configs = {
+        "generator": {"kind": "stylegan2", **asdict(generator.config)},
+        "encoder": {"kind": "mini", **asdict(encoder.config)},
+        "flow": {"kind": "styleflow", "flow": asdict(flow.flow.config), "pose": asdict(flow.pose)},
+        "identity": {"kind": "mini", "width": 8},
+        "parser": {"kind": "mini", "width": 8},
+        "people": {"kind": "latents", "count": 4, "num_ws": generator.num_ws, "w_dim": 32},
+    }
+    return Pack("tiny", networks, configs, channels, {"licence": "Apache-2.0"}, "ab" * 32)
