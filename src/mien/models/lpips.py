@@ -55,7 +55,9 @@ class LPIPS(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(x)
             if i in self.taps:
-                found.append(x / (x.square().sum(1, keepdim=True).sqrt() + _EPSILON))
+                # Where no channel answers, the length is 0 and the slope of its root infinite: clamped, both are 0.
+                length = x.square().sum(1, keepdim=True).clamp_min(_EPSILON**2).sqrt()
+                found.append(x / (length + _EPSILON))
         return found
 
     def features(self, image: Tensor) -> list[Tensor]:
