@@ -140,10 +140,12 @@ class Pack:
     @property
     def perceptual(self) -> Any:
         """Has `features(images) -> list of [N, C, h, w]` whose squared differences, summed over channels and averaged
-        over pixels, are the distance. Where a pack holds no such network of its own, the parser's features serve."""
-        if "perceptual" in self.networks:
-            return self.networks["perceptual"]
-        return ParserPerceptual(self.need("parser"))  # type: ignore[arg-type]
+        over pixels, are the distance. Where a pack holds no LPIPS, the embedded parser's features serve."""
+        for slot in ("lpips_alex", "lpips_vgg"):
+            if slot in self.networks:
+                return self.networks[slot]
+        parser = self.need("parser")
+        return ParserPerceptual(parser) if isinstance(parser, FaceParser) else self.need("lpips_alex")
 
     @property
     def people(self) -> Tensor:
