@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError
-from mien.models.landmarks import quad_matrix, warp_crop
+from mien.models.landmarks import warp_crop
+from mien.stages.paste import Paster
 from mien.stream import Stream
 
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
-
-FEATHER = 0.12  # share of the crop's side over which it fades into the frame
 
 
 def placement_from_quads(quads: Array, frame_size: tuple[int, int]) -> NDArray[np.float32]:
@@ -52,40 +50,23 @@ def quads_from_stream(stream: Stream, frame_size: tuple[int, int]) -> Array:
 
 
 def crops(frames: Iterable[Frame], stream: Stream, size: int, frame_size: tuple[int, int]) -> Iterator[Frame]:
-    """Cut the stream's crops out of its clip's frames again: uint8 [size, size, 3]. Raises InputError."""
-    for frame, quad in zip(frames, quads_from_stream(stream, frame_size), strict=False):
+    """Cut the stream's crops out of its clip's frames again: uint8 [size, size, 3]. Raises InputError.
+
+    Where the face was out of sight the crop stays where it was last."""
+    quads = quads_from_stream(stream, frame_size)
+    seen = np.flatnonzero(np.hypot(*(quads[:, 3] - quads[:, 0]).T) > 0)
+    if not len(seen):
+        raise InputError("the stream says that the face was never in sight.")
+    last = np.maximum(np.searchsorted(seen, np.arange(len(quads)), side="right") - 1, 0)
+    for frame, quad in zip(frames, quads[seen[last]], strict=False):
         yield warp_crop(frame, quad, size)
 
 
 def paste(
     rendered: Iterable[Frame], frames: Iterable[Frame], stream: Stream, frame_size: tuple[int, int]
 ) -> Iterator[Frame]:
-    """Put rendered crops back where they came from in the clip's frames, their edges faded in. Raises InputError."""
+    """Put rendered crops back where they came from in the clip's frames: their edges blended, their colours matched,
+    frames without the face as they are. Raises InputError."""
+    paster = Paster()
     for face, frame, quad in zip(rendered, frames, quads_from_stream(stream, frame_size), strict=False):
-        yield _paste_one(face, frame, quad)
-
-
-def _paste_one(face: Frame, frame: Frame, quad: Array) -> Frame:
-    height, width = frame.shape[:2]
-    low = np.maximum(np.floor(quad.min(0)).astype(int), 0)
-    high = np.minimum(np.ceil(quad.max(0)).astype(int) + 1, [width, height])
-    if (high <= low).any():  # the crop lies outside the frame
-        return frame
-    size = face.shape[0]
-    matrix = quad_matrix(quad - low, size)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    target = (int(high[0] - low[0]), int(high[1] - low[1]))
-    moved = cv2.warpAffine(face, matrix, target, flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-    weight = cv2.warpAffine(_fade(size), matrix, target, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)[..., None]
-    result = frame.copy()
-    window = result[low[1] : high[1], low[0] : high[0]]
-    window[:] = np.clip(moved * weight + window * (1 - weight) + 0.5, 0, 255).astype(np.uint8)
-    return result
-
-
-def _fade(size: int) -> NDArray[np.float32]:
-    """1 inside, falling smoothly to 0 at the edges."""
-    edge = np.minimum(np.arange(size), np.arange(size)[::-1]) / max(FEATHER * size, 1)
-    ramp = np.clip(edge, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return np.outer(ramp, ramp).astype(np.float32)
+        yield paster(frame, face, quad)

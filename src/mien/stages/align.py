@@ -132,10 +132,12 @@ def align(
                 tracker.forget()
                 stabiliser.reset()
             mesh = tracker(frame)
-            if mesh is None:
+            placed = None
+            if mesh is not None:
+                placed = stabiliser(index, frame, mesh, lambda f=frame, m=mesh: tracker.confirms(f, m))
+            if placed is None:
                 film.wait(frame, BRIDGE_SECONDS * fps)
                 continue
-            placed = stabiliser(index, frame, mesh)
             if placed.leapt:
                 cuts.append(index)
                 film.end_shot()

@@ -15,6 +15,7 @@ What keeps the crop still and in its place:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,8 +118,12 @@ class Stabiliser:
         self._offset = np.zeros(4)  # the correction in force
         self._side = 1.0  # of the first crop: distances are in parts of it
 
-    def __call__(self, index: int, frame: Image, mesh: Array) -> Placed:
-        """`frame`: RGB uint8 `[H, W, 3]`; `mesh` `[478, 3]` in its pixels."""
+    def __call__(
+        self, index: int, frame: Image, mesh: Array, is_face: Callable[[], bool] = lambda: True
+    ) -> Placed | None:
+        """`frame`: RGB uint8 `[H, W, 3]`; `mesh` `[478, 3]` in its pixels. `is_face` is asked where the registration
+        fails and only the mesh says where the head is: a mesh can also be fitted to a hand. None if it says no.
+        """
         pose = lm.head_pose(mesh)
         by_mesh = crop_from_quad(lm.rigid_quad(mesh))
         if self._seen is None:
@@ -129,7 +134,9 @@ class Stabiliser:
         fast = self._size(self._difference(moved, seen.place)) > FAST
         # Around the last place unless the head has left it: a standing picture has standing pixels.
         picture = pyramid(frame, moved if fast else seen.place)
-        found = self._follow(index, picture, mesh, pose, moved, fast)
+        found = self._follow(index, picture, mesh, pose, moved, fast, is_face)
+        if found is None:
+            return None
         if not found.sure and self._size(self._difference(moved, seen.place)) > JUMP:
             self.reset()
             self._start(index, frame, mesh, pose, by_mesh)
@@ -154,8 +161,15 @@ class Stabiliser:
         return key
 
     def _follow(
-        self, index: int, picture: Pyramid, mesh: Array, pose: lm.HeadPose, moved: Array, fast: bool
-    ) -> _Followed:
+        self,
+        index: int,
+        picture: Pyramid,
+        mesh: Array,
+        pose: lm.HeadPose,
+        moved: Array,
+        fast: bool,
+        is_face: Callable[[], bool],
+    ) -> _Followed | None:
         """Register to the key frame, to another one, to the frame before, or follow the mesh; see the module."""
         seen, key = self._seen, self._key
         assert seen is not None and key is not None
@@ -182,6 +196,8 @@ class Stabiliser:
             if found is not None:
                 key.motion, key.floor = found[1].homography, found[1].residual
                 return _Followed(found[0], found[1].residual, np.zeros(4))
+        if not is_face():
+            return None
         self._add_key(index, picture, mesh, pose, moved)
         return _Followed(moved, 0.0, np.zeros(4), sure=False)
 

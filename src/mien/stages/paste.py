@@ -64,8 +64,11 @@ def blend(frame: Image, render: Image, quad: Array, field: Plane | None = None) 
         return frame
     # Reduced first where the frame shows it much smaller, so that nothing aliases.
     side = float(np.hypot(*(quad[3] - quad[0])))
-    size = int(min(render.shape[0], max(round(side), 2)))
-    face = cv2.resize(render, (size, size), interpolation=cv2.INTER_AREA) if size < render.shape[0] else render
+    size, least = render.shape[0], max(round(1.5 * side), 2)
+    face = render
+    if size > least:
+        size = least
+        face = cv2.resize(render, (size, size), interpolation=cv2.INTER_AREA)
     pixels = face.astype(np.float32)
     if field is not None:
         pixels = pixels + cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)

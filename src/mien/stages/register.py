@@ -38,6 +38,7 @@ BLUR = 0.8  # sigma, in template pixels, against noise and the interpolation's o
 PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6, "planar": 8}
 SIGMA_FLOOR = 1.5  # grey levels
 CONTRAST = 0.5  # a residual of this part of the template's standard deviation counts for a quarter
+LEAST_GAIN = 0.6  # a picture with less than this of the template's contrast is not it
 ITERATIONS = 10
 STILL = 2e-3  # template pixels: an update smaller than this ends a level
 
@@ -284,9 +285,12 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
         residual = float(np.sqrt((weights * np.square(left)).sum() / max(float(weights.sum()), 1e-9)))
         if iteration >= 3 and float(np.abs(step[:moving]).max()) < STILL * level.pixel:
             break
-    # The robust scale follows the residuals, so that the weights alone do not tell a good fit from a bad one.
-    contrast = max(CONTRAST * float(level.values.std()), 2 * SIGMA_FLOOR)
+    # The robust scale follows the residuals, so that the weights alone do not tell a good fit from a bad one; nor does
+    # the residual, where the light's gain has explained the template away.
+    gain = max(1.0 + float(step[moving]), 0.0)
+    contrast = max(CONTRAST * gain * float(level.values.std()), 2 * SIGMA_FLOOR)
     support = float(np.where(inside, np.square(1 / (1 + np.square(left / contrast))), 0).mean())
+    support *= min(gain / LEAST_GAIN, 1.0)
     return motion, residual, support, overlap
 
 

@@ -174,6 +174,14 @@ class FaceTracker:
         self._keep(mesh, size)
         return mesh
 
+    def confirms(self, frame: Image, mesh: Array) -> bool:
+        """Does the detector too see a face where the mesh is? If not, the face counts as lost from here on."""
+        centre, extent = _extent(mesh)
+        if any(float(np.hypot(*(box.centre - centre))) < 0.5 * extent for box in self._detector(frame)):
+            return True
+        self._window = None
+        return False
+
     def forget(self) -> None:
         """Start anew at the next frame, as after a cut: the largest face, wherever it is."""
         self._window = self._last = self._face = None
