@@ -88,7 +88,7 @@ def blend(frame: Image, render: Image, quad: Array, field: Plane | None = None) 
 
 
 def fade(u: NDArray[np.floating], v: NDArray[np.floating]) -> Plane:
-    """Weight of the render at normalised crop coordinates: 1 inside, 0 from the edges on, smooth, with round corners."""
+    """Weight of the render at normalised crop coordinates: 1 inside, 0 from the edges on, smooth, corners rounded."""
     reach = np.sqrt(np.cbrt(np.square(u) ** 3 + np.square(v) ** 3))
     ramp = np.clip((1 - reach) / FADE, 0, 1).astype(np.float32)
     return ramp * ramp * (3 - 2 * ramp)
