@@ -199,6 +199,25 @@ def test_older_files_without_noise_constants_convert(tmp_path: Path) -> None:
     assert not pack.generator.config.noise
 
 
+def test_the_command_line_converts_and_verifies(
+    files: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mien.cli import main
+
+    out = tmp_path / "made.safetensors"
+    arguments = [text for role, path in files.items() for text in (f"--{role}", str(path))]
+    assert main(["models", "convert", "-o", str(out), *arguments]) == 0
+    assert main(["models", "verify", str(out)]) == 0
+    said = capfd.readouterr().out
+    assert "no encoder or restyle network" in said and "flow: styleflow" in said
+    assert main(["models", "convert", "-o", str(out), "--stylegan2", str(files["bisenet"])]) == 2
+    assert "is not a StyleGAN2" in capfd.readouterr().err
+    evil = tmp_path / "evil.pkl"
+    evil.write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    assert main(["models", "convert", "-o", str(out), "--stylegan2", str(evil)]) == 2
+    assert "names os.system" in capfd.readouterr().err
+
+
 def test_the_prior_channels_fit_the_official_generator() -> None:
     from mien.models.stylegan2 import GeneratorConfig, style_layers
 

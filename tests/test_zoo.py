@@ -78,7 +78,8 @@ def server() -> Iterator[Server]:
 
 
 def remote(*urls: str, data: bytes = DATA, **more: Any) -> Remote:
-    return Remote("f.bin", urls, "https://example.org/page", "MIT", len(data), (hashlib.sha256(data).hexdigest(),), **more)
+    hashes = (hashlib.sha256(data).hexdigest(),)
+    return Remote("f.bin", urls, "https://example.org/page", "MIT", len(data), hashes, **more)
 
 
 def get(file: Remote, folder: Path) -> Path:
@@ -209,6 +210,19 @@ def test_without_a_network_one_sentence_says_how_to_go_on(monkeypatch: pytest.Mo
     assert message.startswith("ffhq.pkl could not be downloaded (127.0.0.1:9 cannot be reached") and "\n" not in message
     assert str(tmp_path / "downloads" / "ffhq1024" / "ffhq.pkl") in message and "mien models pull ffhq1024" in message
     assert not (tmp_path / "packs" / "ffhq1024.safetensors").exists()
+
+
+def test_the_command_line_says_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mien.cli import main
+
+    offline = {role: replace(file, urls=(CLOSED,)) for role, file in zoo.FFHQ1024.items()}
+    monkeypatch.setattr(zoo, "PACKS", {"ffhq1024": offline})
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    assert main(["models", "pull", "ffhq1024", "--yes"]) == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mien:")]
+    assert len(lines) == 1 and "ffhq.pkl could not be downloaded" in lines[0]
 
 
 def test_unknown_and_embedded_names(tmp_path: Path) -> None:
