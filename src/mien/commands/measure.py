@@ -26,6 +26,10 @@ def evaluate(
         str | None,
         typer.Option("--pack", metavar="PACK", help="Whose identity and LPIPS networks judge; mini if here."),
     ] = None,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="FID's network: pt_inception-2015-12-05-6726825d.pth.")
+    ] = None,
+    i3d: Annotated[Path | None, typer.Option(metavar="FILE", help="FVD's network: i3d_pretrained_400.pt.")] = None,
     openface_csv: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="REF.csv OUT.csv", help="Tables of OpenFace's FeatureExtraction for both clips."),
@@ -39,7 +43,7 @@ def evaluate(
     Example: mien evaluate crops.mkv render.mp4 --json figures.json
     """
     from mien.evaluate.frames import count_frames
-    from mien.evaluate.report import Options, load_networks, write_reports
+    from mien.evaluate.report import Judges, Options, load_networks, write_reports
     from mien.evaluate.report import evaluate as run
     from mien.files import check_output
 
@@ -49,8 +53,16 @@ def evaluate(
     options = Options(size, step, top, reference_panel, output_panel)
     count = -(-count_frames(reference) // step)
     count_frames(output)
-    networks = load_networks(pack)
+    judges = Judges(load_networks(pack))
+    if inception is not None:
+        from mien.evaluate.fid import load_inception
+
+        judges.inception = load_inception(inception)
+    if i3d is not None:
+        from mien.evaluate.fvd import load_i3d
+
+        judges.i3d = load_i3d(i3d)
     with progress_bars() as progress, progress.stage("evaluate", count) as tick:
-        result = run(reference, output, options, pack=networks, tables=openface_csv, tick=tick)
+        result = run(reference, output, options, judges=judges, tables=openface_csv, tick=tick)
     write_reports(result, as_json, as_csv)
     print(result.to_text())

@@ -14,55 +14,61 @@ Array = NDArray[np.float64]
 
 
 class Moments:
-    """Mean and covariance of features, taken in batch by batch with a memory of [D, D]."""
+    """Mean and covariance of features, taken in batch by batch.
+
+    Up to as many samples as there are features the samples themselves are kept, beyond that their scatter matrix:
+    memory never grows beyond [D, D], and few samples are quickly dealt with.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self._rows: list[Array] = []
         self._mean: Array = np.zeros(0)
-        self._scatter: Array = np.zeros((0, 0))
+        self._scatter: Array | None = None
 
     def add(self, features: NDArray[np.floating]) -> None:
         """Take in features [N, D]."""
         batch = np.asarray(features, np.float64)
         if not len(batch):
             return
+        if self._scatter is None and self.count + len(batch) <= batch.shape[1]:
+            self._rows.append(batch)
+            self.count += len(batch)
+            return
+        if self._scatter is None:
+            batch = np.concatenate([*self._rows, batch])
+            self.count, self._rows = 0, []
+            self._mean, self._scatter = np.zeros(batch.shape[1]), np.zeros((batch.shape[1],) * 2)
         mean, total = batch.mean(0), self.count + len(batch)
-        around = batch - mean
-        if self.count == 0:
-            self._mean, self._scatter = mean, around.T @ around
-        else:  # Chan et al. 1979: joining two sets without a second pass
-            step = mean - self._mean
-            self._scatter += around.T @ around + np.outer(step, step) * self.count * len(batch) / total
-            self._mean = self._mean + step * len(batch) / total
+        around, step = batch - mean, mean - self._mean
+        # Chan et al. 1979: joining two sets without a second pass
+        self._scatter += around.T @ around + np.outer(step, step) * self.count * len(batch) / total
+        self._mean = self._mean + step * len(batch) / total
         self.count = total
 
     @property
     def mean(self) -> Array:
         """Mean [D]."""
-        return self._mean
+        return self._mean if self._scatter is not None else np.concatenate(self._rows).mean(0)
 
-    @property
-    def covariance(self) -> Array:
-        """Unbiased covariance [D, D]. Raises InputError for fewer than two samples."""
+    def factor(self) -> Array:
+        """A matrix F [K, D] with F^T F the unbiased covariance. Raises InputError for fewer than two samples."""
         if self.count < 2:
             raise InputError("a Frechet distance needs at least two samples on each side.")
-        return self._scatter / (self.count - 1)
+        if self._scatter is None:
+            return (np.concatenate(self._rows) - self.mean) / np.sqrt(self.count - 1)
+        values, vectors = np.linalg.eigh(self._scatter / (self.count - 1))
+        return np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T  # rounding makes some values less than 0
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), 0 or more.
 
-    The trace of the root is the sum of the singular values of C_a^(1/2) C_b^(1/2), which needs only roots of symmetric
-    matrices and stays right where a covariance is singular (fewer samples than features).
+    With C_a = F_a^T F_a and C_b = F_b^T F_b the trace of the root is the sum of the singular values of F_a F_b^T: no
+    root of a matrix that is not symmetric, and right for singular covariances too.
     """
-    root_a, root_b = _root(a.covariance), _root(b.covariance)
-    cross = np.linalg.svd(root_a @ root_b, compute_uv=False).sum()
+    root_a, root_b = a.factor(), b.factor()
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     step = a.mean - b.mean
-    distance = step @ step + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross
+    distance = step @ step + np.square(root_a).sum() + np.square(root_b).sum() - 2 * cross
     return max(float(distance), 0.0)
-
-
-def _root(matrix: Array) -> Array:
-    """Root of a symmetric matrix without negative eigenvalues (those that rounding makes are 0)."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ from mien.evaluate.l1 import l1
 from mien.evaluate.psnr import psnr
 from mien.evaluate.ssim import ssim
 from mien.models.landmarks import FaceMesh
+
+if TYPE_CHECKING:
+    from mien.models.i3d import I3D
+    from mien.models.inception import Inception
 
 Array = NDArray[np.float64]
 BATCH = 32  # frames at once through a network
@@ -62,12 +66,13 @@ METRICS = (
 NEEDS = {
     "lpips": "a pack with an LPIPS network (--pack; `mien models convert --lpips-alex`)",
     "id_loss": "a pack with ArcFace (--pack; `mien models convert --arcface`)",
-    "fid": "the Inception network, which this version of mien does not hold",
-    "fvd": "the I3D network, which this version of mien does not hold",
+    "fid": "FID's Inception network (--inception pt_inception-2015-12-05-6726825d.pth)",
+    "fvd": "the I3D network (--i3d i3d_pretrained_400.pt)",
     "rho_au": "OpenFace's tables (--openface-csv)",
     "rho_gz": "OpenFace's tables (--openface-csv)",
     "rho_pose": "OpenFace's tables (--openface-csv)",
 }
+SHORT = "more frames"
 NO_FACE = "a face in both clips, in three frames or more"
 NO_MOVEMENT = "movement: in one of the clips this does not change"
 
@@ -132,25 +137,35 @@ class Options:
     output_panel: int | None = None
 
 
+@dataclass
+class Judges:
+    """Networks that metrics are taken with; what is None is not measured. `pack`: whose identity, ArcFace and LPIPS
+    networks to use."""
+
+    pack: Any = None
+    inception: Inception | None = None
+    i3d: I3D | None = None
+
+
 def evaluate(
     reference: str | Path,
     output: str | Path,
     options: Options | None = None,
     *,
-    pack: Any = None,
+    judges: Judges | None = None,
     tables: tuple[Path, Path] | None = None,
     tick: Callable[[int], None] = lambda frames: None,
 ) -> Evaluation:
     """Compare two clips (videos or folders of images) frame by frame.
 
-    `pack`: whose identity, ArcFace and LPIPS networks to use, if any. `tables`: OpenFace's of both clips.
+    `tables`: OpenFace's of both clips.
     Raises VideoError, and InputError when the clips' lengths differ by more than one frame.
     """
     options = options or Options()
     if options.size < 32 or options.step < 1 or not 0 <= options.top <= options.size - 16:
         raise InputError("the size must be 32 or more, the step 1 or more, and --top must leave 16 rows.")
     result = Evaluation()
-    networks = _Networks(pack)
+    networks = _Networks(judges or Judges())
     pixels: list[tuple[float, float, float]] = []
     meshes: list[tuple[Array, Array]] = []
     mesher = FaceMesh()
@@ -218,15 +233,24 @@ def _faces(result: Evaluation, reference: Array, output: Array) -> None:
 
 
 class _Networks:
-    """The metrics that a pack's networks give, in batches."""
+    """The metrics that networks give, in batches."""
 
-    def __init__(self, pack: Any) -> None:
-        self._pack = pack
+    def __init__(self, judges: Judges) -> None:
+        self._pack = judges.pack
+        self._sets: dict[str, Any] = {}
+        if judges.inception is not None:
+            from mien.evaluate.fid import Fid
+
+            self._sets["fid"] = Fid(judges.inception)
+        if judges.i3d is not None:
+            from mien.evaluate.fvd import Fvd
+
+            self._sets["fvd"] = Fvd(judges.i3d)
         self._waiting: list[tuple[Frame, Frame]] = []
         self._values: dict[str, list[Array]] = {}
 
     def add(self, reference: Frame, output: Frame) -> None:
-        if self._pack is not None:
+        if self._pack is not None or self._sets:
             self._waiting.append((reference, output))
             if len(self._waiting) == BATCH:
                 self._run()
@@ -237,16 +261,24 @@ class _Networks:
         result.put("pack_identity", self._mean("pack_identity"), "a pack with an identity network (--pack)")
         for key in ("id_loss", "lpips"):
             result.put(key, self._mean(key), NEEDS[key])
+        for key, judge in self._sets.items():
+            result.put(key, judge.value(), SHORT)
 
     def _mean(self, key: str) -> float | None:
         return float(np.concatenate(self._values[key]).mean()) if key in self._values else None
 
     def _run(self) -> None:
+        a, b = (np.stack(side) for side in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        for judge in self._sets.values():
+            judge.add(a, b)
+        if self._pack is not None:
+            self._run_pack(a, b)
+
+    def _run_pack(self, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
         from mien.evaluate.identity import similarity
         from mien.evaluate.lpips import lpips
 
-        a, b = (np.stack(side) for side in zip(*self._waiting, strict=True))
-        self._waiting.clear()
         networks = self._pack.networks
         if "identity" in networks:
             likeness = similarity(self._pack.identity, a, b)

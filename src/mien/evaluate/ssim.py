@@ -33,4 +33,4 @@ def ssim(reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> float:
 def _mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of all windows that fit into the image."""
     edge = WINDOW // 2
-    return np.asarray(cv2.blur(image, (WINDOW, WINDOW)))[edge:-edge, edge:-edge]
+    return np.asarray(cv2.blur(image, (WINDOW, WINDOW)), np.float64)[edge:-edge, edge:-edge]

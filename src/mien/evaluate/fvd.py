@@ -1,0 +1,54 @@
+"""FVD (Unterthiner et al. 2018): Frechet distance of two sets of short clips by I3D's logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from mien.evaluate.frechet import Moments, frechet_distance
+from mien.evaluate.weights import read_weights
+from mien.models.i3d import I3D, SIZE
+
+WINDOW = 16  # frames of a clip
+STRIDE = 8  # frames from one clip's start to the next one's
+
+
+class Fvd:
+    """Takes in the frames of both videos in order and measures windows of 16 frames, one every 8.
+
+    One pair of videos holds few windows: the value says little before many pairs are taken together.
+    """
+
+    def __init__(self, network: I3D) -> None:
+        self._network = network
+        self._sides = Moments(), Moments()
+        self._frames: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+
+    def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
+        """The next frames uint8 [N, H, W, 3] of both videos."""
+        for kept, images in zip(self._frames, (reference, output), strict=True):
+            kept.extend(_prepare(images))
+        while len(self._frames[0]) >= WINDOW:
+            for side, kept in zip(self._sides, self._frames, strict=True):
+                with torch.no_grad():
+                    side.add(self._network(torch.stack(kept[:WINDOW], dim=1)[None]).numpy())
+                del kept[:STRIDE]
+
+    def value(self) -> float | None:
+        """The distance, 0 or more; None for fewer than two windows (24 frames)."""
+        return frechet_distance(*self._sides) if self._sides[0].count > 1 else None
+
+
+def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
+    """Frames [3, 224, 224] in [-1, 1], bilinear."""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return list(F.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False) / 127.5 - 1)
+
+
+def load_i3d(path: str | Path) -> I3D:
+    """The network of `i3d_pretrained_400.pt` or `rgb_imagenet.pt`, read without running it. Raises PackError."""
+    return read_weights(I3D(), path, "an I3D network of 400 classes")

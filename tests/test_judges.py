@@ -1,0 +1,117 @@
+"""The networks of FID and FVD, against the public ports' own code on the same random weights and inputs.
+
+The expected numbers were made by running those ports (pytorch-fid's Inception over torchvision's blocks, and
+piergiaj/pytorch-i3d) with the weights that `seeded` makes, which depend on the tensors' names alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media import pictures
+from torch import nn
+
+from mien.errors import PackError
+from mien.evaluate.fid import Fid, load_inception
+from mien.evaluate.fvd import Fvd, load_i3d
+from mien.evaluate.report import Judges, Options, evaluate
+from mien.models.i3d import I3D, pad_same
+from mien.models.inception import Inception
+from mien.video import write_video
+
+
+def seeded(module: nn.Module) -> nn.Module:
+    for name, tensor in module.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        values = rng.standard_normal(tensor.shape).astype(np.float32)
+        if name.endswith("running_var"):
+            values = 0.5 + np.abs(values)
+        elif name.endswith(("running_mean", "bias")):
+            values = 0.1 * values
+        elif values.ndim == 1:
+            values = 1 + 0.1 * values
+        else:
+            values = values * np.sqrt(2 / values[0].size)
+        tensor.copy_(torch.from_numpy(np.asarray(values, np.float32)))
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def inception() -> Inception:
+    return seeded(Inception())
+
+
+@pytest.fixture(scope="module")
+def i3d() -> I3D:
+    return seeded(I3D())
+
+
+def test_inception_is_the_one_of_fid(inception: Inception) -> None:
+    x = torch.from_numpy(np.random.default_rng(7).uniform(0, 1, (2, 3, 96, 80)).astype(np.float32))
+    features = inception(2 * x - 1)
+    assert features.shape == (2, 2048)
+    expected = [[1.1618086, 0.4418486, 0.0519464, 0.0042449, 0.0], [1.1424983, 0.4605205, 0.0546336, 0.0039578, 0.0]]
+    np.testing.assert_allclose(features[:, [0, 1, 500, 1000, 2047]], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_i3d_is_the_one_of_fvd(i3d: I3D) -> None:
+    x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 10, 224, 224)).astype(np.float32))
+    logits = i3d(x)
+    assert logits.shape == (1, 400)
+    expected = [[-2.7283771, 2.5532076, -0.8647504, 0.0642939, -1.8753606]]
+    np.testing.assert_allclose(logits[:, [0, 1, 100, 200, 399]], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_padding_puts_the_odd_pixel_behind() -> None:
+    x = torch.ones(1, 1, 4, 5, 6)
+    assert pad_same(x, (2, 3, 3), (2, 2, 2)).shape == (1, 1, 4, 7, 7)
+    padded = pad_same(torch.ones(1, 1, 1, 1, 6), (1, 1, 3), (1, 1, 2))[0, 0, 0, 0]
+    assert padded.tolist() == [1] * 6 + [0]
+
+
+def coarse(x: torch.Tensor) -> torch.Tensor:
+    """Stands for a network: means over quarters of each image."""
+    assert x.min() >= -1 and x.max() <= 1 and x.shape[1] == 3
+    return nn.functional.adaptive_avg_pool2d(x.flatten(1, -3), 2).flatten(1)
+
+
+def test_fid_and_fvd_of_the_same_are_nothing() -> None:
+    same = np.stack(pictures(4, 64, 64))
+    fid, other = Fid(coarse), Fid(coarse)
+    fid.add(same, same)
+    other.add(same, 255 - same)
+    assert fid.value() == pytest.approx(0, abs=1e-6) and (other.value() or 0) > 0.1
+    clip = np.stack(pictures(24, 32, 32))
+    fvd, other_fvd = Fvd(coarse), Fvd(coarse)
+    fvd.add(clip[:20], clip[:20])
+    assert fvd.value() is None, "one window has no covariance"
+    fvd.add(clip[20:], clip[20:])
+    assert fvd.value() == pytest.approx(0, abs=1e-6)
+    other_fvd.add(clip, clip[::-1].copy())
+    assert (other_fvd.value() or 0) > 1e-3, "the order of frames counts"
+
+
+def test_weights_are_read_by_name_and_checked(inception: Inception, tmp_path: Path) -> None:
+    state = {**inception.state_dict(), "fc.weight": torch.zeros(1008, 2048)}  # a part that FID does not use
+    torch.save(state, tmp_path / "inception.pth")
+    again = load_inception(tmp_path / "inception.pth")
+    assert all(
+        (a == b).all() for a, b in zip(again.state_dict().values(), inception.state_dict().values(), strict=True)
+    )
+    with pytest.raises(PackError, match="is not an I3D network"):
+        load_i3d(tmp_path / "inception.pth")
+    (tmp_path / "text.pth").write_text("weights")
+    with pytest.raises(PackError):
+        load_inception(tmp_path / "text.pth")
+
+
+def test_evaluate_takes_them(inception: Inception, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", pictures(3, 64, 64), 25)
+    result = evaluate(tmp_path / "a.mkv", tmp_path / "a.mkv", Options(size=64), judges=Judges(inception=inception))
+    assert result.values["fid"] == pytest.approx(0, abs=1e-3) and "fvd" in result.missing
