@@ -13,7 +13,7 @@ from mien.errors import OutputError, PackError
 from mien.models import irse
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import ReStyle, ReStyleLoop, to_input
-from mien.packs import convert, ffhq1024_channels, layouts
+from mien.packs import convert, directions, ffhq1024_channels, layouts
 from mien.packs.pack import ATTRIBUTES, Pack
 from mien.packs.torchfile import load_checkpoint
 from mien.stages.regions import region_labels  # noqa: F401  (the parser's classes below are those of the stages)
@@ -216,6 +216,24 @@ def test_the_command_line_converts_and_verifies(
     evil.write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
     assert main(["models", "convert", "-o", str(out), "--stylegan2", str(evil)]) == 2
     assert "names os.system" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("signs", [(1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)])
+def test_the_flows_directions_are_found_by_looking(signs: tuple[float, float]) -> None:
+    def flow(w_plus: Tensor, now: Tensor, wished: Tensor) -> Tensor:  # a head's angles are its first two numbers
+        out = w_plus.clone()
+        out[:, 0, :2] += (wished - now) * torch.tensor(signs) * 0.7
+        return out
+
+    def look(w_plus: Tensor) -> list[directions.Angles]:
+        return [(float(w[0, 0]), float(w[0, 1])) for w in w_plus]
+
+    people = official.noise("people", (6, 4, 8), -5, 5)
+    assert directions.pose_signs(flow, people, look) == signs
+    # Without faces, with too few of them, or when nothing turns, nothing is claimed.
+    assert directions.pose_signs(flow, people, lambda w: [None] * len(w)) is None
+    assert directions.pose_signs(flow, people[:2], look) is None
+    assert directions.pose_signs(lambda w, now, wished: w, people, look) is None
 
 
 def test_the_prior_channels_fit_the_official_generator() -> None:

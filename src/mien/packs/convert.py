@@ -22,7 +22,7 @@ from mien.models.e4e import ReStyle, to_input
 from mien.models.mapping import Mapping as MappingNetwork
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
-from mien.packs import ffhq1024_channels, layouts
+from mien.packs import directions, ffhq1024_channels, layouts
 from mien.packs.pack import Channel, Pack
 from mien.packs.torchfile import DAMAGE, load_checkpoint
 from mien.packs.unpickle import Refused
@@ -89,6 +89,7 @@ def convert_pack(
     files = {role: Path(path) for role, path in sources.items()}
     _check_roles(files)
     pack = Pack(name, {}, {}, ())
+    oriented = "no flow"
     _add_generator(pack, files)
     for role, slot in (("e4e", "encoder"), ("restyle", "restyle")):
         if role in files:
@@ -101,6 +102,7 @@ def convert_pack(
         flow = _read(layouts.styleflow, files["styleflow"])
         if flow.flow.config.dim != pack.generator.w_dim:
             raise PackError(f"{files['styleflow']} is a flow over latents of another width than the generator's.")
+        oriented = _orient(pack, flow)
         _add(pack, "flow", "styleflow", flow, _flow_config(flow))
     if "arcface" in files:
         _add(pack, "identity", "arcface", _read(layouts.arcface, files["arcface"]), {})
@@ -111,7 +113,8 @@ def convert_pack(
     if "lpips-alex" in files:
         _add(pack, "lpips_alex", "lpips", _read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
     pack.channels = _channels(pack)
-    pack.card = _card(pack, [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())])
+    origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
+    pack.card = {"pose": oriented} | _card(pack, origins)
     try:
         pack.save(out, half=half)
     except OSError as error:
@@ -183,6 +186,24 @@ def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
         with torch.no_grad():
             network.average.copy_(to_input(generator.synthesis(network.w_mean[None])))
     _add(pack, slot, "e4e", network, {"num_ws": network.num_ws})
+
+
+def _orient(pack: Pack, flow: HeadPoseFlow) -> str:
+    """Turns the flow's angles to our directions where random people show them; says what was found."""
+    mapping = pack.networks.get("mapping")
+    if mapping is None or pack.resolution < directions.SMALLEST:
+        return "directions of yaw and pitch unchecked"
+    noise = torch.randn(directions.PEOPLE, pack.generator.w_dim, generator=torch.Generator().manual_seed(0))
+    people = mapping(noise, directions.TRUNCATION)[:, None].expand(-1, pack.generator.num_ws, -1)
+    signs = directions.pose_signs(flow, people, directions.measured_angles(pack.generator))
+    if signs is None:
+        return "directions of yaw and pitch unchecked: random people of this generator show no clear head pose"
+    scale = [1.0] * flow.flow.config.condition
+    scale[flow.pose.yaw], scale[flow.pose.pitch] = signs
+    flow.flow.config = dataclasses.replace(flow.flow.config, condition_scale=tuple(scale))
+    flow.flow.condition_scale.copy_(torch.tensor(scale))
+    words = {1.0: "as the checkpoint's own", -1.0: "against the checkpoint's own"}
+    return f"yaw {words[signs[0]]}, pitch {words[signs[1]]}, seen on random people"
 
 
 def _flow_config(flow: HeadPoseFlow) -> dict[str, Any]:
