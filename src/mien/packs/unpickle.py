@@ -10,6 +10,7 @@ written here. What is not in the table ends the reading with `Refused`, before a
 
 from __future__ import annotations
 
+import math
 import pickletools
 import re
 from collections.abc import Callable
@@ -81,10 +82,12 @@ class LazyTensor:
         return self.storage.dtype
 
     def load(self) -> torch.Tensor:
-        """A contiguous copy in memory."""
+        """A contiguous copy in memory. Raises Refused for an expanded tensor: with a stride of 0 it can claim terabytes
+        from four bytes, and no network here has one."""
         if self.storage.numel == 0 or 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
-        assert self.storage.data is not None
+        if self.storage.data is None or math.prod(self.shape) > self.storage.numel:
+            raise Refused("holds a tensor that is larger than its storage")
         flat = torch.frombuffer(self.storage.data, dtype=self.dtype, count=self.storage.numel)
         return flat.as_strided(self.shape, self.stride, self.offset).clone(memory_format=torch.contiguous_format)
 
@@ -136,12 +139,8 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
     shape, strides = _integers(size), _integers(stride)
     if len(shape) != len(strides) or len(shape) > 16:
         raise Refused("holds a tensor whose shape and strides differ in length")
-    numel = 1
-    for extent in shape:
-        numel *= extent
     last = offset + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True))
-    # An expanded tensor (stride 0) can claim terabytes from four bytes; official files hold none.
-    if numel > storage.numel or (numel and last >= storage.numel):
+    if 0 not in shape and last >= storage.numel:
         raise Refused("holds a tensor that reaches beyond its storage")
     return LazyTensor(storage, offset, shape, strides)
 
@@ -260,7 +259,7 @@ _NESTED = Name("torch.storage", "_load_from_bytes")
 # Classes that become a `Record`.
 _RECORDS = re.compile(
     r"argparse\.Namespace|torch\.nn\.modules\.[a-z]+\.[A-Z]\w*|pathlib\.(Pure)?(Posix|Windows)?Path|"
-    r"torch\.(float|half|int|long|bool|bfloat)[0-9]*"
+    r"torch\.(float|half|int|long|bool|bfloat)[0-9]*|torch\.(cuda\.)?[A-Z][a-z]+Tensor"
 )
 
 
