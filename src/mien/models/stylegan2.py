@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 _SQRT2 = math.sqrt(2.0)
 _DEMODULATION_EPSILON = 1e-8
-FOLD_FROM = 128  # output side from which upsampling folds its filter into the kernel; measured on two CPU cores
 
 
 @dataclass(frozen=True)
@@ -94,35 +93,24 @@ class Affine(nn.Module):
         return F.linear(w, self.weight * self.scale, self.bias)
 
 
-def _phase_matrices() -> Tensor:
-    """Matrices `[2, 3, 3]` that turn a 3-tap kernel into the two 3-tap phases of (stride-2 transposed convolution,
-    then the FIR filter 1-3-3-1). Exact: the composite of both has six taps, three for each output parity."""
-    fir = (1 / 4, 3 / 4, 3 / 4, 1 / 4)
-    composite = torch.zeros(6, 3)
-    for tap in range(3):
-        for k, value in enumerate(fir):
-            composite[tap + k, tap] = value
-    return torch.stack([composite[[4 + parity, 2 + parity, parity]] for parity in (0, 1)])
-
-
 def _filter(x: Tensor) -> Tensor:
-    """The FIR filter 1-3-3-1 over 4 in both directions, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero borders)."""
-    x = F.pad(x, (1, 1, 1, 1))
-    x = (x[:, :, :-3] + x[:, :, 3:]) * 0.25 + (x[:, :, 1:-2] + x[:, :, 2:-1]) * 0.75
-    return (x[..., :-3] + x[..., 3:]) * 0.25 + (x[..., 1:-2] + x[..., 2:-1]) * 0.75
+    """The FIR filter 1-3-3-1 over 4 in both directions, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero borders).
+
+    As a depthwise convolution: 7 times faster than shifted sums on a CPU, forwards and backwards.
+    """
+    taps = x.new_tensor([1 / 4, 3 / 4, 3 / 4, 1 / 4])
+    kernel = (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
 
 
 class ModulatedConv(nn.Module):
     """Modulated 3x3 or 1x1 convolution with optional demodulation and x2 upsampling.
 
     Computed by scaling the activations rather than the weights, which is the same function and lets one dense
-    convolution serve a batch of different styles. Upsampling has two exactly equal forms: a transposed convolution and
-    the FIR filter 1-3-3-1 (least arithmetic, for small and wide maps), or the filter folded into the kernel, four 3x3
-    phases at the low resolution and a pixel shuffle (four times the arithmetic, one pass over memory, for large and
-    thin maps).
+    convolution serve a batch of different styles. Upsampling is a transposed convolution and the FIR filter 1-3-3-1.
+    (Folding the filter into four 3x3 phases and a pixel shuffle is exact too; with the filter as a depthwise
+    convolution it was 5 to 20 % slower on a CPU, for four times the arithmetic.)
     """
-
-    _phases: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, demodulate: bool, up: bool) -> None:
         super().__init__()
@@ -130,8 +118,6 @@ class ModulatedConv(nn.Module):
         self.scale = 1 / math.sqrt(in_channels * kernel * kernel)
         self.demodulate = demodulate
         self.up = up
-        if up:
-            self.register_buffer("_phases", _phase_matrices(), persistent=False)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         weight = self.weight * self.scale
@@ -139,14 +125,8 @@ class ModulatedConv(nn.Module):
             energy = F.linear(style.float().square(), weight.float().square().sum((2, 3)))
             demodulation = torch.rsqrt(energy + _DEMODULATION_EPSILON)
         x = x * style[:, :, None, None].to(x.dtype)
-        if self.up and min(x.shape[-2:]) <= FOLD_FROM // 2:
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-            x = _filter(x)
-        elif self.up:
-            out_channels, in_channels = weight.shape[:2]
-            weight = torch.einsum("ary,bsx,oiyx->oabirs", self._phases, self._phases, weight)
-            x = F.conv2d(x, weight.reshape(4 * out_channels, in_channels, 3, 3), padding=1)
-            x = F.pixel_shuffle(x, 2)
+        if self.up:
+            x = _filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         else:
             x = F.conv2d(x, weight, padding=self.weight.shape[-1] // 2)
         if self.demodulate:

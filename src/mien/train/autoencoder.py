@@ -343,6 +343,7 @@ def train(
     end = workers.agree(time.time()) + 60 * minutes
     sums: dict[str, float] = {}
     first = step
+    usual: float | None = None
 
     def save() -> None:
         if workers.rank:
@@ -368,8 +369,10 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         workers.average(nets.parameters())
-        nn.utils.clip_grad_norm_(nets.parameters(), 2.0)
-        optimiser.step()
+        norm = float(nn.utils.clip_grad_norm_(nets.parameters(), 2.0))
+        usual = norm if usual is None else 0.98 * usual + 0.02 * min(norm, 2 * usual)
+        if norm < 8 * usual:  # a rare outlier (or a number that is not finite) would undo hundreds of steps
+            optimiser.step()
         if adversary:
             with torch.autocast("cpu", torch.bfloat16):
                 on_fake, on_real = discriminator(fake.detach()), discriminator(real)
