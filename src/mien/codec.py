@@ -2,8 +2,8 @@
 
 Closed-loop prediction: every parameter is predicted from what the decoder already has (its own past and the parameters
 before it in the same frame, weighted by an adaptive filter), the prediction error is rounded to a whole number of
-steps, and an adaptive binary range coder writes it. Every `key_interval` frames a key frame begins a block that needs nothing
-from before it: one can seek to it, and damage ends there.
+steps, and an adaptive binary range coder writes it. Every `key_interval` frames a key frame begins a block that needs
+nothing from before it: one can seek to it, and damage ends there.
 
 All that both sides must agree on is integer arithmetic, so a file decodes to the same halves on every machine. Values
 inside are in 1/256 of the channel's step ("fine units"); a step is a whole number of 2^-24.
@@ -54,6 +54,7 @@ _PREFIX = 18  # longest prefix of an escaped magnitude
 _NONZERO_START = (655, 1966, 3277, 6554, 10486, 16384, 22938, 29491, 36045, 42598, 49152, 55705, 58982, 62259, 55705)
 _MORE_START = 20000
 _LAMBDA = 0.1  # squared steps a bit is worth to the encoder
+_MOST_AIM = 2 << _FINE  # how far from its value a parameter may aim to make up for others
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class CodedInfo:
 
 def encode_frames(
     frames: np.ndarray, steps: np.ndarray, key_interval: int = DEFAULT_KEY_INTERVAL,
-    tick: Callable[[int], None] = lambda frames: None,
+    feedback: np.ndarray | None = None, tick: Callable[[int], None] = lambda frames: None,
 ) -> bytes:  # fmt: skip
     """Codes the curves.
 
@@ -88,6 +89,8 @@ def encode_frames(
         steps: float [35], greater than 0: the quantiser's step of each parameter in its own unit. The nearest step that
             the format has is used (within 6 %), a larger one where a curve would need more than 32,768 steps.
         key_interval: frames from one key frame to the next, 1 to 512.
+        feedback: float [35, 35] or None. Parameter c aims at its value minus feedback[c, :c] @ (the errors of the
+            parameters before it in the same frame), so that errors can make up for each other in the image.
         tick: called with the number of frames done since the last call.
 
     Returns:
@@ -104,14 +107,15 @@ def encode_frames(
     peaks = np.abs(values).max(axis=0)
     codes = _step_codes(np.asarray(steps, np.float64), peaks)
     units = _step_units(codes)
-    if (peaks + 2.0 * units / (1 << _STEP_BITS) > 65504).any():  # a decoded value may lie up to 1.5 steps off
+    if (peaks + 4.0 * units / (1 << _STEP_BITS) > 65504).any():  # a decoded value may lie up to 3.5 steps off
         raise InputError("a parameter or its step is too large for the coded mode.")
     fine = np.rint(values * (1 << (_STEP_BITS + _FINE)) / units).astype(np.int64)
+    shaping = None if feedback is None else np.tril(feedback, -1) * units[None] / units[:, None]
     decoded = np.empty((len(values), PARAMETERS), np.int64)
     index, blocks = [], []
     for first in range(0, len(fine), key_interval):
         span = slice(first, min(first + key_interval, len(fine)))
-        data, decoded[span] = _encode_block(fine[span])
+        data, decoded[span] = _encode_block(fine[span], shaping)
         index.append(_BLOCK.pack(len(data), zlib.crc32(data)))
         blocks.append(data)
         tick(span.stop - first)
@@ -343,22 +347,31 @@ class _Residuals:
         return value - 1
 
 
-def _encode_block(fine: np.ndarray) -> tuple[bytes, np.ndarray]:
+def _encode_block(fine: np.ndarray, shaping: np.ndarray | None) -> tuple[bytes, np.ndarray]:
     coder, predictor, residuals = Encoder(), _Predictor(), _Residuals()
     decoded = np.empty_like(fine)
+    errors = np.zeros(PARAMETERS)
+
+    def aim(channel: int, value: int) -> int:
+        if shaping is None or not channel:
+            return value
+        return value - round(min(max(float(shaping[channel, :channel] @ errors[:channel]), -_MOST_AIM), _MOST_AIM))
+
     for number, frame in enumerate(fine.tolist()):
         residuals.begin()
         if number == 0:
             for channel, value in enumerate(frame):
-                steps = residuals.code(coder, channel, True, (value + 128) >> _FINE)
+                steps = residuals.code(coder, channel, True, (aim(channel, value) + 128) >> _FINE)
                 predictor.set_key(channel, steps << _FINE)
+                errors[channel] = (steps << _FINE) - value
         else:
             predictor.begin()
             for channel, value in enumerate(frame):
                 prediction = predictor.predict(channel)
-                residual = _choose(residuals, channel, value - prediction)
+                residual = _choose(residuals, channel, aim(channel, value) - prediction)
                 residuals.code(coder, channel, False, residual)
                 predictor.learn(channel, prediction + (residual << _FINE), residual)
+                errors[channel] = prediction + (residual << _FINE) - value
         decoded[number] = predictor.end(number == 0)
     data = coder.finish()
     return data.ljust(len(fine), b"\0"), decoded
@@ -423,7 +436,7 @@ def _step_codes(steps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
         raise InputError(f"the steps must be {PARAMETERS} finite numbers above 0.")
     table = _step_units(np.arange(STEP_CODES)) / (1 << _STEP_BITS)
     nearest = np.abs(np.log(table[None]) - np.log(steps[:, None])).argmin(axis=1)
-    least = np.searchsorted(table, peaks / (_LARGEST - 1))  # the first step that is large enough
+    least = np.searchsorted(table, peaks / (_LARGEST - 4))  # the first step that is large enough
     return np.maximum(nearest, least).astype(np.uint8)
 
 

@@ -1,9 +1,14 @@
 """Between the raw and the coded mode: how coarse each parameter may be for a wanted quality or rate.
 
-An error e_c in parameter c changes the image by about sensitivity_c * e_c (root mean square over pixels and colours, in
-[-1, 1]). With uniform steps the error's mean square is step^2 / 12, so the steps that share a wanted image error equally
-among the parameters are step_c = sqrt(12 * mse / 35) / sensitivity_c, which is also the cheapest way to share it as long
-as every parameter moves by more than its step.
+An error e_c in parameter c changes the image by about sensitivity_c * e_c (root mean square over pixels and colours,
+in [-1, 1]). With uniform steps the error's mean square is step^2 / 12, so the steps that share a wanted image error
+equally among the parameters are step_c = sqrt(12 * mse / 35) / sensitivity_c, which is also the cheapest way to share
+it as long as every parameter moves by more than its step.
+
+Parameters whose changes look alike can make up for each other. With the whole matrix G of mean products of their
+changes the image error of errors e is e' G e. Once the errors of the parameters before c are known, the best that those
+from c on can do is to aim at -inv(G[c:, c:]) G[c:, :c] e[:c], and what an error in c then costs is
+1 / inv(G[c:, c:])[0, 0] instead of G[c, c]: steps can be larger for the same image.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ STILL_PSNR = 24.0  # of a face that does not move against one that talks: scales
 _POSE = 3
 _POSE_STEP = 0.5  # degrees: the coarsest R, Y, P; R acts on the frame around the crop, which no sensitivity sees
 _RATE_ROUNDS = 9
+_OWN_VALUE = 0.1  # how much a parameter's own value counts beside the image: another face shows other likenesses
 
 Draw = Callable[[np.ndarray], np.ndarray]
 
@@ -38,8 +44,9 @@ def transcode(
         stream: raw or coded; what is coded again loses again.
         quality: wanted PSNR in dB between the renders of the raw and the coded stream; 40 where no rate is given.
         rate: instead of a quality, the most bits per second of the frames, identity and tuning not counted.
-        sensitivity: float [35], root mean square change of the image in [-1, 1] for a change of each parameter by 1
-            (`measure_sensitivity`, or the pack's). None: as if every curve's spread were equally visible.
+        sensitivity: float [35], root mean square change of the image in [-1, 1] for a change of each parameter by 1, or
+            [35, 35], the mean products of these changes (`measure_sensitivity`), which saves about a tenth. None: as
+            if every curve's spread were equally visible.
         key_interval: frames from one key frame to the next, 1 to 512.
         tick: called with the number of frames done since the last call.
 
@@ -54,9 +61,11 @@ def transcode(
     if sensitivity is None:
         sensitivity = assumed_sensitivity(stream.frames)
 
+    alone, feedback = _conditioned(sensitivity)
+
     def coded(decibels: float) -> bytes:
-        steps = steps_for(decibels, sensitivity, stream.frames)
-        return codec.encode_frames(stream.frames, steps, key_interval, tick)
+        steps = steps_for(decibels, alone, stream.frames)
+        return codec.encode_frames(stream.frames, steps, key_interval, feedback, tick)
 
     if rate is None:
         return _with(stream, coded(DEFAULT_QUALITY if quality is None else quality))
@@ -119,7 +128,7 @@ def assumed_sensitivity(frames: np.ndarray) -> np.ndarray:
 
 
 def measure_sensitivity(draw: Draw, frames: np.ndarray, probes: int = 4) -> np.ndarray:
-    """What a change of each parameter does to the image, by central differences at some frames of the clip.
+    """What changes of the parameters do to the image, by central differences at some frames of the clip.
 
     Args:
         draw: renders parameters [N, 35] to images of any shape [N, ...] in [-1, 1].
@@ -127,17 +136,36 @@ def measure_sensitivity(draw: Draw, frames: np.ndarray, probes: int = 4) -> np.n
         probes: how many frames, spread evenly; each takes 70 images.
 
     Returns:
-        float [35]: root mean square change of the image for a change by 1.
+        float [35, 35]: mean over the image's values of the products of the changes that two parameters' changes by 1
+        make. The square roots of its diagonal are the sensitivities of single parameters.
     """
     values = np.asarray(frames, np.float64)
     places = np.unique(np.linspace(0, len(values) - 1, probes + 2).round().astype(int)[1:-1])
     offsets = np.diag(_spread(frames) / 4)
-    total = np.zeros(PARAMETERS)
+    total = np.zeros((PARAMETERS, PARAMETERS))
     for place in places:
-        up, down = (np.asarray(draw(values[place] + sign * offsets), np.float64) for sign in (1, -1))
-        slope = (up - down).reshape(PARAMETERS, -1) / (2 * offsets.diagonal()[:, None])
-        total += (slope**2).mean(axis=1)
-    return np.sqrt(total / len(places))
+        up, down = (np.asarray(draw(values[place] + sign * offsets)) for sign in (1, -1))
+        change = (up - down).reshape(PARAMETERS, -1)
+        total += (change @ change.T) / change.shape[1]
+    units = 2 * offsets.diagonal()
+    return total / len(places) / np.outer(units, units)
+
+
+def _conditioned(sensitivity: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sensitivities [35] where later parameters make up for earlier ones, and the feedback [35, 35] that does so."""
+    products = np.asarray(sensitivity, np.float64)
+    if products.shape != (PARAMETERS, PARAMETERS):
+        return products, None
+    if not np.isfinite(products).all() or (products.diagonal() < 0).any():
+        raise InputError("the sensitivity must be finite numbers.")
+    own = products.diagonal()
+    products = products + np.diag(_OWN_VALUE * own + 1e-9 * own.max() + 1e-30)
+    alone, feedback = np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
+    for channel in range(PARAMETERS):
+        inverse = np.linalg.inv(products[channel:, channel:])
+        alone[channel] = inverse[0, 0] ** -0.5
+        feedback[channel, :channel] = inverse[0] @ products[channel:, :channel]
+    return alone, feedback
 
 
 def _with(stream: Stream, coded: bytes) -> Stream:

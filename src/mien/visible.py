@@ -1,4 +1,4 @@
-"""How much of an image each of a stream's parameters moves, measured on the stream's own pack and person."""
+"""What a stream's parameters do to the image, measured on the stream's own pack and person."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .packs.delta import apply_delta
 from .packs.pack import Pack
@@ -16,13 +17,16 @@ from .stream import Stream
 from .transcode import measure_sensitivity
 
 DEFAULT_PROBES = 3
+LARGEST = 256
 
 
 def stream_sensitivity(
     stream: Stream, *, pack: str | Pack | None = None, device: str = "auto", probes: int = DEFAULT_PROBES,
     tick: Callable[[int], None] = lambda frames: None,
 ) -> np.ndarray:  # fmt: skip
-    """Root mean square change of the rendered image in [-1, 1] for a change of each parameter by 1.
+    """Mean products of the changes of the rendered image in [-1, 1] for changes of the parameters by 1.
+
+    Images larger than 256x256 are compared at 256x256.
 
     Args:
         stream: what is about to be coded.
@@ -32,7 +36,8 @@ def stream_sensitivity(
         tick: called with the number of images rendered since the last call.
 
     Returns:
-        float [35]. R is 0: it turns the crop in the clip's frame and does not change the crop itself.
+        float [35, 35], see `mien.transcode.measure_sensitivity`. What R has to do with is 0: it turns the crop in the
+        clip's frame and does not change the crop itself.
 
     Raises:
         PackError, StreamError: as `mien.render.render`.
@@ -50,7 +55,10 @@ def stream_sensitivity(
         for part in torch.from_numpy(parameters.astype(np.float32)).to(found.device).split(BATCH):
             styles = generator.styles(pose_latents(found.flow, identity, found.flow.clamp(part[:, 1:3])))
             drawn = generator.synthesis_from_styles(add_channels(styles, channels, part[:, 3:]))
-            images.append(drawn.clamp(-1, 1).cpu().numpy())
+            drawn = drawn.clamp(-1, 1)
+            if drawn.shape[-1] > LARGEST:
+                drawn = F.interpolate(drawn, (LARGEST, LARGEST), mode="area")
+            images.append(drawn.cpu().numpy())
             tick(len(part))
         return np.concatenate(images)
 
