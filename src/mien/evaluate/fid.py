@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mien.models.inception import Inception
 class Fid:
     """Takes in batches of both clips' frames. Fewer frames than the 2048 features make the value larger than it is."""
 
-    def __init__(self, network: Inception) -> None:
+    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._network = network
         self._sides = Moments(), Moments()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ class Fvd:
     One pair of videos holds few windows: the value says little before many pairs are taken together.
     """
 
-    def __init__(self, network: I3D) -> None:
+    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._network = network
         self._sides = Moments(), Moments()
         self._frames: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
