@@ -15,6 +15,7 @@ What keeps the crop still and in its place:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,8 +49,11 @@ ABSURD = 0.25  # such a difference is never believed
 FAST = 0.03  # motion by the mesh, in parts of the crop, from which on it is the first guess
 STILL = 0.04 / 256  # parts of the crop
 BOUND = np.array([0.012, 0.012, 0.015, 0.012])  # centre x and y in parts of the crop, log of its side, roll in radians
+# The same in the short term, always enforced: a turning head of little texture can look like one that shrinks.
+LEASH = np.array([0.04, 0.04, 0.025, 0.04])
 MEMORY = 1.0  # seconds
 SHARE = 0.1  # corrections are at most this part of the head's own motion
+DOUBT = 0.02  # how far, in parts of the crop, log and radians, the mesh's motion in one frame may be wrong
 JUMP = 0.2  # a motion by the mesh alone of this part of the crop is another shot
 
 
@@ -116,6 +120,8 @@ class Stabiliser:
         self._leaps = np.zeros(4)  # sum of the leaps from key frame to key frame
         self._away = np.zeros(4)  # long-term average of the mesh's crop against the head's without the leaps
         self._offset = np.zeros(4)  # the correction in force
+        self._expected = np.zeros(4)  # the head's crop by this frame's mesh and the long-term average
+        self._lately: deque[Array] = deque(maxlen=4)  # what the last frames' crops were off from that
         self._side = 1.0  # of the first crop: distances are in parts of it
 
     def __call__(
@@ -134,6 +140,7 @@ class Stabiliser:
         fast = self._size(self._difference(moved, seen.place)) > FAST
         # Around the last place unless the head has left it: a standing picture has standing pixels.
         picture = pyramid(frame, moved if fast else seen.place)
+        self._expected = by_mesh - self._away + self._leaps
         found = self._follow(index, picture, mesh, pose, moved, fast, is_face)
         if found is None:
             return None
@@ -141,6 +148,7 @@ class Stabiliser:
             self.reset()
             self._start(index, frame, mesh, pose, by_mesh)
             return Placed(by_mesh, index, 0.0, leapt=True)
+        self._lately.append(self._difference(found.place, self._expected))
         self._settle(found, by_mesh)
         self._seen = _Seen(index, picture, mesh, pose, found.place, by_mesh)
         assert self._key is not None
@@ -189,7 +197,10 @@ class Stabiliser:
             return _Followed(place, result.residual, np.zeros(4))
         again = self._again(picture, pose, moved, moved)
         if again is not None:
-            return _Followed(*again, np.zeros(4))
+            # Nothing tells drift from motion here but the mesh: what it cannot account for is drift.
+            apart = self._difference(again[0], moved)
+            most = DOUBT * np.array([self._side, self._side, 1.0, 1.0])
+            return _Followed(*again, apart - np.clip(apart, -most, most))
         if key.index != seen.index:
             key = self._add_key(seen.index, seen.picture, seen.mesh, seen.pose, seen.place)
             found = self._attempt(key, picture, moved, moved)
@@ -211,7 +222,11 @@ class Stabiliser:
         if result.support < SUPPORT or result.residual > RESIDUAL or result.overlap < 0.6:
             return None
         place = nearest_similarity(to_frame @ result.homography, key.template)
-        place[3] = moved[3] + wrap(place[3] - moved[3])
+        # The median of a few frames, so that one bad mesh does not pull.
+        off = self._difference(place, self._expected)
+        lately = np.median([*self._lately, off], axis=0)
+        most = LEASH * np.array([self._side, self._side, 1.0, 1.0])
+        place = self._expected + off - (lately - np.clip(lately, -most, most))
         apart = self._size(self._difference(place, moved))
         if apart > ABSURD or (apart > DISAGREE and result.support < FIRM):
             return None
