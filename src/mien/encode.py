@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mien.errors import InputError
 from mien.models.stylegan2 import Generator
@@ -22,13 +22,14 @@ from mien.packs.pack import Pack, channel_table
 from mien.placement import placement_from_quads
 from mien.progress import NoProgress, Progress
 from mien.render import latents, render_frames
+from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
 from mien.stages.attributes import LossNetworks, fit_attributes, warm_start
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_float
 from mien.stages.pose import fit_pose
-from mien.stages.regions import Regions, blinks, regions
+from mien.stages.regions import blinks, regions
 from mien.stages.tune import RefineOptions, TuneOptions, pose_latents, refine, tune
 from mien.stream import Stream
 from mien.video import Clip, read_video
@@ -86,13 +87,15 @@ def encode_with_report(
     device: str = "auto",
     seed: int = 0,
     face: int | None = None,
+    sound: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Stream, EncodeReport]:
     """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
 
     `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
     the generator to the person first (and send the difference). `start`, `duration` in seconds. `face`: which face,
-    from 1 at the left; the largest by default. The same seed gives the same stream on one machine.
+    from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. The same seed gives the
+    same stream on one machine.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
@@ -109,6 +112,9 @@ def encode_with_report(
             crops = stage1.align(source, float(source.fps), size=networks.resolution, face=face, tick=tick)
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, aligned=aligned, seed=seed,
                           progress=progress, report=report)  # fmt: skip
+    if sound and source.has_audio:
+        stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
+        report.bytes = stream.accounting()
     return stream, report
 
 

@@ -93,7 +93,7 @@ def puppeteer(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Stream:
-    """The portrait's person doing what the stream does: a stream with the portrait's identity and the driver's numbers.
+    """The portrait's person doing what the stream does: the portrait's identity, the driver's numbers and sound.
 
     `portrait`: an image (uint8 RGB `[H, W, 3]` or a path) or a stream, whose identity and tuning are taken.
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
@@ -136,6 +136,7 @@ def puppeteer(
         identity=identity.cpu().numpy().astype(np.float16),
         frames=numbers.astype(np.float16),
         tuning=blob,
+        audio=stream.audio,
     )
 
 

@@ -216,7 +216,6 @@ def _encode(
     sound: bool,
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
-    from mien.sound import extract_audio
     from mien.video import probe
 
     where = checked_device(device)
@@ -234,15 +233,10 @@ def _encode(
             device=where,
             seed=seed,
             face=face,
+            sound=sound,
             progress=progress,
         )
-    facts = report.to_json()
-    if sound and not stream.audio:
-        stream = replace(stream, audio=extract_audio(clip, start, duration))
-    elif not sound:
-        stream = replace(stream, audio=b"")
-    facts["bytes"] = {**facts.get("bytes", {}), **stream.accounting()}
-    return stream, facts
+    return stream, report.to_json()
 
 
 def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool) -> None:
