@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
+from tiny import tiny_pack
 
 from mien.encode import encode_with_report
 from mien.packs.delta import apply_delta, encode_delta
@@ -17,7 +18,6 @@ from mien.packs.pack import Pack
 from mien.render import puppeteer, render
 from mien.stream import Stream
 from mien.video import write_video
-from tiny import tiny_pack
 
 FRAMES = 7
 

@@ -29,6 +29,7 @@ from mien.stages.attributes import LossNetworks, fit_attributes, warm_start
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_float
 from mien.stages.pose import fit_pose
+from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
 from mien.stages.tune import RefineOptions, TuneOptions, pose_latents, refine, tune
 from mien.stream import Stream
@@ -140,18 +141,21 @@ def encode_crops(
             tuned = tune(generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
                          crops.landmarks, measured, areas, identity.frame, options, tick)  # fmt: skip
             # What the receiver will have: the difference as it travels.
-            generator, encoder = apply_delta(pack.generator, encode_delta(pack.generator, tuned.generator)), tuned.encoder
+            generator, encoder = (
+                apply_delta(pack.generator, encode_delta(pack.generator, tuned.generator)),
+                tuned.encoder,
+            )
             w_plus = invert(encoder, crops.crops, device=pack.device)
             identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
 
-    with _timed(report, "pose"), progress.stage("pose", count) as tick, _fast(pack):
+    with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
         pose = fit_pose(generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
                         measured, areas, tick=tick)  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
-    with _timed(report, "attributes"), progress.stage("attributes", count) as tick, _fast(pack):
+    with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
         targets = synthesise(generator, w_plus, resolution=size)
@@ -205,7 +209,13 @@ def resolve_device(device: str) -> torch.device:
 
 
 def _choose(
-    pack: Pack, generator: Generator, crops: Alignment, w_plus: Tensor, angles: Tensor, blink: Tensor, frame: int | None = None
+    pack: Pack,
+    generator: Generator,
+    crops: Alignment,
+    w_plus: Tensor,
+    angles: Tensor,
+    blink: Tensor,
+    frame: int | None = None,
 ) -> Any:
     """Stage 3. With `frame`, that frame again (after tuning, whose anchor it was)."""
     allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
@@ -246,12 +256,16 @@ def _psnr(crops: Alignment, frames: Iterator[NDArray[np.uint8]]) -> float:
 
 
 @torch.no_grad()
-def _fit_psnr(pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor, w_plus: Tensor) -> float:
+def _fit_psnr(
+    pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor, w_plus: Tensor
+) -> float:
     """Mean PSNR (dB) of the render against S_t = G(L_t)."""
     values = []
     for i in range(0, len(w_plus), 16):
         part = slice(i, i + 16)
-        made = generator.synthesis_from_styles(latents(generator, pack, identity, angles[part], alpha[part])).clamp(-1, 1)
+        made = generator.synthesis_from_styles(latents(generator, pack, identity, angles[part], alpha[part])).clamp(
+            -1, 1
+        )
         error = (made - generator.synthesis(w_plus[part]).clamp(-1, 1)).square().mean((1, 2, 3))
         values.append(10 * torch.log10(4 / error.clamp_min(1e-8)))
     return float(torch.cat(values).mean())
@@ -264,10 +278,3 @@ def _timed(report: EncodeReport, stage: str) -> Iterator[None]:
         yield
     finally:
         report.seconds[stage] += time.perf_counter() - begin
-
-
-@contextmanager
-def _fast(pack: Pack) -> Iterator[None]:
-    """bfloat16 where the result is a fit, not a render: the networks' convolutions run at twice the speed."""
-    with torch.autocast(pack.device.type, torch.bfloat16):
-        yield

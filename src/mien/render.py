@@ -33,7 +33,10 @@ def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
     except PackError as error:
         raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
     stream.require_pack(found.fingerprint, found.name)
-    if stream.resolution != found.resolution or stream.identity.shape != (found.generator.num_ws, found.generator.w_dim):
+    if stream.resolution != found.resolution or stream.identity.shape != (
+        found.generator.num_ws,
+        found.generator.w_dim,
+    ):
         raise StreamError("the stream's identity latent does not fit its pack's generator")
     widths = [layer.width for layer in found.generator.layers]
     for layer, index in np.asarray(stream.channels).tolist():

@@ -87,9 +87,9 @@ def expression_measures(points: Tensor) -> Tensor:
 
     mouth opening, mouth width, lip height, left and right eye opening, left and right brow height, gaze.
     """
-    at = lambda i: points[:, _INDEX[i]]  # noqa: E731
+    at = lambda i: points[:, _INDEX[i]]
     unit = (at(33) - at(263)).norm(dim=1).clamp_min(1e-3)
-    distance = lambda a, b: (at(a) - at(b)).norm(dim=1) / unit  # noqa: E731
+    distance = lambda a, b: (at(a) - at(b)).norm(dim=1) / unit
     gaze_left = (at(468)[:, 0] - at(33)[:, 0]) / (at(133)[:, 0] - at(33)[:, 0]).clamp_min(1e-3)
     gaze_right = (at(473)[:, 0] - at(362)[:, 0]) / (at(263)[:, 0] - at(362)[:, 0]).clamp_min(1e-3)
     measures = [distance(13, 14), distance(61, 291), distance(0, 17), distance(159, 145), distance(386, 374)]
@@ -100,7 +100,7 @@ def expression_measures(points: Tensor) -> Tensor:
 def pose_measures(points: Tensor) -> Tensor:
     """Two ratios `[N, 2]` that grow with yaw and pitch: the nose tip's place between the cheeks, and its height above
     the line through them over the face's width."""
-    at = lambda i: points[:, _INDEX[i]]  # noqa: E731
+    at = lambda i: points[:, _INDEX[i]]
     width = (at(234) - at(454)).norm(dim=1).clamp_min(1e-3)
     yaw = ((at(1) - at(234)).norm(dim=1) - (at(1) - at(454)).norm(dim=1)) / width
     pitch = ((at(234)[:, 1] + at(454)[:, 1]) / 2 - at(1)[:, 1]) / width

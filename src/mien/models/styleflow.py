@@ -176,4 +176,3 @@ def mini_flow(w_dim: int, rows: int = 4, hidden: tuple[int, ...] = (256, 256, 25
     for parameter in (last.layer.weight, last.layer.bias, last.shift.weight):
         nn.init.zeros_(parameter)
     return HeadPoseFlow(flow, PoseCondition((0.0,) * (2 + rows), 0, 1, rows, 2))
-

@@ -28,7 +28,8 @@ from mien.stages.regions import Regions
 class AttributeOptions:
     """`resolution`: what the losses look at; `run`: frames that share a preconditioner and are solved together;
     `iterations`; `damping` of Gauss-Newton; `limit`: largest |alpha| in units of a channel's scale; `ridge`: weight
-    per squared unit of scale; `smooth`: weight of second differences over time."""
+    per squared unit of scale; `smooth`: weight of second differences over time; `enough`: the share of the loss that an
+    iteration must gain for another one to follow."""
 
     resolution: int = 128
     run: int = 16
@@ -37,6 +38,7 @@ class AttributeOptions:
     limit: float = 8.0
     ridge: float = 1e-5
     smooth: float = 2e-5
+    enough: float = 0.01
     weights: AttributeWeights = field(default_factory=AttributeWeights)
 
 
@@ -76,7 +78,7 @@ def warm_start(generator: Generator, w_plus: Tensor, posed: Tensor, channels: Se
 
 def fit_attributes(
     generator: Generator,
-    networks: "LossNetworks",
+    networks: LossNetworks,
     channels: Sequence[Channel],
     posed: Tensor,
     targets: Tensor,
@@ -115,7 +117,9 @@ def fit_attributes(
 
         def render(a: Tensor, ids: Tensor | slice = slice(None)) -> Tensor:
             chosen = [s[ids] for s in styles]  # noqa: B023
-            return _at(generator.synthesis_from_styles(add_channels(chosen, channels, a * scale), resolution), resolution)
+            return _at(
+                generator.synthesis_from_styles(add_channels(chosen, channels, a * scale), resolution), resolution
+            )
 
         normal = _normal_matrix(render, objective, alpha[part], options)
         value, wrong, first_loss, last_loss = _solve(
@@ -170,14 +174,19 @@ def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, op
     residual = torch.cat(rows)
     jacobian = (residual[1:] - residual[:1]) / 0.5
     normal = jacobian @ jacobian.T
-    return normal + options.damping * torch.diag(normal.diagonal()) + (0.02 * normal.diagonal().mean() + 1e-6) * torch.eye(count)
+    return (
+        normal
+        + options.damping * torch.diag(normal.diagonal())
+        + (0.02 * normal.diagonal().mean() + 1e-6) * torch.eye(count)
+    )
 
 
 def _solve(
     render: Any, objective: AttributeObjective, networks: LossNetworks, code: Tensor | None, labels: Tensor | None,
     start: Tensor, normal: Tensor, before: Tensor | None, blink: Tensor, gaze: Tensor, options: AttributeOptions,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Preconditioned descent for one run of frames; every frame keeps its own best point and step length."""
+    """Preconditioned descent for one run of frames; every frame keeps its own best point and step length. Ends early
+    where an iteration gains less than `options.enough` of the loss."""
     weights = options.weights
     inverse = torch.linalg.inv(normal)
     frozen = blink[:, None] & gaze[None]
@@ -206,6 +215,7 @@ def _solve(
         if iteration == 0:
             first_loss = fit.detach()
         better = now < best_loss
+        gain = float((best_loss - now).clamp_min(0).sum() / best_loss.sum()) if iteration else 1.0
         best = torch.where(better[:, None], value.detach(), best)
         best_loss = torch.where(better, now, best_loss)
         best_fit = torch.where(better, fit.detach(), best_fit)
@@ -214,5 +224,7 @@ def _solve(
         step = (gradient * 0.5) @ inverse
         step = step.masked_fill(frozen, 0.0)
         direction = torch.where(better[:, None], step, direction)
+        if gain < options.enough:
+            break
         value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
     return best, best_wrong[-1:], first_loss, best_fit

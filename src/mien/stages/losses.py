@@ -49,7 +49,7 @@ class AttributeObjective:
         self.perceptual, self.target, self.weights = perceptual, target, weights
         size = target.shape[-1]
         w = weights
-        grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m  # noqa: E731
+        grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m
         mouth, eyes, pupils, face = (grow(m) for m in (regions.mouth, regions.eyes, regions.pupils, regions.face))
         pixel = w.l2_mouth * _normalised(mouth) + w.l2_eyes * _normalised(eyes)
         pixel = pixel + w.l2_pupils * _normalised(pupils) + w.face * _normalised(face)
@@ -60,8 +60,10 @@ class AttributeObjective:
             self.features = perceptual.features(target)
         self.look = []
         for f in self.features:
-            small = lambda m: _normalised(F.interpolate(m, f.shape[-2:], mode="area"))  # noqa: B023, E731
-            self.look.append((w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt())
+            small = lambda m: _normalised(F.interpolate(m, f.shape[-2:], mode="area"))  # noqa: B023
+            self.look.append(
+                (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
+            )
 
     def residual(self, images: Tensor, index: Tensor | slice = slice(None)) -> Tensor:
         """`[N, R]`: masked pixel and feature differences of renders of frames `index`; squared and summed, the L2 and

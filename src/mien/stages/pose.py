@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,9 +111,7 @@ def fit_pose(
             objective = PoseObjective(perceptual, targets[part], regions.part(part), options)
             now = angles[part]
             neighbours = _neighbours(angles)[part]
-            penalty = lambda a: (  # noqa: E731
-                options.prior * (a - measured[part]).square().sum(1) + options.smooth * (a - neighbours).square().sum(1)
-            )
+            penalty = partial(_penalty, measured=measured[part], neighbours=neighbours, options=options)
             base = objective(render(now), slice(None))
             columns = []
             for axis in range(2):
@@ -141,6 +140,12 @@ def fit_pose(
                 initial[part] = loss
             tick(len(best) if sweep == options.iterations - 1 else 0)
     return Pose(angles.half().float(), final, initial)
+
+
+def _penalty(angles: Tensor, measured: Tensor, neighbours: Tensor, options: PoseOptions) -> Tensor:
+    """What it costs `[N]` to stray from the measured angles and from the neighbours in time, all `[N, 2]`."""
+    stray = options.prior * (angles - measured).square().sum(1)
+    return stray + options.smooth * (angles - neighbours).square().sum(1)
 
 
 def _neighbours(angles: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ def region_labels(points: NDArray[np.float64], size: int, scale: float) -> NDArr
     """
     label = np.zeros((size, size), np.uint8)
     shift = 4
-    poly = lambda ids: ((points[ids] * scale + 0.5 * (scale - 1)) * 2**shift).round().astype(np.int32)  # noqa: E731
-    fill = lambda ids, value: cv2.fillPoly(label, [poly(ids)], value, shift=shift)  # noqa: E731
+    poly = lambda ids: ((points[ids] * scale + 0.5 * (scale - 1)) * 2**shift).round().astype(np.int32)
+    fill = lambda ids, value: cv2.fillPoly(label, [poly(ids)], value, shift=shift)
     fill(lm.FACE_OVAL, 1)
     fill(lm.NOSE, 5)
     for side in range(2):
@@ -55,7 +55,7 @@ class Regions:
     face: Tensor
     rigid: Tensor
 
-    def part(self, frames: slice | Tensor) -> "Regions":
+    def part(self, frames: slice | Tensor) -> Regions:
         """The masks of some frames."""
         return Regions(*(getattr(self, name)[frames] for name in self.__dataclass_fields__))
 
@@ -79,7 +79,7 @@ def regions(landmarks: NDArray[np.floating], size: int) -> Regions:
     labels = np.stack([region_labels(p.astype(np.float64), MASK_SIZE, MASK_SIZE / size) for p in landmarks])
     label = torch.from_numpy(labels)[:, None]
     rows = torch.arange(MASK_SIZE).view(1, 1, -1, 1)
-    is_any = lambda *values: torch.stack([label == v for v in values]).any(0).float()  # noqa: E731
+    is_any = lambda *values: torch.stack([label == v for v in values]).any(0).float()
     lips = torch.from_numpy(landmarks[:, lm.LIPS_OUTER, 1] * (MASK_SIZE / size)).amin(1).view(-1, 1, 1, 1)
     lower_face = ((label > 0) & (rows >= lips - 1)).float()
     mouth = dilate(torch.maximum(lower_face, is_any(6, 7)), 3)
@@ -95,7 +95,7 @@ def regions(landmarks: NDArray[np.floating], size: int) -> Regions:
 def eye_openness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     """Height over width of the lid opening, mean of both eyes: `[T, 478, 2]` -> `[T]`."""
     p = landmarks.astype(np.float64)
-    gap = lambda a, b: np.linalg.norm(p[:, a] - p[:, b], axis=1)  # noqa: E731
+    gap = lambda a, b: np.linalg.norm(p[:, a] - p[:, b], axis=1)
     return (gap(159, 145) / gap(33, 133).clip(1e-6) + gap(386, 374) / gap(362, 263).clip(1e-6)) / 2
 
 

@@ -26,6 +26,7 @@ from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.invert import to_float
+from mien.stages.precision import fast
 from mien.stages.regions import Regions
 
 
@@ -140,7 +141,7 @@ def tune(
             images = to_float(crops[np.append(chosen, anchor)], device=device)
             target = images if size == images.shape[-1] else F.interpolate(images, (size, size), mode="area")
             weight = attention[torch.from_numpy(chosen)]
-            with torch.autocast(device.type, torch.bfloat16):
+            with fast(device):
                 w_plus = encoder(images).float()
                 now = angles[anchor : anchor + 1].expand(half, -1)
                 turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[torch.from_numpy(chosen[:half])])
@@ -255,7 +256,7 @@ def refine(
             chosen = random.choice(len(crops), options.batch, p=probability)
             index = torch.from_numpy(chosen)
             target = to_float(crops[chosen], generator.resolution, device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with fast(device):
                 posed = pose_latents(flow, w, turn[index])
                 styles = add_channels(generator.styles(posed), channels, units[index] * scale)
                 image = generator.synthesis_from_styles(styles)
@@ -263,7 +264,9 @@ def refine(
                 loss = loss + options.perceptual * perceptual_loss(perceptual, image, target, attention[index])
                 if options.locality and step % 4 == 0:
                     loss = loss + options.locality * _locality(generator, original, others, random)
-            strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(1)
+            strayed = (units[index] - units_start[index]).square().sum(1) + (
+                turn[index] - turn_start[index]
+            ).square().sum(1)
             loss = loss + options.hold * strayed.mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

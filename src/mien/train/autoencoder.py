@@ -136,7 +136,7 @@ class Networks:
     flow: HeadPoseFlow
 
     @staticmethod
-    def build(resolution: int) -> "Networks":
+    def build(resolution: int) -> Networks:
         blocks = int(np.log2(resolution)) - 1
         config = GeneratorConfig(resolution, W_DIM, CHANNELS[:blocks])
         return Networks(Generator(config), Encoder(EncoderConfig(config.num_ws, W_DIM)), mini_flow(W_DIM))
@@ -155,7 +155,7 @@ class Networks:
         return [p for module in self.modules().values() for p in module.parameters()]
 
     @torch.no_grad()
-    def average(self, other: "Networks", decay: float) -> None:
+    def average(self, other: Networks, decay: float) -> None:
         torch._foreach_lerp_(self.parameters(), other.parameters(), 1 - decay)
 
 
@@ -164,7 +164,7 @@ class Workers:
     than one process with several threads. From `RANK`, `WORLD_SIZE` and `MIEN_STORE` (a file) in the environment."""
 
     def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         if self.count > 1:
             store = f"file://{os.environ['MIEN_STORE']}"
             torch.distributed.init_process_group("gloo", init_method=store, rank=self.rank, world_size=self.count)
@@ -226,17 +226,21 @@ class Trainer:
         # Pairs: a's latent, turned to b's pose; b's expression channels. Swaps below; one pass of the flow serves both.
         swaps = max(pairs // 2, 1)
         # Swaps: a random other frame's pose (half of the time) and channels. Donors are clip frames: they have expressions.
-        recipients = torch.cat([torch.arange(ns), torch.arange(ns, na)])[torch.randperm(na, generator=self.random)[:swaps]]
+        recipients = torch.cat([torch.arange(ns), torch.arange(ns, na)])[
+            torch.randperm(na, generator=self.random)[:swaps]
+        ]
         donors = torch.randint(ns, ns + 2 * pairs, (swaps,), generator=self.random)
         turn = torch.rand(swaps, 1, generator=self.random) < 0.5
         swap_pose = torch.where(turn, pose[donors], pose[recipients])
         moved = flow(
-            torch.cat([w[ns:na], w[recipients]]), torch.cat([pose[ns:na], pose[recipients]]), torch.cat([pose[na:], swap_pose])
+            torch.cat([w[ns:na], w[recipients]]),
+            torch.cat([pose[ns:na], pose[recipients]]),
+            torch.cat([pose[na:], swap_pose]),
         )
         with torch.autocast("cpu", torch.bfloat16):
             styles = generator.styles(torch.cat([w, moved]))
             n = len(w)
-            of = lambda ids: [layer[ids] for layer in styles]  # noqa: E731
+            of = lambda ids: [layer[ids] for layer in styles]
             everything_on = torch.ones(pairs, 4, dtype=torch.bool)
             pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
             chosen = torch.rand(swaps, 4, generator=self.random) < 0.5
@@ -247,7 +251,9 @@ class Trainer:
             image = generator.synthesis_from_styles(joined, self.size)
         recon, pair, swap = image[:count], image[count : count + pairs], image[count + pairs :]
 
-        join = lambda x, y, k: Batch(*(torch.cat([getattr(x, f), getattr(y, f)[:k]]) for f in Batch.__dataclass_fields__))  # noqa: E731
+        join = lambda x, y, k: Batch(
+            *(torch.cat([getattr(x, f), getattr(y, f)[:k]]) for f in Batch.__dataclass_fields__)
+        )
         rec_pixels, rec_look = self.image_loss(recon, target[rec], join(s, b, half))
         pair_pixels, pair_look = self.image_loss(pair, target[na:], b)
 
@@ -295,14 +301,22 @@ class Trainer:
         turned = nets.flow(wa, first.pose, later.pose)
         on = torch.ones(10, 4, dtype=torch.bool)
         styles_b = nets.generator.styles(wb)
-        pair = nets.generator.synthesis_from_styles(swap_channels(nets.generator.styles(turned), styles_b, on), self.size)
+        pair = nets.generator.synthesis_from_styles(
+            swap_channels(nets.generator.styles(turned), styles_b, on), self.size
+        )
         plain = nets.generator.synthesis(turned, self.size)
         own = nets.generator.styles(w[:10])
         drive = nets.generator.synthesis_from_styles(swap_channels(own, styles_b, on), self.size)
-        left = nets.generator.synthesis(nets.flow(w[:10], held.pose[:10], torch.tensor([[-15.0, 0.0]]).expand(10, 2)), self.size)
-        right = nets.generator.synthesis(nets.flow(w[:10], held.pose[:10], torch.tensor([[15.0, 0.0]]).expand(10, 2)), self.size)
-        show = lambda x: resize(x, self.size)  # noqa: E731
-        run.sheet(name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)])
+        left = nets.generator.synthesis(
+            nets.flow(w[:10], held.pose[:10], torch.tensor([[-15.0, 0.0]]).expand(10, 2)), self.size
+        )
+        right = nets.generator.synthesis(
+            nets.flow(w[:10], held.pose[:10], torch.tensor([[15.0, 0.0]]).expand(10, 2)), self.size
+        )
+        show = lambda x: resize(x, self.size)
+        run.sheet(
+            name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)]
+        )
         return psnr
 
 
@@ -376,7 +390,10 @@ def train(
         if adversary:
             with torch.autocast("cpu", torch.bfloat16):
                 on_fake, on_real = discriminator(fake.detach()), discriminator(real)
-            d_loss = sum(F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean() for x, y in zip(on_fake, on_real, strict=True))
+            d_loss = sum(
+                F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean()
+                for x, y in zip(on_fake, on_real, strict=True)
+            )
             d_optimiser.zero_grad(set_to_none=True)
             d_loss.backward()
             workers.average(list(discriminator.parameters()))

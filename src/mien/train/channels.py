@@ -32,9 +32,13 @@ def measure(pack: Pack, people: int, layers: list[int] | None, resolution: int =
     found: list[s.Sensitivity] = []
     for i in range(people):
         one = pack.generator.styles(latents[i : i + 1])
-        found.append(s.index_sensitivity(pack.generator, pack.perceptual, one, masks[i], scales, layers=layers, resolution=resolution))
+        found.append(
+            s.index_sensitivity(
+                pack.generator, pack.perceptual, one, masks[i], scales, layers=layers, resolution=resolution
+            )
+        )
         print(f"person {i + 1} of {people}", flush=True)
-    mean = lambda name: torch.stack([getattr(f, name) for f in found]).mean(0)  # noqa: E731
+    mean = lambda name: torch.stack([getattr(f, name) for f in found]).mean(0)
     return s.Sensitivity(found[0].layer, found[0].index, found[0].scale, mean("inside"), mean("whole"))
 
 

@@ -85,7 +85,9 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
 
     names, images, points, valids, poses, groups = [], [], [], [], [], []
 
-    def add(name: str, image: NDArray[np.uint8], found: NDArray[np.float64], quad: NDArray[np.float64], group: int) -> None:
+    def add(
+        name: str, image: NDArray[np.uint8], found: NDArray[np.float64], quad: NDArray[np.float64], group: int
+    ) -> None:
         matrix = lm.quad_matrix(quad, SIZE)
         seen = np.full(image.shape[:2], 255, np.uint8)
         if group >= 0:

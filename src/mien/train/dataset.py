@@ -45,9 +45,7 @@ class Faces:
             cached = folder / f"images_{size}.npy"
             if not cached.exists():
                 factor = images.shape[1] // size
-                small = np.lib.format.open_memmap(
-                    cached, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3)
-                )
+                small = np.lib.format.open_memmap(cached, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3))
                 for start in range(0, len(images), 256):
                     chunk = images[start : start + 256].astype(np.float32)
                     n = len(chunk)

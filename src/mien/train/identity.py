@@ -24,7 +24,7 @@ from mien.train.dataset import Faces, colour_jitter
 def jitter_crop(image: Tensor, random: torch.Generator) -> Tensor:
     """Random shift (6 %), zoom (12 %), rotation (6 degrees), blur and noise."""
     n = len(image)
-    uniform = lambda *shape: torch.rand(*shape, generator=random) * 2 - 1  # noqa: E731
+    uniform = lambda *shape: torch.rand(*shape, generator=random) * 2 - 1
     angle, zoom, shift = uniform(n) * 0.1, 1 + 0.12 * uniform(n), 0.12 * uniform(n, 2)
     c, s = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     theta = torch.stack([torch.stack([c, -s, shift[:, 0]], 1), torch.stack([s, c, shift[:, 1]], 1)], 1)

@@ -1,6 +1,6 @@
 """Train the face parser on labels from the face mesh: cross entropy and landmark L1.
 
-    python -m mien.train parser --data runs/data -o runs/parser
+python -m mien.train parser --data runs/data -o runs/parser
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
         optimiser.step()
         step += 1
         if step % 100 == 0:
-            run.log(step, cross=cross, landmark_px=apart * 256, measure=shape, images_s=100 * batch / (time.time() - began))
+            run.log(
+                step, cross=cross, landmark_px=apart * 256, measure=shape, images_s=100 * batch / (time.time() - began)
+            )
             began = time.time()
             run.save(parser=parser.state_dict(), optimiser=optimiser.state_dict(), step=step)
     b = faces.get(np.r_[faces.held_out[:6], faces.clip_of[0][::60][:6]], np.zeros(12, bool))
