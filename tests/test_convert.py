@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import official
@@ -14,9 +15,8 @@ from mien.models import irse
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import ReStyle, ReStyleLoop, to_input
 from mien.packs import convert, directions, ffhq1024_channels, layouts
-from mien.packs.pack import ATTRIBUTES, Pack
+from mien.packs.pack import ATTRIBUTES, Channel, Pack
 from mien.packs.torchfile import load_checkpoint
-from mien.stages.regions import region_labels  # noqa: F401  (the parser's classes below are those of the stages)
 
 WIDTHS = (32, 32, 16)  # at 16x16
 
@@ -86,8 +86,6 @@ def test_verify_says_what_works_and_what_cannot_run(packed: Path) -> None:
 
 
 def test_verify_finds_a_channel_out_of_range(packed: Path, tmp_path: Path) -> None:
-    from mien.packs.pack import Channel
-
     pack = Pack.load(packed)
     wrong = Pack("wrong", pack.networks, pack.configs, (Channel(7, 0, "mouth"),))  # layer 7 is a ToRGB
     wrong.save(tmp_path / "wrong.safetensors")
@@ -98,6 +96,24 @@ def test_verify_finds_a_channel_out_of_range(packed: Path, tmp_path: Path) -> No
 def test_half_precision_is_half_the_size(files: dict[str, Path], packed: Path, tmp_path: Path) -> None:
     convert.convert_pack(files, tmp_path / "half.safetensors", half=True)
     assert (tmp_path / "half.safetensors").stat().st_size < 0.55 * packed.stat().st_size
+
+
+def test_measured_channels_take_the_priors_place(files: dict[str, Path], tmp_path: Path) -> None:
+    entry = {"layer": 2, "attribute": "mouth", "scale": 0.5, "sensitivity": 0.1, "elsewhere": 0.02}
+    table, out = tmp_path / "channels.json", tmp_path / "a.safetensors"
+    table.write_text(json.dumps({"channels": [entry | {"index": i} for i in range(32)]}))
+    convert.convert_pack(files, out, channels=table)
+    pack = Pack.load(out)
+    assert len(pack.channels) == 32 and pack.channels[5] == Channel(2, 5, "mouth", 0.5, 0.1, 0.02)
+    assert pack.card["channels"] == "measured"
+    for wrong, said in (
+        ({"channels": [entry | {"index": i} for i in range(3)]}, "names 3 channels"),
+        ({"channels": [entry | {"index": i + 1} for i in range(32)]}, "2_32 is not in"),
+        ({"other": 1}, "is not a table of channels"),
+    ):
+        table.write_text(json.dumps(wrong))
+        with pytest.raises(PackError, match=said):
+            convert.convert_pack(files, out, channels=table)
 
 
 def test_restyle_loops_through_the_packs_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,9 @@ def models_convert(
     vgg16: Annotated[Path | None, typer.Option(help="vgg16-397923af.pth.")] = None,
     lpips_alex: Annotated[Path | None, typer.Option(help="LPIPS's linear heads for AlexNet, alex.pth.")] = None,
     alexnet: Annotated[Path | None, typer.Option(help="alexnet-owt-7be5be79.pth.")] = None,
+    channels: Annotated[
+        Path | None, typer.Option(help="The channels.json of `python -m mien.train channels`, in place of the prior.")
+    ] = None,
     name: Annotated[str, typer.Option(help="The name that the pack bears.")] = "ffhq1024",
     half: Annotated[bool, typer.Option("--half", help="Store it in half precision.")] = False,
 ) -> None:
@@ -91,7 +94,8 @@ def models_convert(
         "lpips-alex": lpips_alex,
         "alexnet": alexnet,
     }
-    pack = convert.convert_pack({k: v for k, v in given.items() if v is not None}, output, name=name, half=half)
+    files = {role: path for role, path in given.items() if path is not None}
+    pack = convert.convert_pack(files, output, name=name, half=half, channels=channels)
     print(f"{output}: {pack.resolution}x{pack.resolution}, {', '.join(sorted(pack.networks))}")
     for line in convert.missing(pack):
         print(line)

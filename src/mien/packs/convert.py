@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lpips_alex", "lpips_vgg"), "LPIPS, in encode and in evaluate"),
     (("mapping",), "sampling people: train channels"),
 )
+CHANNEL_COUNT = 32  # as many as a stream carries
 _SAMPLES = 4096  # random latents from which the units of the channels are measured
 
 
@@ -76,12 +78,18 @@ def missing(pack: Pack) -> list[str]:
 
 
 def convert_pack(
-    sources: Mapping[str, Path | str], out: Path | str, *, name: str = "ffhq1024", half: bool = False
+    sources: Mapping[str, Path | str],
+    out: Path | str,
+    *,
+    name: str = "ffhq1024",
+    half: bool = False,
+    channels: Path | str | None = None,
 ) -> Pack:
     """Converts checkpoint files into one pack file at `out`; returns what was written (its fingerprint unset).
 
     `sources` maps roles (`SOURCES`) to files. The generator may also come from an e4e or ReStyle checkpoint, which
-    holds one. `half`: store in float16, at half the size and a small loss.
+    holds one. `half`: store in float16, at half the size and a small loss. `channels`: the `channels.json` that
+    `python -m mien.train channels` wrote, in place of the prior.
     Raises `PackError` when a file cannot be used or files are missing that belong together, `OutputError` when `out`
     cannot be written. An existing `out` is replaced only by a whole pack.
     """
@@ -112,7 +120,8 @@ def convert_pack(
         _add(pack, "lpips_vgg", "lpips", _read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
     if "lpips-alex" in files:
         _add(pack, "lpips_alex", "lpips", _read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
-    pack.channels = _channels(pack)
+    pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
+    _check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
     pack.card = {"pose": oriented} | _card(pack, origins)
     try:
@@ -239,12 +248,29 @@ def _spread(generator: Generator, mapping: MappingNetwork | None) -> dict[tuple[
     return spread
 
 
+def read_channels(path: Path) -> tuple[Channel, ...]:
+    """The 32 channels that `python -m mien.train channels` measured. Raises `PackError`."""
+    try:
+        found = tuple(Channel(**entry) for entry in json.loads(path.read_text())["channels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PackError(f"{path} is not a table of channels as `python -m mien.train channels` writes it.") from None
+    if len(found) != CHANNEL_COUNT:
+        raise PackError(f"{path} names {len(found)} channels, a pack has {CHANNEL_COUNT}.")
+    return found
+
+
+def _origin(channels: tuple[Channel, ...]) -> str:
+    if not channels:
+        return "none"
+    return "measured" if any(c.sensitivity for c in channels) else "a prior from public sources, not measured here"
+
+
 def _card(pack: Pack, sources: list[Source]) -> dict[str, Any]:
     return {
         "resolution": pack.resolution,
         "data": "FFHQ and what the authors of each network say; see docs/checkpoints.md",
         "licence": "research only: NVIDIA's source code licence for the generator, CC BY-NC-SA 4.0 for StyleFlow",
-        "channels": "a prior from public sources, not measured here" if pack.channels else "none",
+        "channels": _origin(pack.channels),
         "sources": [dataclasses.asdict(source) for source in sources],
     }
 
