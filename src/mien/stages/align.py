@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -134,7 +135,7 @@ def align(
             mesh = tracker(frame)
             placed = None
             if mesh is not None:
-                placed = stabiliser(index, frame, mesh, lambda f=frame, m=mesh: tracker.confirms(f, m))
+                placed = stabiliser(index, frame, mesh, partial(tracker.confirms, frame, mesh))
             if placed is None:
                 film.wait(frame, BRIDGE_SECONDS * fps)
                 continue
@@ -207,11 +208,13 @@ class _Film:
 
     def end_shot(self) -> None:
         """The shot ends: what waits keeps the last crop, and counts as bridged, for it is less than half a second."""
-        if self._before is None:
+        last = self._before
+        if last is None:
             self._give_up()
-        for part, window in self._waiting:
-            self._emit(part, _Row(self._before.crop, self._before.key_frame, float("nan"), bridged=True), window)
-        self._waiting.clear()
+        else:
+            for part, window in self._waiting:
+                self._emit(part, _Row(last.crop, last.key_frame, float("nan"), bridged=True), window)
+            self._waiting.clear()
         self._before, self.unseen = None, 0
 
     def _give_up(self) -> None:

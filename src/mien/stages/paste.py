@@ -68,7 +68,7 @@ def blend(frame: Image, render: Image, quad: Array, field: Plane | None = None) 
     face = render
     if size > least:
         size = least
-        face = cv2.resize(render, (size, size), interpolation=cv2.INTER_AREA)
+        face = cv2.resize(render, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     pixels = face.astype(np.float32)
     if field is not None:
         pixels = pixels + cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -104,7 +104,7 @@ def colour_field(crop: Image, render: Image) -> Plane:
     known = np.concatenate([difference[rim], difference[face].mean(0, keepdims=True)])
     field = np.empty_like(difference)
     field[rim], field[face], field[free] = difference[rim], known[-1], spread @ known
-    return cv2.GaussianBlur(field.reshape(GRID, GRID, 3), (0, 0), 1.0)
+    return cv2.GaussianBlur(field.reshape(GRID, GRID, 3), (0, 0), 1.0).astype(np.float32, copy=False)
 
 
 @cache
