@@ -29,7 +29,7 @@ def larger(frame: np.ndarray) -> np.ndarray:
 
 
 def main(clip: str, face: str) -> None:
-    stream = mien.encode(clip, start=1.0, duration=2.4)
+    stream = mien.encode(clip, start=3.4, duration=2.4)
     stream.save(HERE / "clip.mien")
     write_video(HERE / "clip.mp4", (larger(f) for f in mien.render(stream)), stream.fps)
     puppet = puppeteer(stream, read_image(face))

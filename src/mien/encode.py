@@ -186,7 +186,7 @@ def encode_crops(
         identity=final.cpu().numpy().astype(np.float16),
         frames=frames,
         tuning=blob,
-        placement=None if aligned else placement_from_quads(crops.quads, crops.frame_size),
+        placement=None if aligned else placement_from_quads(crops.quads, crops.frame_size, crops.lost),
         frame_size=None if aligned else crops.frame_size,
     )
     report.frames, report.fps, report.resolution = count, fps, pack.resolution

@@ -16,12 +16,18 @@ Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 
 
-def placement_from_quads(quads: Array, frame_size: tuple[int, int]) -> NDArray[np.float32]:
+def placement_from_quads(
+    quads: Array, frame_size: tuple[int, int], lost: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Centre x, centre y and side `[T, 3]` of crops with corners `quads [T, 4, 2]` (top left, bottom left, bottom
-    right, top right, pixel centres at integers), as fractions of the frame's width, height and width."""
+    right, top right, pixel centres at integers), as fractions of the frame's width, height and width.
+
+    The side is 0 in frames where the face is `lost [T]`: nothing is pasted there."""
     width, height = frame_size
     centre = (quads.mean(1) + 0.5) / [width, height]
     side = np.hypot(*(quads[:, 3] - quads[:, 0]).T) / width
+    if lost is not None:
+        side = np.where(lost, 0.0, side)
     return np.concatenate([centre, side[:, None]], axis=1).astype(np.float32)
 
 

@@ -30,7 +30,7 @@ class PoseOptions:
 
     resolution: int = 64
     perceptual: float = 0.05
-    iterations: int = 4
+    iterations: int = 3
     step: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4
