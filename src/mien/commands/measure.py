@@ -8,13 +8,23 @@ from typing import Annotated
 import typer
 
 from mien.commands.common import progress_bars
+from mien.errors import InputError
 
 Panel = Annotated[int | None, typer.Option(min=0, metavar="K", help="Take the K-th square of a side-by-side clip.")]
 
 
 def evaluate(
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="What is to be measured against it.")],
+    reference: Annotated[
+        Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")
+    ] = None,
+    output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="What is to be measured against it.")] = None,
+    suite: Annotated[
+        Path | None, typer.Option(metavar="SUITE.toml", help="Many clips and methods instead, into one table.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the suite's results and page go.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many of the suite's pairs to measure at a time.")] = 1,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the figures there.")] = None,
     as_csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a table there.")] = None,
     size: Annotated[int, typer.Option(min=32, help="Frames are averaged down to this side first.")] = 256,
@@ -40,8 +50,19 @@ def evaluate(
     L1, PSNR and SSIM of the pixels; eight measures of the face mesh, as Pearson's r over time; head pose, likeness
     and jitter. A metric that needs a network which is not here says so.
 
+    With --suite, what was measured before is not measured again.
+
     Example: mien evaluate crops.mkv render.mp4 --json figures.json
+
+    Example: mien evaluate --suite suites/paper_demo.toml -o results
     """
+    if suite is not None:
+        if reference is not None or folder is None:
+            raise InputError("--suite takes -o FOLDER and no other clips.")
+        _suite(suite, folder, jobs)
+        return
+    if reference is None or output is None:
+        raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.frames import count_frames
     from mien.evaluate.report import Judges, Options, load_networks, write_reports
     from mien.evaluate.report import evaluate as run
@@ -66,3 +87,23 @@ def evaluate(
         result = run(reference, output, options, judges=judges, tables=openface_csv, tick=tick)
     write_reports(result, as_json, as_csv)
     print(result.to_text())
+
+
+def _suite(path: Path, folder: Path, jobs: int) -> None:
+    from mien.evaluate.page import write_page
+    from mien.evaluate.suite import comma_separated, markdown, read_suite, run_suite, summarise
+    from mien.files import check_output, write_text
+
+    suite = read_suite(path)
+    check_output(folder.parent / (folder.name + ".html"))
+    folder.mkdir(exist_ok=True)
+    with progress_bars() as progress, progress.stage("pairs", len(suite.jobs)) as tick:
+        results = run_suite(suite, folder, workers=jobs, tick=tick)
+    table = summarise(suite, results)
+    write_text(folder / "table.md", markdown(suite, table))
+    write_text(folder / "table.csv", comma_separated(suite, table))
+    for (method, clip), result in results.items():
+        if "error" in result:
+            print(f"{method}, {clip}: not measured: {result['error']}")
+    print(markdown(suite, table), end="")
+    print(write_page(suite, table, results, folder))

@@ -79,12 +79,14 @@ NO_MOVEMENT = "movement: in one of the clips this does not change"
 
 @dataclass
 class Evaluation:
-    """Values by the metrics' keys, and for those that could not be had what they need."""
+    """Values by the metrics' keys, and for those that could not be had what they need; `series` over time of the
+    pixel metrics."""
 
     frames: int = 0
     faces: int = 0
     values: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
 
     def put(self, key: str, value: float | None, needs: str) -> None:
         """Take a value, or what it needs where there is none."""
@@ -180,8 +182,9 @@ def evaluate(
         mesher.close()
     networks.finish(result)
     result.frames = len(pixels)
-    for key, value in zip(("l1", "psnr", "ssim"), np.mean(pixels, axis=0), strict=True):
-        result.values[key] = float(value)
+    for key, values in zip(("l1", "psnr", "ssim"), zip(*pixels, strict=True), strict=True):
+        result.values[key] = float(np.mean(values))
+        result.series[key] = [round(value, 4) for value in values]
     _faces(result, np.array([m[0] for m in meshes]), np.array([m[1] for m in meshes]))
     if tables is not None:
         found = openface.correlations(openface.read_table(tables[0]), openface.read_table(tables[1]))
