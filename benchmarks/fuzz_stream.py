@@ -4,8 +4,7 @@
     python benchmarks/fuzz_stream.py --guided 600              ten minutes, keeping what reaches new lines
 
 A finding is any exception but InputError and its kin, an answer after more than a second, or an allocation beyond
-500 MB over the start. Findings are written to --keep; those that were mended belong into tests/fuzz, where the tests
-run them.
+500 MB over the start. Findings are written to --keep.
 Half of the mutations make the checksums right again, since few others get past the first of them.
 """
 

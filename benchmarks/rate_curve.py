@@ -26,7 +26,7 @@ from mien.stream import Stream
 from mien.transcode import transcode
 from mien.visible import stream_sensitivity
 
-QUALITIES = (34.0, 37.0, 40.0, 43.0, 46.0, 50.0)
+QUALITIES = (36.0, 40.0, 44.0, 48.0, 52.0)
 TARGET_PSNR, TARGET_RATE = 40.0, 3500.0
 
 

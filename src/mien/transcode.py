@@ -26,8 +26,8 @@ from .stream import Stream
 DEFAULT_QUALITY = 40.0
 QUALITIES = (10.0, 90.0)  # dB that can be asked for
 STILL_PSNR = 24.0  # of a face that does not move against one that talks: scales the curves where no pack tells
-_POSE = 3
-_POSE_STEP = 0.5  # degrees: the coarsest R, Y, P; R acts on the frame around the crop, which no sensitivity sees
+_POSE_STEPS = (0.5, 1.0, 1.0)  # degrees: the coarsest R, Y, P; R turns the crop in its frame, which no image here shows
+_COARSEST = 3.0  # spreads of a curve: what this face hardly shows, another may
 _RATE_ROUNDS = 9
 _OWN_VALUE = 0.1  # how much a parameter's own value counts beside the image: another face shows other likenesses
 
@@ -65,7 +65,10 @@ def transcode(
 
     def coded(decibels: float) -> bytes:
         steps = steps_for(decibels, alone, stream.frames)
-        return codec.encode_frames(stream.frames, steps, key_interval, feedback, tick)
+        shaped = feedback
+        if shaped is not None:  # a step that is finer than the image needs leaves nothing to make up for
+            shaped = shaped * (alone * steps > 0.99 * _amplitude(decibels))[:, None]
+        return codec.encode_frames(stream.frames, steps, key_interval, shaped, tick)
 
     if rate is None:
         return _with(stream, coded(DEFAULT_QUALITY if quality is None else quality))
@@ -95,7 +98,8 @@ def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np
     Args:
         quality: dB, 10 to 90.
         sensitivity: float [35], see `transcode`.
-        frames: float16 [T, 35]; no step is larger than twice a curve's spread, nor than half a degree for R, Y, P.
+        frames: float16 [T, 35]; no step is larger than three times a curve's spread, nor than half a degree for R and
+            one degree for Y and P.
 
     Returns:
         float [35], greater than 0.
@@ -108,11 +112,10 @@ def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np
         raise InputError(f"the sensitivity must be {PARAMETERS} finite numbers, 0 or more.")
     if not QUALITIES[0] <= quality <= QUALITIES[1]:
         raise InputError(f"the quality must be {QUALITIES[0]:g} to {QUALITIES[1]:g} dB, not {quality:g}.")
-    mse = 4 * 10 ** (-quality / 10)  # the peak is 2
-    spread = _spread(frames)
-    coarsest = 2 * spread
-    coarsest[:_POSE] = np.minimum(coarsest[:_POSE], _POSE_STEP)
-    return 1 / (sensitivity / np.sqrt(12 * mse / PARAMETERS) + 1 / coarsest)
+    coarsest = _COARSEST * _spread(frames)
+    coarsest[: len(_POSE_STEPS)] = np.minimum(coarsest[: len(_POSE_STEPS)], _POSE_STEPS)
+    with np.errstate(divide="ignore"):
+        return np.minimum(_amplitude(quality) / sensitivity, coarsest)
 
 
 def assumed_sensitivity(frames: np.ndarray) -> np.ndarray:
@@ -166,6 +169,11 @@ def _conditioned(sensitivity: np.ndarray) -> tuple[np.ndarray, np.ndarray | None
         alone[channel] = inverse[0, 0] ** -0.5
         feedback[channel, :channel] = inverse[0] @ products[channel:, :channel]
     return alone, feedback
+
+
+def _amplitude(quality: float) -> float:
+    """What a step of one parameter may do to the image in [-1, 1], whose peak is 2."""
+    return float(np.sqrt(12 * 4 * 10 ** (-quality / 10) / PARAMETERS))
 
 
 def _with(stream: Stream, coded: bytes) -> Stream:
