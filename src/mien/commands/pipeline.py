@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.codec import DEFAULT_KEY_INTERVAL
 from mien.commands.common import (
     Aligned,
     Device,
@@ -67,7 +66,7 @@ def encode(
         check_output(report)
     stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound)
     if rate is not None:
-        stream = coded(stream, None, rate, DEFAULT_KEY_INTERVAL, pack, device)
+        stream = coded(stream, None, rate, None, pack, device)
         facts["bytes"].update(stream.accounting())
     facts["rate"] = stream.rates()
     stream.save(output)

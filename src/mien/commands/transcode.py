@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.codec import DEFAULT_KEY_INTERVAL, MAX_KEY_INTERVAL
 from mien.commands.common import Device, Output, checked_device, progress_bars, summary
 from mien.errors import InputError, PackError
 
@@ -27,8 +26,8 @@ def transcode(
     raw: Annotated[bool, typer.Option("--raw", help="Back to 70 bytes a frame.")] = False,
     salvage: Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged FILE.")] = False,
     key_interval: Annotated[
-        int, typer.Option(min=1, max=MAX_KEY_INTERVAL, metavar="FRAMES", help="From one key frame to the next.")
-    ] = DEFAULT_KEY_INTERVAL,
+        int | None, typer.Option(min=1, metavar="FRAMES", help="From one key frame to the next; 120 if not given.")
+    ] = None,
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
     ] = None,
@@ -54,9 +53,10 @@ def transcode(
 
 
 def coded(
-    stream: Stream, quality: float | None, rate: float | None, key_interval: int, pack: str | None, device: str
+    stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str
 ) -> Stream:
     """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
+    from mien.codec import DEFAULT_KEY_INTERVAL
     from mien.transcode import assumed_sensitivity
     from mien.transcode import transcode as code
     from mien.visible import DEFAULT_PROBES, stream_sensitivity
@@ -73,5 +73,10 @@ def coded(
             sensitivity = assumed_sensitivity(stream.frames)
         with progress.stage("code", len(stream) if rate is None else None) as tick:
             return code(
-                stream, quality=quality, rate=rate, sensitivity=sensitivity, key_interval=key_interval, tick=tick
+                stream,
+                quality=quality,
+                rate=rate,
+                sensitivity=sensitivity,
+                key_interval=key_interval or DEFAULT_KEY_INTERVAL,
+                tick=tick,
             )
