@@ -58,7 +58,8 @@ def autoencoder(
     parser: Annotated[Path, typer.Option(help="Folder of the trained parser.")] = Path("runs/parser"),
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/ae"),
     size: Annotated[int, typer.Option(help="Resolution of this phase: 64, then 128, then 256.")] = 64,
-    resolution: Annotated[int, typer.Option(help="Resolution of the finished generator.")] = 128,
+    resolution: Annotated[int, typer.Option(help="Resolution of the finished generator.")] = 256,
+    start: Annotated[Path | None, typer.Option(help="Pack whose weights a new run starts from.")] = None,
     minutes: float = 40.0,
     batch: int = 16,
     rate: float = 2e-3,
@@ -70,7 +71,7 @@ def autoencoder(
     from mien.train.autoencoder import train
 
     train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
-          adversary=adversary, decay_rate=decay, seed=seed)  # fmt: skip
+          adversary=adversary, decay_rate=decay, seed=seed, start=start)  # fmt: skip
 
 
 @app.command()

@@ -52,7 +52,7 @@ def assemble(
 ) -> Pack:  # fmt: skip
     """Write the pack; the channels come from `channels` (JSON of `mien.train channels`) or are the trained ones."""
     state = state_of(autoencoder)
-    full = Networks.build(256)
+    full = Networks.build(state.get("resolution", 256))
     full.load(state["mean"])
     nets = truncated(full, resolution)
     face_parser, person = FaceParser(), IdentityNet()

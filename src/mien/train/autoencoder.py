@@ -320,19 +320,38 @@ class Trainer:
         return psnr
 
 
+@torch.no_grad()
+def take_over(nets: Networks, pack: Path) -> None:
+    """Copy a pack's generator, encoder and flow into `nets`, as far as each tensor reaches."""
+    from mien.packs.pack import Pack
+
+    learned = Pack.load(pack).networks
+    for name, module in nets.modules().items():
+        own = module.state_dict()
+        for key, value in learned[name].state_dict().items():
+            if key in own:
+                place = tuple(slice(0, min(a, b)) for a, b in zip(own[key].shape, value.shape, strict=True))
+                own[key][place] = value[place]
+        module.load_state_dict(own)
+
+
 def train(
     data: Path, parser_run: Path, out: Path, *, size: int, resolution: int, minutes: float, batch: int = 16, seed: int = 0,
     rate: float = 2e-3, adversary: float = 0.0, decay_rate: bool = False, sheet_every: int = 1000,
+    start: Path | None = None,
 ) -> None:  # fmt: skip
-    """Train at `size` for `minutes`, resuming from `out`; the generator's full resolution is `resolution`."""
+    """Train at `size` for `minutes`, resuming from `out`; the generator's full resolution is `resolution`. A new run
+    may `start` from a pack's weights (of a lower resolution too)."""
     torch.manual_seed(seed)
     workers = Workers()
-    faces = Faces(data, max(128, size), seed + workers.rank + int(time.time()) % 1000)
+    faces = Faces(data, max(128, size))
     parser = FaceParser()
     parser.load_state_dict(torch.load(parser_run / "checkpoint.pt", weights_only=True)["parser"])
     nets, mean = Networks.build(resolution), Networks.build(resolution)
     for module in (*nets.modules().values(), *mean.modules().values(), parser):
         module.to(memory_format=torch.channels_last)
+    if start is not None:
+        take_over(nets, start)
     mean.load(nets.state())
     discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
     groups = [
@@ -351,6 +370,8 @@ def train(
         discriminator.load_state_dict(state["discriminator"])
         d_optimiser.load_state_dict(state["d_optimiser"])
         step = state["step"]
+    # A resumed run must not see the same batches again, nor two workers the same ones.
+    faces.random = np.random.RandomState(seed + step + 7919 * workers.rank)
     trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank)
     pairs = batch // 2
     began, count = time.time(), 0
@@ -363,7 +384,7 @@ def train(
         if workers.rank:
             return
         run.save(
-            nets=nets.state(), mean=mean.state(), optimiser=optimiser.state_dict(), step=step, size=size,
+            nets=nets.state(), mean=mean.state(), optimiser=optimiser.state_dict(), step=step, size=size, resolution=resolution,
             discriminator=discriminator.state_dict(), d_optimiser=d_optimiser.state_dict(),
         )  # fmt: skip
 
