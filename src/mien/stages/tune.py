@@ -29,6 +29,10 @@ from mien.stages.invert import to_float
 from mien.stages.precision import fast
 from mien.stages.regions import Regions
 
+# Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
+# 4 GiB, and what so many learn from one clip is not the person.
+LARGEST_TUNED_ENCODER = 50_000_000
+
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -66,6 +70,11 @@ def even_sampling(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     away = np.linalg.norm(points - np.median(points, axis=0), axis=2).mean(1)
     weight = 0.5 + away / max(float(away.mean()), 1e-6)
     return weight / weight.sum()
+
+
+def batch_at(size: int, batch: int) -> int:
+    """How many of `batch` frames a step takes at `size` pixels: a gradient at 1024x1024 fills about 1 GiB a frame."""
+    return batch if size <= 512 else min(batch, 2)
 
 
 def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tensor:
@@ -114,10 +123,13 @@ def tune(
     """
     random = np.random.RandomState(options.seed)
     original = generator
-    generator, encoder = copy.deepcopy(generator), copy.deepcopy(encoder)
+    generator = copy.deepcopy(generator)
     weights = tunable(generator)
     trained = [p.requires_grad_(True) for p in weights]
-    inner = [p.requires_grad_(True) for p in encoder.parameters()]
+    inner: list[nn.Parameter] = []
+    if sum(p.numel() for p in encoder.parameters()) <= LARGEST_TUNED_ENCODER:
+        encoder = copy.deepcopy(encoder)
+        inner = [p.requires_grad_(True) for p in encoder.parameters()]
     optimiser = torch.optim.Adam(
         [{"params": trained, "lr": options.generator_rate}, {"params": inner, "lr": options.encoder_rate}],
         betas=(0.5, 0.99),
@@ -136,8 +148,8 @@ def tune(
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * fall * min(1.0, (step + 1) / 10)
             size = resolution if step < options.steps * 2 // 3 else generator.resolution
-            chosen = random.choice(len(crops), options.batch, p=probability)
-            half = options.batch // 2
+            chosen = random.choice(len(crops), batch_at(size, options.batch), p=probability)
+            half = len(chosen) // 2
             images = to_float(crops[np.append(chosen, anchor)], device=device)
             target = images if size == images.shape[-1] else F.interpolate(images, (size, size), mode="area")
             weight = attention[torch.from_numpy(chosen)]
@@ -183,7 +195,7 @@ class RefineOptions:
     """The last joint pass. Learning rates of weights, identity latent, angles (degrees) and channels (units of their
     scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `smooth`: against jitter."""
 
-    steps: int = 80
+    steps: int = 160
     batch: int = 8
     generator_rate: float = 1e-3
     identity_rate: float = 2e-3
@@ -253,7 +265,7 @@ def refine(
             fall = 0.5 * (1 + np.cos(np.pi * step / options.steps)) * 0.95 + 0.05
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * fall * min(1.0, (step + 1) / 5)
-            chosen = random.choice(len(crops), options.batch, p=probability)
+            chosen = random.choice(len(crops), batch_at(generator.resolution, options.batch), p=probability)
             index = torch.from_numpy(chosen)
             target = to_float(crops[chosen], generator.resolution, device)
             with fast(device):
