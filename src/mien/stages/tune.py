@@ -126,7 +126,7 @@ def tune(
     generator = copy.deepcopy(generator)
     weights = tunable(generator)
     trained = [p.requires_grad_(True) for p in weights]
-    inner: list[nn.Parameter] = []
+    inner: list[Tensor] = []
     if sum(p.numel() for p in encoder.parameters()) <= LARGEST_TUNED_ENCODER:
         encoder = copy.deepcopy(encoder)
         inner = [p.requires_grad_(True) for p in encoder.parameters()]
