@@ -224,7 +224,11 @@ def test_interruption_leaves_nothing_behind(
 
     found = SimpleNamespace(crops=crops())
     monkeypatch.setattr("mien.stages.align.align", lambda *args, **options: found)
-    code, _, err = run(capfd, "align", clip, "-o", tmp_path / "crops.mkv")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
+    try:
+        code, _, err = run(capfd, "align", clip, "-o", tmp_path / "crops.mkv")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130 and "interrupted" in err and err.splitlines()[-1].startswith("mien: ")
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "crops.mkv"]
     assert (tmp_path / "crops.mkv").read_bytes() == b"precious"
