@@ -27,6 +27,8 @@ def row(frames: list[np.ndarray], size: int) -> np.ndarray:
 def overview() -> None:
     """Input, render and puppet at seven moments of the demo clip."""
     clips = [list(read_video(Path("demo") / name)) for name in ("crops.mkv", "render.mp4", "puppet.mp4")]
+    side = clips[2][0].shape[1] // 2  # the puppet stands to the right of its driver, above a caption
+    clips[2] = [frame[:side, side:] for frame in clips[2]]
     moments = np.linspace(0, len(clips[0]) - 1, 7).astype(int)
     write_image(OUT / "overview.jpg", np.vstack([row([c[i] for i in moments], 160) for c in clips]))
 
