@@ -114,7 +114,7 @@ FFHQ1024: dict[str, Remote] = {
 
 PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024}
 _DESCRIPTIONS = {
-    "mini": "embedded, 256x256, sized for a CPU",
+    "mini": "embedded, 128x128, sized for a CPU",
     "ffhq1024": "1024x1024, from the official checkpoints of StyleGAN2, e4e, StyleFlow and their judges",
 }
 Accept = Callable[[Remote], bool]
