@@ -40,7 +40,7 @@ class TuneOptions:
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
     steps, the last third runs at the generator's own."""
 
-    steps: int = 160
+    steps: int = 240
     batch: int = 8
     generator_rate: float = 2e-3
     encoder_rate: float = 4e-4
@@ -199,7 +199,7 @@ class RefineOptions:
     batch: int = 8
     generator_rate: float = 1e-3
     identity_rate: float = 2e-3
-    angle_rate: float = 0.05
+    angle_rate: float = 0.1
     channel_rate: float = 0.04
     perceptual: float = 0.3
     hold: float = 2e-4
