@@ -1,0 +1,42 @@
+"""The generator's ways to compute the same picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mien.models.stylegan2 as sg
+
+CONFIG = sg.GeneratorConfig(32, 16, (12, 12, 8, 8))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "noise"])
+def generator(request: pytest.FixtureRequest) -> sg.Generator:
+    torch.manual_seed(0)
+    made = sg.Generator(sg.GeneratorConfig(CONFIG.resolution, CONFIG.w_dim, CONFIG.channels, noise=request.param))
+    for name, parameter in made.named_parameters():
+        if "bias" in name or "strength" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return made.requires_grad_(False)
+
+
+def test_weights_of_each_sample_are_the_scaled_activations(
+    generator: sg.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w_plus = torch.randn(3, generator.num_ws, generator.w_dim)
+    monkeypatch.setattr(sg, "PIXELS_FOR_OWN_WEIGHTS", 10**9)
+    scaled = generator.synthesis(w_plus)
+    monkeypatch.setattr(sg, "PIXELS_FOR_OWN_WEIGHTS", 0)
+    own = generator.synthesis(w_plus)
+    assert (own - scaled).abs().max() < 1e-4 * scaled.abs().max()
+
+
+@pytest.mark.parametrize("window", [(0, 0, 16, 16), (8, 12, 24, 32), (0, 0, 32, 32), (14, 10, 18, 20)])
+def test_a_window_is_that_part_of_the_picture(generator: sg.Generator, window: tuple[int, int, int, int]) -> None:
+    styles = generator.styles(torch.randn(2, generator.num_ws, generator.w_dim))
+    part = sg.Window(*window)
+    whole = generator.synthesis_from_styles(styles)
+    assert torch.allclose(generator.synthesis_from_styles(styles, window=part), part.cut(whole), atol=1e-5)
+    half, detail = generator.synthesis_with_detail(styles, part)
+    assert torch.allclose(half, generator.synthesis_from_styles(styles, 16), atol=1e-5)
+    assert torch.allclose(detail, part.cut(whole), atol=1e-5)
