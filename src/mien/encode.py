@@ -25,10 +25,10 @@ from mien.render import latents, render_frames
 from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import LossNetworks, fit_attributes, warm_start
+from mien.stages.attributes import LossNetworks, warm_start
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_float
-from mien.stages.pose import fit_pose
+from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
 from mien.stages.tune import RefineOptions, TuneOptions, pose_latents, refine, tune
@@ -89,18 +89,21 @@ def encode_with_report(
     seed: int = 0,
     face: int | None = None,
     sound: bool = True,
+    optimizer: str = "gauss-newton",
     progress: Progress | None = None,
 ) -> tuple[Stream, EncodeReport]:
     """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
 
     `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
     the generator to the person first (and send the difference). `start`, `duration` in seconds. `face`: which face,
-    from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. The same seed gives the
-    same stream on one machine.
+    from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4
+    and 5 are solved, `gauss-newton` or the paper's plain form, `reference`. The same seed gives the same stream on one
+    machine.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
     progress = progress or NoProgress()
+    optimizer_named(optimizer)
     report = EncodeReport()
     source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
@@ -112,7 +115,7 @@ def encode_with_report(
         else:
             crops = stage1.align(source, float(source.fps), size=networks.resolution, face=face, tick=tick)
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, aligned=aligned, seed=seed,
-                          progress=progress, report=report)  # fmt: skip
+                          optimizer=optimizer, progress=progress, report=report)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -121,14 +124,14 @@ def encode_with_report(
 
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, aligned: bool, seed: int, progress: Progress,
-    report: EncodeReport,
+    report: EncodeReport, optimizer: str = "gauss-newton",
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
     areas = regions(crops.landmarks, crops.size)
     measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
     blink = torch.from_numpy(blinks(crops.landmarks))
-    generator, encoder = pack.generator, pack.encoder
+    generator, encoder, solver = pack.generator, pack.encoder, optimizer_named(optimizer)
     blob = b""
 
     with _timed(report, "invert"), progress.stage("invert", count) as tick:
@@ -152,7 +155,7 @@ def encode_crops(
 
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
-        pose = fit_pose(generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
+        pose = solver.pose(generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
                         measured, areas, tick=tick)  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
@@ -160,7 +163,7 @@ def encode_crops(
         size = min(128, generator.resolution)
         targets = synthesise(generator, w_plus, resolution=size)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
-        fitted = fit_attributes(
+        fitted = solver.attributes(
             generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
             blink, targets[identity.frame : identity.frame + 1], tick=tick,
         )  # fmt: skip

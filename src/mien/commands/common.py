@@ -34,6 +34,9 @@ Aligned = Annotated[
     bool, typer.Option("--aligned", help="The frames are face crops already (FFHQ framing): leave out stage 1.")
 ]
 Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator to this person (slower, more alike).")]
+Optimizer = Annotated[
+    str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
 Report = Annotated[
     Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")

@@ -15,6 +15,7 @@ from mien.commands.common import (
     Device,
     Duration,
     Face,
+    Optimizer,
     Output,
     PackName,
     Report,
@@ -47,6 +48,7 @@ def encode(
     seed: Seed = 0,
     face: Face = None,
     sound: Sound = True,
+    optimizer: Optimizer = "gauss-newton",
     rate: Annotated[
         float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
     ] = None,
@@ -64,7 +66,7 @@ def encode(
     check_output(output, (".mien",))
     if report is not None:
         check_output(report)
-    stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound)
+    stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer)
     if rate is not None:
         stream = coded(stream, None, rate, None, pack, device)
         facts["bytes"].update(stream.accounting())
@@ -213,6 +215,7 @@ def _encode(
     seed: int,
     face: int | None,
     sound: bool,
+    optimizer: str = "gauss-newton",
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.video import probe
@@ -233,6 +236,7 @@ def _encode(
             seed=seed,
             face=face,
             sound=sound,
+            optimizer=optimizer,
             progress=progress,
         )
     return stream, report.to_json()

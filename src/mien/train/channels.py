@@ -21,7 +21,9 @@ from mien.train.autoencoder import attribute_masks
 
 
 @torch.no_grad()
-def measure(pack: Pack, people: int, layers: list[int] | None, resolution: int = 64) -> s.Sensitivity:
+def measure(
+    pack: Pack, people: int, layers: list[int] | None, resolution: int = 64, *, masked_images: bool = False
+) -> s.Sensitivity:
     """Eq. 5 averaged over the pack's own people (who do not exist), masks from the pack's parser."""
     latents = pack.people[:people]
     styles = pack.generator.styles(pack.people)
@@ -29,17 +31,24 @@ def measure(pack: Pack, people: int, layers: list[int] | None, resolution: int =
     images = pack.generator.synthesis(latents)
     labels = pack.parser(images)[0].argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)
     masks = attribute_masks(labels)
+    tried = s.Candidates.all(pack.generator, scales, layers)
     found: list[s.Sensitivity] = []
     for i in range(people):
         one = pack.generator.styles(latents[i : i + 1])
         found.append(
             s.index_sensitivity(
-                pack.generator, pack.perceptual, one, masks[i], scales, layers=layers, resolution=resolution
+                pack.generator,
+                pack.perceptual,
+                one,
+                masks[i],
+                tried,
+                resolution=resolution,
+                masked_images=masked_images,
             )
         )
         print(f"person {i + 1} of {people}", flush=True)
     mean = lambda name: torch.stack([getattr(f, name) for f in found]).mean(0)
-    return s.Sensitivity(found[0].layer, found[0].index, found[0].scale, mean("inside"), mean("whole"))
+    return s.Sensitivity(tried.layer, tried.index, tried.scale, mean("inside"), mean("whole"), mean("area"))
 
 
 @torch.no_grad()

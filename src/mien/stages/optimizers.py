@@ -1,0 +1,33 @@
+"""The ways to solve stages 4 and 5: `gauss-newton`, which is ours, and `reference`, the paper's plain form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mien.errors import InputError
+from mien.stages.attributes import Attributes, fit_attributes
+from mien.stages.pose import Pose, fit_pose
+from mien.stages.reference import fit_attributes_reference, fit_pose_reference
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`pose` is called as `stages.pose.fit_pose`, `attributes` as `stages.attributes.fit_attributes`."""
+
+    name: str
+    pose: Callable[..., Pose]
+    attributes: Callable[..., Attributes]
+
+
+OPTIMIZERS = {
+    "gauss-newton": Optimizer("gauss-newton", fit_pose, fit_attributes),
+    "reference": Optimizer("reference", fit_pose_reference, fit_attributes_reference),
+}
+
+
+def optimizer(name: str) -> Optimizer:
+    """The optimizer of that name; raises InputError."""
+    if name not in OPTIMIZERS:
+        raise InputError(f"there is no optimizer {name!r}: take {' or '.join(OPTIMIZERS)}.")
+    return OPTIMIZERS[name]
