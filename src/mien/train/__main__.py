@@ -65,13 +65,15 @@ def autoencoder(
     rate: float = 2e-3,
     adversary: Annotated[float, typer.Option(help="Weight of the adversary; 0 leaves it out.")] = 0.0,
     decay: Annotated[bool, typer.Option(help="Let the learning rate fall over the second half.")] = False,
+    freeze_below: Annotated[int, typer.Option(help="Train only the generator's blocks from this resolution on.")] = 0,
+    device: str = "cpu",
     seed: int = 0,
 ) -> None:
     """Train generator, encoder and head-pose flow together, at one resolution after the other."""
     from mien.train.autoencoder import train
 
     train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
-          adversary=adversary, decay_rate=decay, seed=seed, start=start)  # fmt: skip
+          adversary=adversary, decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device)  # fmt: skip
 
 
 @app.command()

@@ -12,6 +12,9 @@ Four kinds of render teach four things:
   person; outside the attributes' masks nothing may change, and the landmarks must show the other's expression. This
   keeps the channels local and gives them the same meaning for everybody;
 - an *adversary* (patches, hinge loss), in the last part, for sharpness.
+
+At 256x256 the losses see the whole picture at half the resolution and a random window of it at the full one: the last
+block costs a quarter then, and the RGB sums that stages 4 and 5 look at are pictures in their own right.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from mien.models.encoders import Encoder, EncoderConfig
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
 from mien.models.styleflow import HeadPoseFlow, mini_flow
-from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.models.stylegan2 import Generator, GeneratorConfig, Window
+from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, resize
 
@@ -60,7 +64,7 @@ def swap_channels(styles: list[Tensor], others: list[Tensor], chosen: Tensor) ->
     """Take the expression channels from `others` where `chosen [N, 4]` (by attribute) says so."""
     out = list(styles)
     for layer, counts in EXPRESSION.items():
-        take = chosen.repeat_interleave(torch.tensor(counts), dim=1)
+        take = chosen.repeat_interleave(torch.tensor(counts, device=chosen.device), dim=1)
         head = torch.where(take, others[layer][:, : sum(counts)], styles[layer][:, : sum(counts)])
         out[layer] = torch.cat([head, styles[layer][:, sum(counts) :]], dim=1)
     return out
@@ -80,8 +84,8 @@ def attribute_masks(label: Tensor) -> Tensor:
     small = label[:, ::2, ::2]
     masks = []
     lips = ((small == 6) | (small == 7)).float()
-    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full((len(label),), 64)).view(-1, 1, 1)
-    below = (torch.arange(64).view(1, 64, 1) >= top - 2) & (small > 0)
+    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full_like(small[:, 0, 0], 64)).view(-1, 1, 1)
+    below = (torch.arange(64, device=label.device).view(1, 64, 1) >= top - 2) & (small > 0)
     masks.append(_blur((below | (lips > 0)).float()[:, None], 4))
     for name in ATTRIBUTES[1:]:
         mask = torch.stack([small == i for i in _LABELS[name]]).any(0).float()[:, None]
@@ -91,7 +95,7 @@ def attribute_masks(label: Tensor) -> Tensor:
 
 def attention(label: Tensor, valid: Tensor, size: int) -> Tensor:
     """Weight of each pixel `[N, 1, size, size]`: background little, features of the face most, invalid parts none."""
-    per_class = torch.tensor([0.6, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 3.0])
+    per_class = valid.new_tensor([0.6, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 3.0])
     weight = per_class[label][:, None]
     weight = F.avg_pool2d(weight, 5, 1, 2, count_include_pad=False)
     weight = F.interpolate(weight, (size, size), mode="area" if size < 128 else "bilinear")
@@ -191,88 +195,115 @@ class Workers:
         return float(shared)
 
 
+# What the parser must see in a render, in the order of `expression_measures`: small motions weigh more.
+_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 1.0)
+
+
 class Trainer:
     """One training step and its losses; `size` is the resolution that the losses see."""
 
-    def __init__(self, nets: Networks, parser: FaceParser, faces: Faces, size: int, seed: int) -> None:
+    def __init__(
+        self, nets: Networks, parser: FaceParser, faces: Faces, size: int, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.nets, self.parser, self.faces, self.size = nets, parser.eval().requires_grad_(False), faces, size
+        self.device = torch.device(device)
         self.random = torch.Generator().manual_seed(seed)
+        self.measure_weights = torch.tensor(_MEASURE_WEIGHTS, device=self.device)
 
-    def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pixel loss and perceptual loss of renders against images."""
+    def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixel loss, perceptual loss and expression loss of renders against images."""
         weight = attention(batch.label, batch.valid, x.shape[-1])
         pixels = pixel_loss(x, y, weight)
-        with torch.autocast("cpu", torch.bfloat16):
-            a, b = self.parser.features(x), self.parser.features(y)
+        with fast(self.device):
+            a = self.parser.features(x)
+            with torch.no_grad():
+                b = self.parser.features(y)
+            points = self.parser.landmarks(a)
         d = distance_maps(normalised(a), normalised(b), 64) * attention(batch.label, batch.valid, 64)
-        return pixels, d.mean()
+        wrong = (expression_measures(points) - expression_measures(batch.points)).abs()
+        return pixels, d.mean(), (wrong * self.measure_weights).mean()
+
+    def window(self) -> Window:
+        """A random quarter of the picture, rather in its middle than at its rim, where no face is."""
+        side = self.size // 2
+        top, left = (
+            2 * int(side // 2 * (torch.rand(2, generator=self.random).sum() / 2)) for _ in range(2)
+        )
+        return Window(top, left, top + side, left + side)
 
     def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The weighted losses of one step, and (renders, images) for the adversary."""
-        generator, encoder, flow = self.nets.generator, self.nets.encoder, self.nets.flow
-        s = self.faces.batch(stills, 0)
-        a, b = self.faces.pairs(pairs)
+        generator, encoder, flow, device = self.nets.generator, self.nets.encoder, self.nets.flow, self.device
+        s = self.faces.batch(stills, 0).to(device)
+        a, b = (x.to(device) for x in self.faces.pairs(pairs))
         s_image = colour_jitter([s.image], self.random)[0]
         a_image, b_image = colour_jitter([a.image, b.image], self.random)
         everything = torch.cat([s_image, a_image, b_image])
-        target = resize(everything, self.size)
-        with torch.autocast("cpu", torch.bfloat16):
+        detailed = self.size > 128 and self.size == generator.resolution
+        low = self.size // 2 if detailed else self.size
+        target = resize(everything, low)
+        with fast(device):
             base, offsets = encoder.split(everything.contiguous(memory_format=torch.channels_last))
         w = encoder.w_mean + base[:, None] + offsets
         pose = torch.cat([s.pose, a.pose, b.pose])
         ns, na = stills, stills + pairs
         half = pairs // 2
 
-        # Pairs: a's latent, turned to b's pose; b's expression channels. Swaps below; one pass of the flow serves both.
+        # Pairs: a's latent, turned to b's pose; b's expression channels. Swaps: a random other frame's pose (half of
+        # the time) and channels; donors are clip frames, which have expressions. One pass of the flow serves both.
         swaps = max(pairs // 2, 1)
-        # Swaps: a random other frame's pose (half of the time) and channels. Donors are clip frames: they have expressions.
-        recipients = torch.cat([torch.arange(ns), torch.arange(ns, na)])[
-            torch.randperm(na, generator=self.random)[:swaps]
-        ]
-        donors = torch.randint(ns, ns + 2 * pairs, (swaps,), generator=self.random)
-        turn = torch.rand(swaps, 1, generator=self.random) < 0.5
+        recipients = torch.randperm(na, generator=self.random)[:swaps].to(device)
+        donors = torch.randint(ns, ns + 2 * pairs, (swaps,), generator=self.random).to(device)
+        turn = (torch.rand(swaps, 1, generator=self.random) < 0.5).to(device)
         swap_pose = torch.where(turn, pose[donors], pose[recipients])
         moved = flow(
             torch.cat([w[ns:na], w[recipients]]),
             torch.cat([pose[ns:na], pose[recipients]]),
             torch.cat([pose[na:], swap_pose]),
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        rec = torch.cat([torch.arange(ns), torch.arange(na, na + half)]).to(device)
+        chosen = (torch.rand(swaps, 4, generator=self.random) < 0.5).to(device)
+        window = self.window()
+        with fast(device):
             styles = generator.styles(torch.cat([w, moved]))
             n = len(w)
             of = lambda ids: [layer[ids] for layer in styles]
-            everything_on = torch.ones(pairs, 4, dtype=torch.bool)
+            everything_on = torch.ones(pairs, 4, dtype=torch.bool, device=device)
             pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
-            chosen = torch.rand(swaps, 4, generator=self.random) < 0.5
             swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
-            rec = torch.cat([torch.arange(ns), torch.arange(na, na + half)])
-            count = len(rec)
-            joined = [torch.cat([r, p, q]) for r, p, q in zip(of(rec), pair_styles, swap_styles, strict=True)]
-            image = generator.synthesis_from_styles(joined, self.size)
-        recon, pair, swap = image[:count], image[count : count + pairs], image[count + pairs :]
+            joined = [torch.cat([r, p]) for r, p in zip(of(rec), pair_styles, strict=True)]
+            if detailed:
+                image, detail = generator.synthesis_with_detail(joined, window)
+                swap = generator.synthesis_from_styles(swap_styles, low)
+            else:
+                joined = [torch.cat([r, p]) for r, p in zip(joined, swap_styles, strict=True)]
+                image = generator.synthesis_from_styles(joined, low)
+                image, swap = image[: len(rec) + pairs], image[len(rec) + pairs :]
+        recon, pair = image[: len(rec)], image[len(rec) :]
 
         join = lambda x, y, k: Batch(
             *(torch.cat([getattr(x, f), getattr(y, f)[:k]]) for f in Batch.__dataclass_fields__)
         )
-        rec_pixels, rec_look = self.image_loss(recon, target[rec], join(s, b, half))
-        pair_pixels, pair_look = self.image_loss(pair, target[na:], b)
+        rec_batch = join(s, b, half)
+        rec_pixels, rec_look, rec_shape = self.image_loss(recon, target[rec], rec_batch)
+        pair_pixels, pair_look, pair_shape = self.image_loss(pair, target[na:], b)
 
         # Swaps: still where they must be, and the donor's expression where they may move.
         labels, points = torch.cat([s.label, a.label]), torch.cat([s.points, a.points])
         donor_points = torch.cat([a.points, b.points])[donors - ns]
         masks = attribute_masks(labels[recipients])
         may = (masks * chosen[:, :, None, None]).amax(1, keepdim=True)
-        may = F.interpolate(may, (self.size, self.size), mode="bilinear")
-        own = torch.cat([target[:na]])[recipients]
+        may = F.interpolate(may, (low, low), mode="bilinear")
+        own = target[:na][recipients]
         still = ((swap - own).abs() * (1 - may)).mean((1, 2, 3))
         still = (still * ~turn[:, 0]).sum() / (~turn).sum().clamp_min(1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast(device):
             swap_points = self.parser.landmarks(self.parser.features(swap))
         wished = expression_measures(donor_points)
         before = expression_measures(points[recipients])
         columns = torch.cat([chosen[:, i : i + 1].expand(-1, len(_PARTS[n])) for i, n in enumerate(ATTRIBUTES)], dim=1)
         wished = torch.where(columns, wished, before)
-        shape = (expression_measures(swap_points) - wished).abs().mean()
+        shape = ((expression_measures(swap_points) - wished).abs() * self.measure_weights).mean()
         pose_before, pose_donor = pose_measures(points[recipients]), pose_measures(donor_points)
         pose_now = pose_measures(swap_points)
         turned_error = (pose_now[:, :1] - torch.where(turn, pose_donor[:, :1], pose_before[:, :1])).abs().mean()
@@ -281,25 +312,32 @@ class Trainer:
         regular = offsets.square().mean() * 0.02 + (base.square().mean() - 1).clamp_min(0) * 0.02
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
-            "still": 2.0 * still, "shape": 1.0 * shape, "turn": 0.7 * turned_error, "w": regular,
+            "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
+            "turn": 0.7 * turned_error, "w": regular,
         }  # fmt: skip
-        return losses, torch.cat([recon, pair]), torch.cat([target[rec], target[na:]])
+        made, real = image, torch.cat([target[rec], target[na:]])
+        if detailed:
+            made, real = detail, window.cut(torch.cat([everything[rec], everything[na:]]))
+            both = join(rec_batch, b, len(b.label))
+            losses["detail"] = 1.2 * pixel_loss(made, real, window.cut(attention(both.label, both.valid, self.size)), 3)
+        return losses, made, real
 
     @torch.no_grad()
     def sheet(self, nets: Networks, run: Run, name: str) -> float:
         """Held-out faces and clip pairs, their renders and swaps; returns PSNR of held-out faces (dB)."""
-        held = self.faces.get(self.faces.held_out[:64], np.zeros(64, bool))
+        get = lambda index: self.faces.get(np.asarray(index), np.zeros(len(index), bool)).to(self.device)
+        held = get(self.faces.held_out[:64])
         target = resize(held.image, self.size)
         w = nets.encoder(held.image)
         image = nets.generator.synthesis(w, self.size)
         error = ((image.clamp(-1, 1) - target) / 2).square().mean((1, 2, 3))
         psnr = float((-10 * error.log10()).mean())
         clips = self.faces.clip_of
-        first = self.faces.get(np.array([c[10] for c in clips[:10]]), np.zeros(10, bool))
-        later = self.faces.get(np.array([c[len(c) * 2 // 3] for c in clips[:10]]), np.zeros(10, bool))
+        first = get([c[10] for c in clips[:10]])
+        later = get([c[len(c) * 2 // 3] for c in clips[:10]])
         wa, wb = nets.encoder(first.image), nets.encoder(later.image)
         turned = nets.flow(wa, first.pose, later.pose)
-        on = torch.ones(10, 4, dtype=torch.bool)
+        on = torch.ones(10, 4, dtype=torch.bool, device=self.device)
         styles_b = nets.generator.styles(wb)
         pair = nets.generator.synthesis_from_styles(
             swap_channels(nets.generator.styles(turned), styles_b, on), self.size
@@ -307,12 +345,8 @@ class Trainer:
         plain = nets.generator.synthesis(turned, self.size)
         own = nets.generator.styles(w[:10])
         drive = nets.generator.synthesis_from_styles(swap_channels(own, styles_b, on), self.size)
-        left = nets.generator.synthesis(
-            nets.flow(w[:10], held.pose[:10], torch.tensor([[-15.0, 0.0]]).expand(10, 2)), self.size
-        )
-        right = nets.generator.synthesis(
-            nets.flow(w[:10], held.pose[:10], torch.tensor([[15.0, 0.0]]).expand(10, 2)), self.size
-        )
+        turn = lambda yaw: nets.flow(w[:10], held.pose[:10], w.new_tensor([[yaw, 0.0]]).expand(10, 2))
+        left, right = (nets.generator.synthesis(turn(yaw), self.size) for yaw in (-15.0, 15.0))
         show = lambda x: resize(x, self.size)
         run.sheet(
             name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)]
@@ -328,20 +362,37 @@ def take_over(nets: Networks, pack: Path) -> None:
     learned = Pack.load(pack).networks
     for name, module in nets.modules().items():
         own = module.state_dict()
+        if name == "generator":  # a block that the pack lacks begins by adding nothing to the picture
+            for key in own:
+                if key.endswith("conv.weight") and own[key].shape[0] == 3 and own[key].shape[-1] == 1:
+                    own[key].zero_()
         for key, value in learned[name].state_dict().items():
             if key in own:
                 place = tuple(slice(0, min(a, b)) for a, b in zip(own[key].shape, value.shape, strict=True))
                 own[key][place] = value[place]
         module.load_state_dict(own)
+    # Rows of W+ that the pack's encoder does not write begin as its last one.
+    fine, known = nets.encoder.fine, learned["encoder"].config.num_ws - nets.encoder.COARSE - nets.encoder.MIDDLE
+    for parameter in (fine.out.weight, fine.out.bias):
+        rows = parameter.view(fine.rows, fine.w_dim, -1)
+        rows[known:] = rows[known - 1]
+
+
+def balance(losses: dict[str, Tensor], judged: Tensor, fake: Tensor) -> Tensor:
+    """What to multiply the adversary's loss with so that it pulls at the pixels as hard as the pixel losses do."""
+    pixels = sum(losses[k] for k in ("rec", "pair", "detail") if k in losses)
+    norm = lambda loss: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm()
+    return norm(pixels) / norm(judged).clamp_min(1e-8)
 
 
 def train(
     data: Path, parser_run: Path, out: Path, *, size: int, resolution: int, minutes: float, batch: int = 16, seed: int = 0,
     rate: float = 2e-3, adversary: float = 0.0, decay_rate: bool = False, sheet_every: int = 1000,
-    start: Path | None = None,
+    start: Path | None = None, freeze_below: int = 0, device: str = "cpu",
 ) -> None:  # fmt: skip
     """Train at `size` for `minutes`, resuming from `out`; the generator's full resolution is `resolution`. A new run
-    may `start` from a pack's weights (of a lower resolution too)."""
+    may `start` from a pack's weights (of a lower resolution too). `freeze_below`: leave blocks under this resolution,
+    the encoder and the flow as they are, and train the upper blocks only: twice as fast, and what channels mean stays."""
     torch.manual_seed(seed)
     workers = Workers()
     faces = Faces(data, max(128, size))
@@ -354,6 +405,14 @@ def train(
         take_over(nets, start)
     mean.load(nets.state())
     discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
+    for module in (*nets.modules().values(), *mean.modules().values(), parser, discriminator):
+        module.to(device)
+    if freeze_below:
+        nets.encoder.requires_grad_(False)
+        nets.flow.requires_grad_(False)
+        nets.generator.const.requires_grad_(False)
+        for layer, block in zip(nets.generator.layers, nets.generator.blocks, strict=True):
+            block.requires_grad_(layer.resolution >= freeze_below)
     groups = [
         {"params": list(nets.generator.parameters()), "lr": rate, "scale": 1.0},
         {"params": list(nets.encoder.parameters()), "lr": 0.3 * rate, "scale": 0.3},
@@ -372,7 +431,7 @@ def train(
         step = state["step"]
     # A resumed run must not see the same batches again, nor two workers the same ones.
     faces.random = np.random.RandomState(seed + step + 7919 * workers.rank)
-    trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank)
+    trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank, device)
     pairs = batch // 2
     began, count = time.time(), 0
     end = workers.agree(time.time()) + 60 * minutes
@@ -391,15 +450,15 @@ def train(
     while workers.agree(time.time()) < end:
         if step % 10 == 0 and (out / "threads").exists():  # lets another job have a core for a while
             torch.set_num_threads(int((out / "threads").read_text() or 1))
-        warm = min(1.0, (step - first + 1) / 100)
+        warm = min(1.0, (step - first + 1) / 30)
         fall = min(1.0, (end - time.time()) / (60 * minutes) * 2 + 0.05) if decay_rate else 1.0
         for group in optimiser.param_groups:
             group["lr"] = rate * group["scale"] * warm * fall
         losses, fake, real = trainer.losses(batch - pairs, pairs)
         if adversary:
-            with torch.autocast("cpu", torch.bfloat16):
-                judged = discriminator(fake)
-            losses["adversary"] = adversary * -sum(x.float().mean() for x in judged)
+            with fast(trainer.device):
+                judged = -sum(x.float().mean() for x in discriminator(fake))
+            losses["adversary"] = adversary * balance(losses, judged, fake) * judged
         loss = sum(losses.values())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -409,7 +468,7 @@ def train(
         if norm < 8 * usual:  # a rare outlier (or a number that is not finite) would undo hundreds of steps
             optimiser.step()
         if adversary:
-            with torch.autocast("cpu", torch.bfloat16):
+            with fast(trainer.device):
                 on_fake, on_real = discriminator(fake.detach()), discriminator(real)
             d_loss = sum(
                 F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean()
@@ -420,15 +479,15 @@ def train(
             workers.average(list(discriminator.parameters()))
             d_optimiser.step()
             losses["discriminator"] = d_loss
-        mean.average(nets, min(0.998, (step + 1) / (step + 20)))
+        mean.average(nets, min(0.995, (step + 1) / (step + 20)))
         step += 1
         count += 1
         for k, v in losses.items():
             sums[k] = sums.get(k, 0.0) + float(v.detach())
-        if step % 100 == 0 and workers.rank == 0:
+        if step % 50 == 0 and workers.rank == 0:
             run.log(step, **{k: v / count for k, v in sums.items()}, steps_s=count / (time.time() - began))
             sums, count, began = {}, 0, time.time()
-        if step % 200 == 0:
+        if step % 100 == 0:
             save()
         if step % sheet_every == 0 and workers.rank == 0:
             run.log(step, held_out_psnr=trainer.sheet(mean, run, f"sheet_{size}_{step:06d}"))

@@ -35,6 +35,10 @@ class Batch:
     pose: Tensor
     index: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
+
 
 class Faces:
     """The prepared data, memory mapped. `stills` and `clips` are indices for training, `held_out` for judging."""
@@ -104,9 +108,10 @@ class Faces:
 def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: float = 0.15) -> list[Tensor]:
     """The same random gain, offset and tint for image i of each batch in the list."""
     n = images[0].shape[0]
-    gain = 1 + strength * (torch.rand(n, 3, 1, 1, generator=generator) * 2 - 1) * 0.5
-    gain = gain * (1 + strength * (torch.rand(n, 1, 1, 1, generator=generator) * 2 - 1))
-    offset = strength * (torch.rand(n, 1, 1, 1, generator=generator) * 2 - 1)
+    uniform = lambda *shape: (torch.rand(n, *shape, generator=generator) * 2 - 1).to(images[0].device)
+    gain = 1 + strength * uniform(3, 1, 1) * 0.5
+    gain = gain * (1 + strength * uniform(1, 1, 1))
+    offset = strength * uniform(1, 1, 1)
     return [(x * gain + offset).clamp(-1, 1) for x in images]
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.models.identity import IdentityNet
+from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 
@@ -62,7 +63,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 96, seed: int =
         b = faces.batch(batch * 2 // 3, batch - batch * 2 // 3)
         target = torch.from_numpy(people[b.index.numpy()])
         image = jitter_crop(colour_jitter([b.image], random, 0.35)[0], random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast(torch.device("cpu")):
             code = net(image.contiguous(memory_format=torch.channels_last))
         cosine = code @ F.normalize(centres, dim=1).T
         margin = 0.2 * min(1.0, step / 500)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
+from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 
@@ -42,7 +43,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
         soft = F.interpolate(F.interpolate(image, (64, 64), mode="area"), (128, 128), mode="bilinear")
         image = torch.where(torch.rand(batch, 1, 1, 1, generator=random) < 0.3, soft, image)
         image = image + 0.03 * torch.randn(image.shape, generator=random) * torch.rand(batch, 1, 1, 1, generator=random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast(torch.device("cpu")):
             logits, points = parser(image.contiguous(memory_format=torch.channels_last))
         cross = F.cross_entropy(logits.float(), b.label[:, ::2, ::2], weight=weight)
         apart = (points - b.points).abs().mean()
