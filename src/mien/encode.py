@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.models.stylegan2 import Generator
@@ -25,22 +26,25 @@ from mien.render import latents, render_frames
 from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import LossNetworks, warm_start
+from mien.stages.attributes import Attributes, LossNetworks, warm_start
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_float
 from mien.stages.optimizers import optimizer as optimizer_named
+from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
-from mien.stages.tune import RefineOptions, TuneOptions, pose_latents, refine, tune
+from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
 from mien.stream import Stream
 from mien.video import Clip, read_video
+from mien.workfolder import NoWork
 
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
 
 
 @dataclass
 class EncodeReport:
-    """What an encode did. `seconds` by stage, `psnr` in dB, `fit_loss [T]` of stage 5, `poor` frames."""
+    """What an encode did. `seconds` by stage, `psnr` in dB, `fit_loss [T]` of stage 5, `poor` frames;
+    `resumed`: the stages that an earlier run had done, whose seconds are not counted again."""
 
     frames: int = 0
     fps: Fraction = Fraction(25)
@@ -53,6 +57,7 @@ class EncodeReport:
     pose_loss: dict[str, float] = field(default_factory=dict)
     poor: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as design.md's REPORT.json."""
@@ -69,7 +74,53 @@ class EncodeReport:
             "pose_loss": {k: round(v, 6) for k, v in self.pose_loss.items()},
             "frames_poor": self.poor,
             "frames_lost": self.lost,
+            "resumed": self.resumed,
         }
+
+
+@dataclass(frozen=True)
+class TunedWeights:
+    """What tuning gave, as the next stages and a work folder take it: the generator's `delta` (uint8 `[B]`, as it
+    travels) and the weights of the `encoder [P]`, empty where it was not tuned."""
+
+    delta: NDArray[np.uint8]
+    encoder: Tensor
+
+    @staticmethod
+    def of(pack: Pack, encoder: nn.Module, tuned: Tuned) -> TunedWeights:
+        """The weights of networks that were tuned from the pack's generator and `encoder`."""
+        weights = [] if tuned.encoder is encoder else [p.detach().reshape(-1) for p in tuned.encoder.parameters()]
+        return TunedWeights(
+            np.frombuffer(encode_delta(pack.generator, tuned.generator), np.uint8),
+            torch.cat(weights) if weights else torch.zeros(0),
+        )
+
+    def encoder_for(self, pack: Pack) -> nn.Module:
+        """The pack's encoder, or a copy of it with the tuned weights."""
+        if not len(self.encoder):
+            return pack.encoder
+        encoder = copy.deepcopy(pack.encoder)
+        parameters = list(encoder.parameters())
+        with torch.no_grad():
+            for p, values in zip(parameters, self.encoder.split([p.numel() for p in parameters]), strict=True):
+                p.copy_(values.view(p.shape))
+        return encoder
+
+
+@dataclass(frozen=True)
+class RefinedNumbers:
+    """What `refine` gave: the generator's `delta` (uint8 `[B]`), `identity [L, D]`, `angles [T, 2]`, `alpha [T, 32]`."""
+
+    delta: NDArray[np.uint8]
+    identity: Tensor
+    angles: Tensor
+    alpha: Tensor
+
+    @staticmethod
+    def of(pack: Pack, refined: Refined) -> RefinedNumbers:
+        """The refined numbers, and the weights as they travel."""
+        delta = np.frombuffer(encode_delta(pack.generator, refined.generator), np.uint8)
+        return RefinedNumbers(delta, refined.identity, refined.angles, refined.alpha)
 
 
 def encode(clip: str | Path, **options: Any) -> Stream:
@@ -91,6 +142,7 @@ def encode_with_report(
     sound: bool = True,
     optimizer: str = "gauss-newton",
     progress: Progress | None = None,
+    work: NoWork | None = None,
 ) -> tuple[Stream, EncodeReport]:
     """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
 
@@ -98,24 +150,24 @@ def encode_with_report(
     the generator to the person first (and send the difference). `start`, `duration` in seconds. `face`: which face,
     from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4
     and 5 are solved, `gauss-newton` or the paper's plain form, `reference`. The same seed gives the same stream on one
-    machine.
+    machine. `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up
+    again.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
-    progress = progress or NoProgress()
+    progress, work = progress or NoProgress(), work or NoWork()
     optimizer_named(optimizer)
-    report = EncodeReport()
+    report = EncodeReport(resumed=work.resumed)
     source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
     torch.manual_seed(seed)
 
     with _timed(report, "align"), progress.stage("align", source.frame_count) as tick:
-        if aligned:
-            crops = stage1.already_aligned(source, networks.resolution, tick=tick)
-        else:
-            crops = stage1.align(source, float(source.fps), size=networks.resolution, face=face, tick=tick)
+        size = networks.resolution
+        crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
+                           else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, aligned=aligned, seed=seed,
-                          optimizer=optimizer, progress=progress, report=report)  # fmt: skip
+                          optimizer=optimizer, progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -124,7 +176,7 @@ def encode_with_report(
 
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, aligned: bool, seed: int, progress: Progress,
-    report: EncodeReport, optimizer: str = "gauss-newton",
+    report: EncodeReport, optimizer: str = "gauss-newton", work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
@@ -135,19 +187,17 @@ def encode_crops(
     blob = b""
 
     with _timed(report, "invert"), progress.stage("invert", count) as tick:
-        w_plus = invert(encoder, crops.crops, device=pack.device, tick=tick)
+        w_plus = work.stage("invert", Tensor, lambda: invert(encoder, crops.crops, device=pack.device, tick=tick))
     with _timed(report, "identity"), progress.stage("identity", None):
         identity = _choose(pack, generator, crops, w_plus, measured, blink)
     if tune_clip:
         options = TuneOptions(seed=seed)
         with _timed(report, "tune"), progress.stage("tune", options.steps) as tick:
-            tuned = tune(generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
-                         crops.landmarks, measured, areas, identity.frame, options, tick)  # fmt: skip
+            tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(pack, encoder, tune(
+                generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
+                crops.landmarks, measured, areas, identity.frame, options, tick, work.loop("tune"))))  # fmt: skip
             # What the receiver will have: the difference as it travels.
-            generator, encoder = (
-                apply_delta(pack.generator, encode_delta(pack.generator, tuned.generator)),
-                tuned.encoder,
-            )
+            generator, encoder = apply_delta(pack.generator, tuned.delta.tobytes()), tuned.encoder_for(pack)
             w_plus = invert(encoder, crops.crops, device=pack.device)
             identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
@@ -155,27 +205,28 @@ def encode_crops(
 
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
-        pose = solver.pose(generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
-                        measured, areas, tick=tick)  # fmt: skip
+        pose = work.stage("pose", Pose, lambda: solver.pose(
+            generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
+            measured, areas, tick=tick))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
         targets = synthesise(generator, w_plus, resolution=size)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
-        fitted = solver.attributes(
+        fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
             generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
-            blink, targets[identity.frame : identity.frame + 1], tick=tick,
-        )  # fmt: skip
+            blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
     report.poor = _poor(fitted.loss)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     report.psnr["fit"] = _fit_psnr(pack, generator, final, angles, alpha, w_plus)
     if tune_clip:
         refining = RefineOptions(seed=seed)
         with _timed(report, "tune"), progress.stage("refine", refining.steps) as tick:
-            refined = refine(generator, pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
-                             crops.landmarks, areas, final, angles, alpha, refining, tick)  # fmt: skip
-            blob = encode_delta(pack.generator, refined.generator)
+            refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(pack, refine(
+                generator, pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
+                crops.landmarks, areas, final, angles, alpha, refining, tick, work.loop("refine"))))  # fmt: skip
+            blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha
 

@@ -36,3 +36,9 @@ class OutputError(MienError):
     """The output cannot be written."""
 
     exit_code = 2
+
+
+class Interrupted(MienError):
+    """Ctrl-C during work that can be taken up again; the sentence says how."""
+
+    exit_code = 130

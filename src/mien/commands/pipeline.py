@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,16 +25,18 @@ from mien.commands.common import (
     Start,
     Tune,
     checked_device,
+    pack_of,
     progress_bars,
     summary,
     write_frames,
 )
 from mien.commands.transcode import coded
-from mien.errors import InputError
+from mien.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from mien.stream import Stream
     from mien.video import Clip
+    from mien.workfolder import WorkFolder
 
 
 def encode(
@@ -57,7 +60,8 @@ def encode(
     """Encode a clip into a .mien file: one identity latent, then 70 bytes a frame.
 
     Six stages: align the face, invert every frame, choose the identity, find yaw and pitch, find 32 expression
-    offsets, pack them.
+    offsets, pack them. What is finished is kept in OUT.mien.work until all is: after Ctrl-C or a crash, the same
+    command goes on from there and writes the same file.
 
     Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
     """
@@ -66,14 +70,17 @@ def encode(
     check_output(output, (".mien",))
     if report is not None:
         check_output(report)
-    stream, facts = _encode(clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer)
-    if rate is not None:
-        stream = coded(stream, None, rate, None, pack, device)
-        facts["bytes"].update(stream.accounting())
-    facts["rate"] = stream.rates()
-    stream.save(output)
-    if report is not None:
-        write_text(report, json.dumps(facts, indent=2) + "\n")
+    with _resumable(clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer) as work:
+        stream, facts = _encode(
+            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, work
+        )  # fmt: skip
+        if rate is not None:
+            stream = coded(stream, None, rate, None, pack, device)
+            facts["bytes"].update(stream.accounting())
+        facts["rate"] = stream.rates()
+        work.publish(output, stream.to_bytes())
+        if report is not None:
+            write_text(report, json.dumps(facts, indent=2) + "\n")
     psnr = facts.get("psnr", {}).get("resynthesis")
     quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
     print(f"{output}: {summary(stream)}{quality}")
@@ -216,6 +223,7 @@ def _encode(
     face: int | None,
     sound: bool,
     optimizer: str = "gauss-newton",
+    work: WorkFolder | None = None,
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.video import probe
@@ -238,8 +246,29 @@ def _encode(
             sound=sound,
             optimizer=optimizer,
             progress=progress,
+            work=work,
         )
     return stream, report.to_json()
+
+
+@contextmanager
+def _resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) -> Iterator[WorkFolder]:
+    """The work folder of this very encode; Ctrl-C says that it is kept."""
+    from mien.video import probe
+
+    where = checked_device(device)
+    probe(clip)  # a bad file is said before the networks are loaded
+    from mien.encode import resolve_device
+    from mien.workfolder import encode_key, interval, work_folder
+
+    key = encode_key(clip, pack_of(pack).fingerprint, str(resolve_device(where)), options)
+    with work_folder(output, key, interval()) as work:
+        try:
+            yield work
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; what was finished is kept in {work.folder}, and the same command goes on from there."
+            ) from None
 
 
 def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool) -> None:

@@ -25,6 +25,7 @@ from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
 from mien.stages.attributes import add_channels, read_channels
+from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint, Loop
 from mien.stages.invert import to_float
 from mien.stages.precision import fast
 from mien.stages.regions import Regions
@@ -114,12 +115,14 @@ def tune(
     anchor: int,
     options: TuneOptions = TuneOptions(),
     tick: Callable[[int], None] = lambda n: None,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Tuned:
     """Tune copies of generator and encoder to a clip; the originals are left as they are.
 
     `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`;
     `angles [T, 2]` measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
-    Deterministic for a seed on one machine.
+    Deterministic for a seed on one machine. `checkpoint` keeps what the steps change (the weights of both networks,
+    Adam's moments, the random states, the last losses), so that a run that was stopped ends with the same weights.
     """
     random = np.random.RandomState(options.seed)
     original = generator
@@ -140,10 +143,13 @@ def tune(
     device = generator.const.device
     attention = regions.attention
     resolution = min(options.resolution, generator.resolution)
-    last: list[float] = []
+    last = torch.full((10,), float("nan"))  # the losses of the last steps
+    loop = Loop([*trained, *inner, last], optimiser, random, checkpoint)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        for step in range(options.steps):
+        first = loop.resume()
+        tick(first)
+        for step in range(first, options.steps):
             fall = 0.5 * (1 + np.cos(np.pi * step / options.steps)) * 0.95 + 0.05
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * fall * min(1.0, (step + 1) / 10)
@@ -171,12 +177,12 @@ def tune(
             loss.backward()
             nn.utils.clip_grad_norm_(trained + inner, 2.0)
             optimiser.step()
-            if step >= options.steps - 10:
-                last.append(float(loss.detach()))
+            last[step % len(last)] = loss.detach()
+            loop.done(step)
             tick(1)
     for network in (generator, encoder):
         network.requires_grad_(False)
-    return Tuned(generator, encoder, float(np.mean(last)) if last else float("nan"))
+    return Tuned(generator, encoder, float(last.nanmean()))
 
 
 def _locality(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
@@ -232,11 +238,15 @@ def refine(
     alpha: Tensor,
     options: RefineOptions = RefineOptions(),
     tick: Callable[[int], None] = lambda n: None,
+    checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Refined:
     """Generator, identity latent and the 34 numbers of each frame, together, against the frames I_t.
 
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
     turns into wrong numbers. Here the weights move too, and `hold` keeps the numbers where S_t put them.
+
+    `checkpoint` keeps what the steps change (weights, identity latent, angles, channels, Adam's moments, the random
+    states), so that a run that was stopped ends with the same numbers.
     """
     random = np.random.RandomState(options.seed + 1)
     generator = copy.deepcopy(generator)
@@ -259,9 +269,12 @@ def refine(
     probability = even_sampling(landmarks)
     attention = regions.attention
     device = generator.const.device
+    loop = Loop([*trained, w, turn, units], optimiser, random, checkpoint)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        for step in range(options.steps):
+        first = loop.resume()
+        tick(first)
+        for step in range(first, options.steps):
             fall = 0.5 * (1 + np.cos(np.pi * step / options.steps)) * 0.95 + 0.05
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * fall * min(1.0, (step + 1) / 5)
@@ -284,6 +297,7 @@ def refine(
             loss.backward()
             nn.utils.clip_grad_norm_([*trained, w], 2.0)
             optimiser.step()
+            loop.done(step)
             tick(1)
     generator.requires_grad_(False)
     angles = flow.clamp(turn.detach()).half().float()
