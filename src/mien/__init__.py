@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mien.errors import FaceError, InputError, MienError, OutputError, PackError, StreamError, VideoError
 
 if TYPE_CHECKING:
+    from mien.edit import edit as edit
     from mien.encode import encode as encode
     from mien.packs.pack import Pack as Pack
     from mien.render import puppeteer as puppeteer
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["FaceError", "InputError", "MienError", "OutputError", "Pack", "PackError", "Stream", "StreamError"]
-__all__ += ["VideoError", "encode", "load", "puppeteer", "render"]
+__all__ += ["VideoError", "edit", "encode", "load", "puppeteer", "render"]
 
 _WHERE = {
+    "edit": ("mien.edit", "edit"),
     "encode": ("mien.encode", "encode"),
     "render": ("mien.render", "render"),
     "puppeteer": ("mien.render", "puppeteer"),

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from mien.commands import inspect, measure, pipeline
+from mien.commands.edit import edit
 from mien.commands.models import models
 from mien.commands.transcode import transcode
 from mien.errors import MienError
@@ -39,6 +40,7 @@ for command in (
     pipeline.puppeteer,
     pipeline.align,
     transcode,
+    edit,
     inspect.info,
     inspect.plot,
     measure.evaluate,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.edit import Curves, check_direction, directed
 from mien.errors import PackError, StreamError
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta, encode_delta
@@ -93,6 +94,10 @@ def puppeteer(
     device: str = "auto",
     tune_portrait: bool = True,
     relative: bool = False,
+    strength: float = 1.0,
+    smoothing: float = 0.0,
+    blink: bool = True,
+    gaze: bool = True,
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Stream:
@@ -100,16 +105,18 @@ def puppeteer(
 
     `portrait`: an image (uint8 RGB `[H, W, 3]` or a path) or a stream, whose identity and tuning are taken.
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
-    channels a meaning for each person); by default the channels take the driver's own values, which is what the
-    embedded pack was trained for.
+    channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
+    channels take the driver's own values, which is what the embedded pack was trained for.
+    `strength`, `smoothing` (seconds), `blink`, `gaze`: how the motion is taken over, see `mien.edit.directed`.
 
-    Raises FaceError where the image shows no face, PackError and StreamError as `render`.
+    Raises FaceError where the image shows no face, InputError for a strength or smoothing out of range, PackError and
+    StreamError as `render`.
     """
     from mien.encode import resolve_device
 
     progress = progress or NoProgress()
     found = pack_for(stream, pack).to(resolve_device(device))
-    generator = found.generator
+    check_direction(strength, smoothing)
     if isinstance(portrait, (str, Path)):
         if str(portrait).lower().endswith(".mien"):
             portrait = Stream.load(portrait)
@@ -124,12 +131,12 @@ def puppeteer(
     else:
         identity, blob = _portrait_identity(found, portrait, tune_portrait, progress, seed)
     numbers = np.asarray(stream.frames, np.float32).copy()
-    if not relative:
-        own = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(found.device)
-        channels = stream_channels(stream, found)
-        with torch.no_grad():
-            both = read_channels(generator.styles(torch.stack([own, identity])), channels)
-        numbers[:, 3:] += (both[0] - both[1]).cpu().numpy()
+    if relative:
+        numbers[:, :3] -= np.median(numbers[:, :3], axis=0)
+    else:
+        numbers[:, 3:] += channel_difference(found, stream, identity.cpu().numpy())
+    curves = Curves.of(stream_channels(stream, found))
+    numbers = directed(numbers, curves, stream.fps, strength=strength, smoothing=smoothing, blink=blink, gaze=gaze)
     return Stream(
         pack=found.fingerprint,
         pack_name=found.name,
@@ -141,6 +148,18 @@ def puppeteer(
         tuning=blob,
         audio=stream.audio,
     )
+
+
+def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What to add to the stream's channels so that on `identity [L, D]` they take the values they have on its own.
+
+    Returns `[32]`, the channels' values in A(L_ID) of the stream less those in A(`identity`).
+    """
+    both = np.stack([np.asarray(stream.identity, np.float32), np.asarray(identity, np.float32)])
+    with torch.no_grad():
+        styles = pack.generator.styles(torch.from_numpy(both).to(pack.device))
+        values = read_channels(styles, stream_channels(stream, pack)).cpu().numpy()
+    return values[0] - values[1]
 
 
 def _portrait_identity(
@@ -164,4 +183,4 @@ def _portrait_identity(
     return frontal(pack.flow, w_plus[0], angles[0]), blob
 
 
-__all__ = ["latents", "pack_for", "puppeteer", "render", "render_frames"]
+__all__ = ["channel_difference", "latents", "pack_for", "puppeteer", "render", "render_frames"]

@@ -127,6 +127,18 @@ def puppeteer(
     portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image or a .mien file.")],
     output: Output,
     compare: Annotated[bool, typer.Option("--compare", help="Show the driver on the left.")] = False,
+    strength: Annotated[
+        float, typer.Option(min=0.0, max=3.0, help="Scale all motion about the driver's usual pose and expression.")
+    ] = 1.0,
+    smoothing: Annotated[
+        float, typer.Option(min=0.0, max=10.0, metavar="S", help="Smooth the motion over so many seconds.")
+    ] = 0.0,
+    blink: Annotated[bool, typer.Option("--blink/--no-blink", help="The driver's lids, or the portrait's own.")] = True,
+    gaze: Annotated[bool, typer.Option("--gaze/--no-gaze", help="The driver's gaze, or the portrait's own.")] = True,
+    relative: Annotated[
+        bool,
+        typer.Option("--relative/--absolute", help="Take changes from the driver's rest, or the driver's own values."),
+    ] = False,
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
     ] = None,
@@ -162,7 +174,10 @@ def puppeteer(
 
     name = pack or stream.pack_name
     with progress_bars() as progress:
-        puppet = make_puppet(stream, person, pack=name, device=where, tune_portrait=tune, progress=progress, seed=seed)
+        puppet = make_puppet(
+            stream, person, pack=name, device=where, tune_portrait=tune, relative=relative, strength=strength,
+            smoothing=smoothing, blink=blink, gaze=gaze, progress=progress, seed=seed,
+        )  # fmt: skip
     puppet = replace(puppet, audio=stream.audio if sound else b"")
     if output.suffix.lower() == ".mien":
         puppet.save(output)
