@@ -15,6 +15,7 @@ import zstandard
 
 from mien.errors import StreamError
 from mien.models.stylegan2 import Generator
+from mien.packs.inflate import inflate
 from mien.stages.tune import tunable
 
 MAGIC = b"MTD1"
@@ -40,12 +41,7 @@ def apply_delta(base: Generator, blob: bytes) -> Generator:
     generator = copy.deepcopy(base)
     weights = tunable(generator)
     expected = sum(4 + p.numel() for p in weights)
-    try:
-        data = zstandard.ZstdDecompressor().decompress(blob[4:], max_output_size=expected)
-    except zstandard.ZstdError as error:
-        raise StreamError("the tuned weights in this stream are damaged") from error
-    if len(data) != expected:
-        raise StreamError("the tuned weights in this stream belong to another generator")
+    data = inflate(blob[4:], expected)
     place = 0
     with torch.no_grad():
         for p in weights:
