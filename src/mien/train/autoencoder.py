@@ -413,12 +413,18 @@ def train(
         nets.generator.const.requires_grad_(False)
         for layer, block in zip(nets.generator.layers, nets.generator.blocks, strict=True):
             block.requires_grad_(layer.resolution >= freeze_below)
+    # Where a pack is gone on from, its last block is the new one: it has the most to learn.
+    last = {id(p) for layer, block in zip(nets.generator.layers, nets.generator.blocks, strict=True)
+            for p in block.parameters() if layer.resolution == resolution}  # fmt: skip
+    fresh = [p for p in nets.generator.parameters() if id(p) in last]
+    known = [p for p in nets.generator.parameters() if id(p) not in last]
     groups = [
-        {"params": list(nets.generator.parameters()), "lr": rate, "scale": 1.0},
+        {"params": known, "lr": rate, "scale": 1.0},
+        {"params": fresh, "lr": rate, "scale": 4.0 if start is not None else 1.0},
         {"params": list(nets.encoder.parameters()), "lr": 0.3 * rate, "scale": 0.3},
         {"params": list(nets.flow.parameters()), "lr": 0.3 * rate, "scale": 0.3},
     ]
-    optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99), fused=True)
+    optimiser = torch.optim.Adam(groups, betas=(0.5, 0.99), fused=True)
     d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99))
     run = Run(out)
     step = 0
