@@ -231,6 +231,26 @@ class Trainer:
         )
         return Window(top, left, top + side, left + side)
 
+    def locality(self, styles: list[Tensor], label: Tensor) -> Tensor:
+        """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1].
+
+        `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`: picture i moves one random channel by two of its
+        standard deviations over the batch. Channels that do little are held to it as much as those that do a lot.
+        """
+        channels = expression_channels()
+        picked = [channels[int(torch.randint(len(channels), (), generator=self.random))] for _ in range(len(label))]
+        moved = [layer.clone() for layer in styles]
+        for i, (layer, index, _) in enumerate(picked):
+            amount = 2 * styles[layer][:, index].detach().std().clamp_min(1e-2)
+            moved[layer][i, index] += amount if torch.rand((), generator=self.random) < 0.5 else -amount
+        both = [torch.cat([a, b]) for a, b in zip(styles, moved, strict=True)]
+        base, other = self.nets.generator.synthesis_from_styles(both, 64).chunk(2)
+        change = (other - base).abs().sum(1)
+        columns = torch.tensor([ATTRIBUTES.index(attribute) for _, _, attribute in picked], device=label.device)
+        mask = attribute_masks(label)[torch.arange(len(label), device=label.device), columns]
+        inside = (change * mask).sum((1, 2)) / change.sum((1, 2)).clamp_min(1e-4)
+        return 1 - inside.mean()
+
     def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The weighted losses of one step, and (renders, images) for the adversary."""
         generator, encoder, flow, device = self.nets.generator, self.nets.encoder, self.nets.flow, self.device
@@ -271,6 +291,8 @@ class Trainer:
             everything_on = torch.ones(pairs, 4, dtype=torch.bool, device=device)
             pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
             swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
+            some = rec[torch.randperm(len(rec), generator=self.random)[: max(pairs // 2, 2)]]
+            outside = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some])
             joined = [torch.cat([r, p]) for r, p in zip(of(rec), pair_styles, strict=True)]
             if detailed:
                 image, detail = generator.synthesis_with_detail(joined, window)
@@ -313,7 +335,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 0.12 * outside,
         }  # fmt: skip
         made, real = image, torch.cat([target[rec], target[na:]])
         if detailed:
