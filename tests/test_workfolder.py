@@ -134,27 +134,29 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path) -> None:
+@pytest.mark.parametrize("size", [None, 8000])
+def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: int | None) -> None:
     """Nothing is forgotten: weights, moments, step counts, both random states. Weights lie channels last in a pack."""
     from mien.packs.pack import Pack
     from mien.stages.regions import regions
+    from mien.stages.trainer import Material
     from mien.stages.tune import refine, tune
+    from mien.stages.weights import weights_for
 
     found = Pack.load(pack)
     random = np.random.RandomState(0)
     crops = random.randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     landmarks = random.rand(5, 478, 2).astype(np.float32) * 64
-    areas, angles = regions(landmarks, 64), torch.randn(5, 2)
+    material, angles = Material.of(found, crops, landmarks, regions(landmarks, 64)), torch.randn(5, 2)
 
     def tuned(kept: checkpoint.Checkpoint) -> list[Tensor]:
-        done = tune(found.generator, found.encoder, found.flow, found.perceptual, found.channels, found.people, crops,
-                    landmarks, angles, areas, 2, TuneOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
+        done = tune(weights_for(found.generator, size), found.encoder, material, angles, 2,
+                    TuneOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), *done.encoder.parameters(), torch.tensor(done.loss)]
 
     def refined(kept: checkpoint.Checkpoint) -> list[Tensor]:
-        done = refine(found.generator, found.generator, found.flow, found.perceptual, found.channels, found.people,
-                      crops, landmarks, areas, torch.zeros(found.generator.num_ws, 32), angles, torch.zeros(5, 32),
-                      RefineOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
+        done = refine(weights_for(found.generator, size), material, torch.zeros(found.generator.num_ws, 32), angles,
+                      torch.zeros(5, 32), RefineOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), done.identity, done.angles, done.alpha]
 
     for loop in (tuned, refined):

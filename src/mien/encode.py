@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.models.stylegan2 import Generator
-from mien.packs.delta import apply_delta, encode_delta
+from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack, channel_table
 from mien.placement import placement_from_quads
 from mien.progress import NoProgress, Progress
@@ -33,7 +33,9 @@ from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
+from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
+from mien.stages.weights import weights_for
 from mien.stream import Stream
 from mien.video import Clip, read_video
 from mien.workfolder import NoWork
@@ -87,11 +89,11 @@ class TunedWeights:
     encoder: Tensor
 
     @staticmethod
-    def of(pack: Pack, encoder: nn.Module, tuned: Tuned) -> TunedWeights:
-        """The weights of networks that were tuned from the pack's generator and `encoder`."""
+    def of(encoder: nn.Module, tuned: Tuned) -> TunedWeights:
+        """The weights of networks that were tuned, the encoder from `encoder`."""
         weights = [] if tuned.encoder is encoder else [p.detach().reshape(-1) for p in tuned.encoder.parameters()]
         return TunedWeights(
-            np.frombuffer(encode_delta(pack.generator, tuned.generator), np.uint8),
+            np.frombuffer(tuned.blob, np.uint8),
             torch.cat(weights) if weights else torch.zeros(0),
         )
 
@@ -117,9 +119,9 @@ class RefinedNumbers:
     alpha: Tensor
 
     @staticmethod
-    def of(pack: Pack, refined: Refined) -> RefinedNumbers:
+    def of(refined: Refined) -> RefinedNumbers:
         """The refined numbers, and the weights as they travel."""
-        delta = np.frombuffer(encode_delta(pack.generator, refined.generator), np.uint8)
+        delta = np.frombuffer(refined.blob, np.uint8)
         return RefinedNumbers(delta, refined.identity, refined.angles, refined.alpha)
 
 
@@ -134,6 +136,7 @@ def encode_with_report(
     pack: str | Pack = "mini",
     aligned: bool = False,
     tune: bool = True,
+    person_size: int | None = None,
     start: float = 0.0,
     duration: float | None = None,
     device: str = "auto",
@@ -147,8 +150,8 @@ def encode_with_report(
     """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
 
     `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
-    the generator to the person first (and send the difference). `start`, `duration` in seconds. `face`: which face,
-    from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4
+    the generator to the person first (and send the difference, in at most `person_size` bytes where that is given, else
+    all weights). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4
     and 5 are solved, `gauss-newton` or the paper's plain form, `reference`. The same seed gives the same stream on one
     machine. `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up
     again.
@@ -166,8 +169,8 @@ def encode_with_report(
         size = networks.resolution
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
-    stream = encode_crops(crops, source.fps, networks, tune_clip=tune, aligned=aligned, seed=seed,
-                          optimizer=optimizer, progress=progress, report=report, work=work)  # fmt: skip
+    stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, aligned=aligned,
+                          seed=seed, optimizer=optimizer, progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -175,12 +178,13 @@ def encode_with_report(
 
 
 def encode_crops(
-    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, aligned: bool, seed: int, progress: Progress,
-    report: EncodeReport, optimizer: str = "gauss-newton", work: NoWork,
+    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None, aligned: bool,
+    seed: int, progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
     areas = regions(crops.landmarks, crops.size)
+    material = Material.of(pack, crops.crops, crops.landmarks, areas)
     measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
     blink = torch.from_numpy(blinks(crops.landmarks))
     generator, encoder, solver = pack.generator, pack.encoder, optimizer_named(optimizer)
@@ -193,11 +197,12 @@ def encode_crops(
     if tune_clip:
         options = TuneOptions(seed=seed)
         with _timed(report, "tune"), progress.stage("tune", options.steps) as tick:
-            tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(pack, encoder, tune(
-                generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
-                crops.landmarks, measured, areas, identity.frame, options, tick, work.loop("tune"))))  # fmt: skip
+            tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
+                weights_for(generator, person_size), encoder, material, measured, identity.frame, options, tick,
+                work.loop("tune"))))  # fmt: skip
             # What the receiver will have: the difference as it travels.
-            generator, encoder = apply_delta(pack.generator, tuned.delta.tobytes()), tuned.encoder_for(pack)
+            blob = tuned.delta.tobytes()
+            generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
             w_plus = invert(encoder, crops.crops, device=pack.device)
             identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
@@ -223,9 +228,9 @@ def encode_crops(
     if tune_clip:
         refining = RefineOptions(seed=seed)
         with _timed(report, "tune"), progress.stage("refine", refining.steps) as tick:
-            refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(pack, refine(
-                generator, pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
-                crops.landmarks, areas, final, angles, alpha, refining, tick, work.loop("refine"))))  # fmt: skip
+            refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
+                weights_for(pack.generator, person_size, blob), material, final, angles, alpha, refining, tick,
+                work.loop("refine"))))  # fmt: skip
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha

@@ -14,14 +14,16 @@ from torch import Tensor
 from mien.edit import Curves, check_direction, directed
 from mien.errors import PackError, StreamError
 from mien.models.stylegan2 import Generator
-from mien.packs.delta import apply_delta, encode_delta
+from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
 from mien.progress import NoProgress, Progress
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.identity import frontal
 from mien.stages.invert import invert, to_bytes
 from mien.stages.regions import regions
+from mien.stages.trainer import Material
 from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.stages.weights import weights_for
 from mien.stream import Stream
 
 BATCH = 8
@@ -175,10 +177,11 @@ def _portrait_identity(
         options = TuneOptions(steps=60, batch=4, seed=seed)
         with progress.stage("portrait", options.steps) as tick:
             tuned = tune(
-                generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, found.crops, found.landmarks,
-                torch.from_numpy(angles), regions(found.landmarks, found.size), 0, options, tick,
+                weights_for(generator, None), encoder,
+                Material.of(pack, found.crops, found.landmarks, regions(found.landmarks, found.size)),
+                torch.from_numpy(angles), 0, options, tick,
             )  # fmt: skip
-        encoder, blob = tuned.encoder, encode_delta(generator, tuned.generator)
+        encoder, blob = tuned.encoder, tuned.blob
     w_plus = invert(encoder, found.crops, device=pack.device)
     return frontal(pack.flow, w_plus[0], angles[0]), blob
 

@@ -6,29 +6,26 @@ the identity frame's latent, turned by the flow, with the frame's own values on 
 is one that 35 numbers a frame can drive, not only one that inverts well.
 
 `refine` ends the encode: weights, identity latent and the frames' numbers, together, against the frames themselves.
+Both train whatever `mien.stages.weights` says a person is (all weights, or few bytes), with the loop of
+`mien.stages.trainer`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
 from mien.stages.attributes import add_channels, read_channels
-from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint, Loop
+from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
 from mien.stages.invert import to_float
-from mien.stages.precision import fast
-from mien.stages.regions import Regions
+from mien.stages.trainer import Drawn, Material, Schedule, Trainer
+from mien.stages.weights import Weights
 
 # Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
 # 4 GiB, and what so many learn from one clip is not the person.
@@ -39,7 +36,7 @@ LARGEST_TUNED_ENCODER = 50_000_000
 class TuneOptions:
     """`steps` of `batch` frames each; learning rates of generator and encoder; `locality`: weight of staying the same
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
-    steps, the last third runs at the generator's own."""
+    steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none."""
 
     steps: int = 240
     batch: int = 8
@@ -48,158 +45,77 @@ class TuneOptions:
     locality: float = 0.5
     perceptual: float = 0.3
     resolution: int = 128
+    least_gain: float = 0.01
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The tuned networks, and the loss of the last steps."""
+    """`generator`: as the receiver will have it, from `blob`, its difference to the pack's. `encoder`: the tuned one.
+    `loss`: the mean of the last steps."""
 
     generator: Generator
+    blob: bytes
     encoder: nn.Module
     loss: float
 
 
-def tunable(generator: Generator) -> list[nn.Parameter]:
-    """The weights that tuning may change: all but the affine layers, so that StyleSpace keeps its meaning."""
-    return [p for name, p in generator.named_parameters() if ".affine." not in name]
-
-
-def even_sampling(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probability `[T]` of drawing each frame: rarer expressions (far from the clip's median) more often."""
-    points = landmarks - landmarks.mean(1, keepdims=True)
-    away = np.linalg.norm(points - np.median(points, axis=0), axis=2).mean(1)
-    weight = 0.5 + away / max(float(away.mean()), 1e-6)
-    return weight / weight.sum()
-
-
-def batch_at(size: int, batch: int) -> int:
-    """How many of `batch` frames a step takes at `size` pixels: a gradient at 1024x1024 fills about 1 GiB a frame."""
-    return batch if size <= 512 else min(batch, 2)
-
-
-def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tensor:
-    """L1 and gradient L1 over a pyramid plus L2, weighted `[N, 1, h, w]`; a scalar."""
-    weight = F.interpolate(weight, x.shape[-2:], mode="bilinear") if weight.shape[-1] != x.shape[-1] else weight
-    total = ((x - y) * weight).square().mean() * 2
-    for level in range(levels):
-        d = (x - y) * weight
-        total = total + (d.abs().mean() + d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean()) / levels
-        if level < levels - 1:
-            x, y, weight = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2), F.avg_pool2d(weight, 2)
-    return total
-
-
-def perceptual_loss(perceptual: Any, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Mean weighted feature difference of two batches, a scalar."""
-    total = x.new_zeros(())
-    with torch.no_grad():
-        target = perceptual.features(y)
-    for f, g in zip(perceptual.features(x), target, strict=True):
-        mask = F.interpolate(weight, f.shape[-2:], mode="area")
-        total = total + ((f - g).square().sum(1, keepdim=True) * mask).mean()
-    return total
-
-
 def tune(
-    generator: Generator,
+    weights: Weights,
     encoder: nn.Module,
-    flow: HeadPoseFlow,
-    perceptual: Any,
-    channels: Sequence[Channel],
-    others: Tensor,
-    crops: NDArray[np.uint8],
-    landmarks: NDArray[np.floating],
+    material: Material,
     angles: Tensor,
-    regions: Regions,
     anchor: int,
     options: TuneOptions = TuneOptions(),
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Tuned:
-    """Tune copies of generator and encoder to a clip; the originals are left as they are.
+    """Tune `weights` and a copy of the encoder to a clip; the pack's generator is left as it is.
 
-    `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`;
-    `angles [T, 2]` measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
-    Deterministic for a seed on one machine. `checkpoint` keeps what the steps change (the weights of both networks,
-    Adam's moments, the random states, the last losses), so that a run that was stopped ends with the same weights.
+    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
+    Deterministic for a seed on one machine. `checkpoint` keeps what the steps change, so that a run that was stopped
+    ends with the same weights.
     """
-    random = np.random.RandomState(options.seed)
-    original = generator
-    generator = copy.deepcopy(generator)
-    weights = tunable(generator)
-    trained = [p.requires_grad_(True) for p in weights]
     inner: list[Tensor] = []
     if sum(p.numel() for p in encoder.parameters()) <= LARGEST_TUNED_ENCODER:
         encoder = copy.deepcopy(encoder)
         inner = [p.requires_grad_(True) for p in encoder.parameters()]
-    optimiser = torch.optim.Adam(
-        [{"params": trained, "lr": options.generator_rate}, {"params": inner, "lr": options.encoder_rate}],
-        betas=(0.5, 0.99),
-    )
-    rates = [group["lr"] for group in optimiser.param_groups]
-    probability = even_sampling(landmarks)
+    flow, channels, full = material.flow, material.channels, material.original.resolution
     angles = flow.clamp(angles)
-    device = generator.const.device
-    attention = regions.attention
-    resolution = min(options.resolution, generator.resolution)
-    last = torch.full((10,), float("nan"))  # the losses of the last steps
-    loop = Loop([*trained, *inner, last], optimiser, random, checkpoint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        first = loop.resume()
-        tick(first)
-        for step in range(first, options.steps):
-            fall = 0.5 * (1 + np.cos(np.pi * step / options.steps)) * 0.95 + 0.05
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * fall * min(1.0, (step + 1) / 10)
-            size = resolution if step < options.steps * 2 // 3 else generator.resolution
-            chosen = random.choice(len(crops), batch_at(size, options.batch), p=probability)
-            half = len(chosen) // 2
-            images = to_float(crops[np.append(chosen, anchor)], device=device)
-            target = images if size == images.shape[-1] else F.interpolate(images, (size, size), mode="area")
-            weight = attention[torch.from_numpy(chosen)]
-            with fast(device):
-                w_plus = encoder(images).float()
-                now = angles[anchor : anchor + 1].expand(half, -1)
-                turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[torch.from_numpy(chosen[:half])])
-                direct = generator.styles(w_plus[half:-1])
-                driven = generator.styles(turned)
-                own = generator.styles(w_plus[:half])
-                driven = add_channels(driven, channels, read_channels(own, channels) - read_channels(driven, channels))
-                styles = [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)]
-                image = generator.synthesis_from_styles(styles, size)
-                loss = pyramid_loss(image, target[:-1], weight)
-                loss = loss + options.perceptual * perceptual_loss(perceptual, image, target[:-1], weight)
-                if options.locality and step % 4 == 0:
-                    loss = loss + options.locality * _locality(generator, original, others, random)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(trained + inner, 2.0)
-            optimiser.step()
-            last[step % len(last)] = loss.detach()
-            loop.done(step)
-            tick(1)
-    for network in (generator, encoder):
-        network.requires_grad_(False)
-    return Tuned(generator, encoder, float(last.nanmean()))
+    device = material.original.const.device
+    schedule = Schedule(
+        options.steps, options.batch, options.resolution,
+        options.steps * 2 // 3 if options.resolution < full else 0,
+        10, options.perceptual, options.locality, options.least_gain, options.seed,
+    )  # fmt: skip
+    trainer = Trainer(
+        weights, material, options.generator_rate, [(inner, options.encoder_rate)], schedule, tick, checkpoint
+    )
 
+    def step(generator: Generator, drawn: Drawn) -> tuple[Tensor, None]:
+        index = torch.cat([drawn.index, torch.tensor([anchor])])
+        w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
+        half = len(drawn.index) // 2
+        now = angles[anchor : anchor + 1].expand(half, -1)
+        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[drawn.index[:half]])
+        direct = generator.styles(w_plus[half:-1])
+        driven = generator.styles(turned)
+        own = generator.styles(w_plus[:half])
+        driven = add_channels(driven, channels, read_channels(own, channels) - read_channels(driven, channels))
+        styles = [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)]
+        return generator.synthesis_from_styles(styles, drawn.size), None
 
-def _locality(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
-    """Difference to the untuned generator on mixtures of other people's latents (PTI's locality regularisation)."""
-    pick = random.choice(len(others), (2, 2))
-    share = float(random.rand())
-    latents = others[pick[0]] * share + others[pick[1]] * (1 - share)
-    size = min(64, generator.resolution)
-    with torch.no_grad():
-        wanted = original.synthesis(latents, size)
-    return (generator.synthesis(latents, size) - wanted).abs().mean()
+    loss = trainer.run(step)
+    encoder.requires_grad_(False)
+    generator, blob = weights.finish()
+    return Tuned(generator, blob, encoder, loss)
 
 
 @dataclass(frozen=True)
 class RefineOptions:
     """The last joint pass. Learning rates of weights, identity latent, angles (degrees) and channels (units of their
-    scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `smooth`: against jitter."""
+    scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `resolution`, `least_gain`: as in
+    `TuneOptions`."""
 
     steps: int = 160
     batch: int = 8
@@ -210,29 +126,25 @@ class RefineOptions:
     perceptual: float = 0.3
     hold: float = 2e-4
     locality: float = 0.5
+    least_gain: float = 0.01
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Refined:
-    """`identity [L, D]`, `angles [T, 2]`, `alpha [T, 32]`, all rounded to half floats, and the tuned generator."""
+    """`identity [L, D]`, `angles [T, 2]`, `alpha [T, 32]`, all rounded to half floats; the tuned generator as the
+    receiver will have it, and `blob`, its difference to the pack's."""
 
     generator: Generator
+    blob: bytes
     identity: Tensor
     angles: Tensor
     alpha: Tensor
 
 
 def refine(
-    generator: Generator,
-    original: Generator,
-    flow: HeadPoseFlow,
-    perceptual: Any,
-    channels: Sequence[Channel],
-    others: Tensor,
-    crops: NDArray[np.uint8],
-    landmarks: NDArray[np.floating],
-    regions: Regions,
+    weights: Weights,
+    material: Material,
     identity: Tensor,
     angles: Tensor,
     alpha: Tensor,
@@ -240,68 +152,40 @@ def refine(
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
 ) -> Refined:
-    """Generator, identity latent and the 34 numbers of each frame, together, against the frames I_t.
+    """Weights, identity latent and the 34 numbers of each frame, together, against the frames I_t.
 
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
     turns into wrong numbers. Here the weights move too, and `hold` keeps the numbers where S_t put them.
 
-    `checkpoint` keeps what the steps change (weights, identity latent, angles, channels, Adam's moments, the random
-    states), so that a run that was stopped ends with the same numbers.
+    `checkpoint`: as in `tune`.
     """
-    random = np.random.RandomState(options.seed + 1)
-    generator = copy.deepcopy(generator)
-    trained = [p.requires_grad_(True) for p in tunable(generator)]
+    flow, channels = material.flow, material.channels
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=identity.device)
     w = identity.clone().requires_grad_(True)
     turn = angles.clone().requires_grad_(True)
     units = (alpha / scale).requires_grad_(True)
     turn_start, units_start = angles.clone(), (alpha / scale).clone()
-    optimiser = torch.optim.Adam(
-        [
-            {"params": trained, "lr": options.generator_rate},
-            {"params": [w], "lr": options.identity_rate},
-            {"params": [turn], "lr": options.angle_rate},
-            {"params": [units], "lr": options.channel_rate},
-        ],
-        betas=(0.5, 0.99),
-    )
-    rates = [group["lr"] for group in optimiser.param_groups]
-    probability = even_sampling(landmarks)
-    attention = regions.attention
-    device = generator.const.device
-    loop = Loop([*trained, w, turn, units], optimiser, random, checkpoint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        first = loop.resume()
-        tick(first)
-        for step in range(first, options.steps):
-            fall = 0.5 * (1 + np.cos(np.pi * step / options.steps)) * 0.95 + 0.05
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * fall * min(1.0, (step + 1) / 5)
-            chosen = random.choice(len(crops), batch_at(generator.resolution, options.batch), p=probability)
-            index = torch.from_numpy(chosen)
-            target = to_float(crops[chosen], generator.resolution, device)
-            with fast(device):
-                posed = pose_latents(flow, w, turn[index])
-                styles = add_channels(generator.styles(posed), channels, units[index] * scale)
-                image = generator.synthesis_from_styles(styles)
-                loss = pyramid_loss(image, target, attention[index])
-                loss = loss + options.perceptual * perceptual_loss(perceptual, image, target, attention[index])
-                if options.locality and step % 4 == 0:
-                    loss = loss + options.locality * _locality(generator, original, others, random)
-            strayed = (units[index] - units_start[index]).square().sum(1) + (
-                turn[index] - turn_start[index]
-            ).square().sum(1)
-            loss = loss + options.hold * strayed.mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_([*trained, w], 2.0)
-            optimiser.step()
-            loop.done(step)
-            tick(1)
-    generator.requires_grad_(False)
+    more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
+    schedule = Schedule(
+        options.steps, options.batch, material.original.resolution, 0, 5, options.perceptual, options.locality,
+        options.least_gain, options.seed + 1,
+    )  # fmt: skip
+    trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, checkpoint)
+
+    def step(generator: Generator, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        index = drawn.index
+        posed = pose_latents(flow, w, turn[index])
+        styles = add_channels(generator.styles(posed), channels, units[index] * scale)
+        image = generator.synthesis_from_styles(styles, drawn.size)
+        strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(
+            1
+        )
+        return image, options.hold * strayed.mean()
+
+    trainer.run(step)
+    generator, blob = weights.finish()
     angles = flow.clamp(turn.detach()).half().float()
-    return Refined(generator, w.detach().half().float(), angles, (units.detach() * scale).half().float())
+    return Refined(generator, blob, w.detach().half().float(), angles, (units.detach() * scale).half().float())
 
 
 def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:

@@ -1,0 +1,254 @@
+"""The loop that tuning and refining share: frames drawn evenly, image losses, locality, rates, early stop.
+
+What is rendered from the frames that were drawn is the caller's: `Trainer.run` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mien.models.styleflow import HeadPoseFlow
+from mien.models.stylegan2 import Generator
+from mien.packs.pack import Channel, Pack
+from mien.stages.checkpoint import Checkpoint, Loop
+from mien.stages.invert import to_float
+from mien.stages.precision import fast
+from mien.stages.regions import Regions
+from mien.stages.weights import Weights
+
+_WINDOW = 20  # steps whose mean loss early stopping compares
+_LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
+
+
+def even_sampling(landmarks: NDArray[np.floating], groups: int = 24) -> NDArray[np.float64]:
+    """Probability `[T]` of drawing each frame of landmarks `[T, N, 2]`: half uniform, half even over expressions.
+
+    The frames are grouped around at most `groups` expressions, each the farthest from those before it (Gonzalez
+    1985); every group is drawn equally often, however many frames it has.
+    """
+    points = (landmarks - landmarks.mean(1, keepdims=True)).reshape(len(landmarks), -1).astype(np.float64)
+    centre = int(np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin())
+    nearest = np.full(len(points), np.inf)
+    group = np.zeros(len(points), np.int64)
+    for number in range(min(groups, len(points))):
+        away = np.linalg.norm(points - points[centre], axis=1)
+        group = np.where(away < nearest, number, group)
+        nearest = np.minimum(nearest, away)
+        centre = int(nearest.argmax())
+    count = np.bincount(group, minlength=1)
+    weight = 0.5 / len(points) + 0.5 / (np.count_nonzero(count) * count[group])
+    return weight / weight.sum()
+
+
+def draw(random: np.random.RandomState, probability: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """`count` indices by their probabilities, spread over the clip (systematic sampling), in random order."""
+    places = (random.rand() + np.arange(count)) / count
+    chosen = np.searchsorted(np.cumsum(probability), places * (1 - 1e-9), side="right")
+    return random.permutation(np.minimum(chosen, len(probability) - 1))
+
+
+def batch_at(size: int, batch: int) -> int:
+    """How many of `batch` frames a step takes at `size` pixels: a gradient at 1024x1024 fills about 1 GiB a frame."""
+    return batch if size <= 512 else min(batch, 2)
+
+
+def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tensor:
+    """L1 and gradient L1 over a pyramid plus L2, weighted `[N, 1, h, w]`; a scalar."""
+    weight = F.interpolate(weight, x.shape[-2:], mode="bilinear") if weight.shape[-1] != x.shape[-1] else weight
+    total = ((x - y) * weight).square().mean() * 2
+    for level in range(levels):
+        d = (x - y) * weight
+        total = total + (d.abs().mean() + d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean()) / levels
+        if level < levels - 1:
+            x, y, weight = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2), F.avg_pool2d(weight, 2)
+    return total
+
+
+def perceptual_loss(perceptual: Any, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Mean weighted feature difference of two batches, a scalar."""
+    total = x.new_zeros(())
+    with torch.no_grad():
+        target = perceptual.features(y)
+    for f, g in zip(perceptual.features(x), target, strict=True):
+        mask = F.interpolate(weight, f.shape[-2:], mode="area")
+        total = total + ((f - g).square().sum(1, keepdim=True) * mask).mean()
+    return total
+
+
+def locality_loss(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
+    """Difference to the untuned generator on mixtures of other people's latents (PTI's locality regularisation)."""
+    pick = random.choice(len(others), (2, 2))
+    share = float(random.rand())
+    latents = others[pick[0]] * share + others[pick[1]] * (1 - share)
+    size = min(64, generator.resolution)
+    with torch.no_grad():
+        wanted = original.synthesis(latents, size)
+    return (generator.synthesis(latents, size) - wanted).abs().mean()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
+    V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
+    and `regions` of them."""
+
+    original: Generator
+    flow: HeadPoseFlow
+    perceptual: Any
+    channels: Sequence[Channel]
+    others: Tensor
+    crops: NDArray[np.uint8]
+    landmarks: NDArray[np.floating]
+    regions: Regions
+
+    @staticmethod
+    def of(pack: Pack, crops: NDArray[np.uint8], landmarks: NDArray[np.floating], regions: Regions) -> Material:
+        """Of crops, with the pack's networks."""
+        return Material(
+            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks, regions
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
+    own. `warm`: steps until the rates are full. Early stop: where the mean loss of 20 steps at full size is lower
+    than that of the 20 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
+    steps, and that was all. `perceptual`, `locality`: weights beside the pixel loss."""
+
+    steps: int
+    batch: int
+    resolution: int
+    low_steps: int
+    warm: int
+    perceptual: float
+    locality: float
+    least_gain: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
+    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, and `size` S."""
+
+    index: Tensor
+    target: Tensor
+    weight: Tensor
+    size: int
+
+
+class Trainer:
+    """Trains `weights` and other tensors against the frames of a clip."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        material: Material,
+        rate: float,
+        more: Sequence[tuple[Sequence[Tensor], float]],
+        schedule: Schedule,
+        tick: Callable[[int], None],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
+        self._attention = material.regions.attention
+        self._random = np.random.RandomState(schedule.seed)
+        self._probability = even_sampling(material.landmarks)
+        groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
+        groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
+        self._trained = [tensor for tensors, _ in groups for tensor in tensors]
+        self._optimiser = torch.optim.Adam([{"params": tensors, "lr": r} for tensors, r in groups], betas=(0.5, 0.99))
+        self._rates = [r for _, r in groups]
+        self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
+        self._checkpoint = checkpoint
+        self._end = torch.tensor([-1, 0])  # once it is decided: the step the fall began at, and the last one
+
+    def run(self, step: Callable[[Generator, Drawn], tuple[Tensor, Tensor | None]]) -> float:
+        """Train. `step` renders the frames that were drawn, and may add a loss of its own. Returns the mean loss of
+        the last ten steps."""
+        plan = self._schedule
+        more = [t for t in self._trained if not any(t is kept for kept in self.weights.state)]
+        state = [*self.weights.state, *more, self._losses, self._end]
+        loop = Loop(state, self._optimiser, self._random, self._checkpoint)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            done = loop.resume()
+            self._tick(done)
+            while done < plan.steps and not 0 <= self._end[0] < self._end[1] <= done:
+                self._one(done, step)
+                loop.done(done)
+                done += 1
+                self._tick(1)
+        self._tick(plan.steps - done)
+        recent = self._losses.roll(-(done % len(self._losses)))
+        return float(recent[-10:].nanmean())
+
+    def _one(self, number: int, step: Callable[[Generator, Drawn], tuple[Tensor, Tensor | None]]) -> None:
+        plan, weights = self._schedule, self.weights
+        fall = self._fall(number)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * fall
+        drawn = self._draw(number)
+        weights.place()
+        device = drawn.target.device
+        with fast(device):
+            image, extra = step(weights.generator, drawn)
+            loss = pyramid_loss(image, drawn.target, drawn.weight)
+            loss = loss + plan.perceptual * perceptual_loss(
+                self._material.perceptual, image, drawn.target, drawn.weight
+            )
+            if plan.locality and weights.groups and number % 4 == 0:
+                loss = loss + plan.locality * locality_loss(
+                    weights.generator, self._material.original, self._material.others, self._random
+                )
+        if extra is not None:
+            loss = loss + extra
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        weights.observe(number, plan.steps)
+        nn.utils.clip_grad_norm_(self._trained, 2.0)
+        self._optimiser.step()
+        self._losses[number % len(self._losses)] = loss.detach()
+        self._watch(number)
+
+    def _draw(self, number: int) -> Drawn:
+        plan = self._schedule
+        full = self.weights.generator.resolution
+        size = min(plan.resolution, full) if number < plan.low_steps else full
+        chosen = draw(self._random, self._probability, batch_at(size, plan.batch))
+        device = self._attention.device
+        images = to_float(self._material.crops[chosen], size, device)
+        index = torch.from_numpy(chosen)
+        return Drawn(index, images, self._attention[index], size)
+
+    def _fall(self, number: int) -> float:
+        """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""
+        plan = self._schedule
+        low = 0.5 * _LAST_SHARE
+        share = 0.5 * (1 + np.cos(np.pi * number / plan.steps)) * (1 - low) + low
+        share = float(share) * min(1.0, (number + 1) / plan.warm)
+        begin, end = self._end.tolist()
+        if begin < 0:
+            return share
+        return max(share * (end - number) / (end - begin), low)
+
+    def _watch(self, number: int) -> None:
+        """Early stop: decide the end where nothing more is gained."""
+        plan = self._schedule
+        full_steps = number + 1 - plan.low_steps
+        if self._end[0] >= 0 or not plan.least_gain or full_steps < 2 * _WINDOW or (number + 1) % _WINDOW:
+            return
+        # Locality is in every fourth loss, so both windows hold as much of it.
+        halves = self._losses.roll(-((number + 1) % len(self._losses))).view(2, _WINDOW).mean(1)
+        if float(halves[1]) > (1 - plan.least_gain) * float(halves[0]):
+            tail = max(plan.steps // 10, 1)
+            self._end.copy_(torch.tensor([number + 1, min(number + 1 + tail, plan.steps)]))
