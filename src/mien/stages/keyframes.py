@@ -6,8 +6,9 @@ this frame while its registration still holds, of the frame before where it does
 says where the head went, and the frame becomes a key frame.
 
 What keeps the crop still and in its place:
-- a motion of less than `STILL` of the crop is none, and a larger one is followed less that much, so that a head that
-  does not move gives a crop that does not move at all;
+- the motion since the frame before is that of the registration to the frame before (`register.neighbour`), which is
+  the finer one; what the key frame says is followed slowly (`TRUST`), which takes the drift away;
+- of both a little (`STILL`) counts as none, so that a head that does not move gives a crop that does not move at all;
 - key frames that follow one another drift. The crop is held within `BOUND` of where the mesh, averaged over
   `MEMORY` seconds, puts it, and goes back to where the first key frame put it when that is seen again. Such
   corrections are made only while the head moves, as a part of its motion, so that they cannot be seen.
@@ -30,6 +31,7 @@ from mien.stages.register import (
     Template,
     make_template,
     nearest_similarity,
+    neighbour,
     pyramid,
     register,
 )
@@ -47,7 +49,10 @@ WORSE = 1.8  # and most of it against the key frame's first residual, plus two g
 DISAGREE = 0.06  # difference, in parts of the crop, of the mesh's and the registration's motion since the last frame
 ABSURD = 0.25  # such a difference is never believed
 FAST = 0.03  # motion by the mesh, in parts of the crop, from which on it is the first guess
-STILL = 0.04 / 256  # parts of the crop
+STILL = 0.04 / 256  # parts of the crop: as long as the key frame says no more than this, nothing moves
+QUIET = 0.02 / 256  # the same for the motion since the frame before
+TRUST = 0.1  # part of what the key frame says differently that is followed in a frame
+ASTRAY = 0.02  # parts of the crop: what it says beyond this is followed at once
 BOUND = np.array([0.012, 0.012, 0.015, 0.012])  # centre x and y in parts of the crop, log of its side, roll in radians
 # The same in the short term, always enforced: a turning head of little texture can look like one that shrinks.
 LEASH = np.array([0.04, 0.04, 0.025, 0.04])
@@ -104,6 +109,11 @@ class _Followed:
     sure: bool = True
 
 
+def _less(difference: Array, size: float, dead: float) -> Array:
+    """A difference `[4]` of this size, shortened by `dead`."""
+    return difference * (max(0.0, 1.0 - dead / size) if size > 0 else 0.0)
+
+
 class Stabiliser:
     """`stabiliser(index, frame, mesh)` for one frame after the other gives its crop."""
 
@@ -149,7 +159,8 @@ class Stabiliser:
             self._start(index, frame, mesh, pose, by_mesh)
             return Placed(by_mesh, index, 0.0, leapt=True)
         self._lately.append(self._difference(found.place, self._expected))
-        self._settle(found, by_mesh)
+        step = self._step(seen, picture, found) if found.sure else None
+        self._settle(found, by_mesh, step)
         self._seen = _Seen(index, picture, mesh, pose, found.place, by_mesh)
         assert self._key is not None
         return Placed(self._still + self._offset, self._key.index, found.residual)
@@ -242,13 +253,26 @@ class Stabiliser:
                 return found[0], found[1].residual
         return None
 
-    def _settle(self, found: _Followed, by_mesh: Array) -> None:
-        """Dead zone, and the correction towards what the key frames and the mesh say in the long term."""
+    def _step(self, seen: _Seen, picture: Pyramid, found: _Followed) -> Array | None:
+        """The motion since the frame before by registration to it, None where it does not hold."""
+        place, support = neighbour(seen.picture, seen.place, seen.mesh, picture, found.place - found.leap)
+        step = self._difference(place, seen.place)
+        apart = self._size(step - self._difference(found.place - found.leap, seen.place))
+        return step if support >= SUPPORT and apart < ASTRAY else None
+
+    def _settle(self, found: _Followed, by_mesh: Array, step: Array | None) -> None:
+        """The motion `step` since the frame before, dead zones, and the correction towards what the key frames and
+        the mesh say in the long term. Without a `step` the key frame's word counts in full."""
         self._leaps = self._leaps + found.leap
         smooth = found.place - self._leaps
-        step = self._difference(smooth, self._still)
-        size = self._size(step)
-        step = step * (max(0.0, 1.0 - STILL / size) if size > 0 else 0.0)
+        if step is None:
+            step = self._difference(smooth, self._still)
+            step = _less(step, self._size(step), STILL)
+        else:
+            step = _less(step, self._size(step), QUIET)
+            off = self._difference(smooth, self._still + step)
+            size = self._size(off)
+            step = step + max(TRUST, 1.0 - ASTRAY / max(size, ASTRAY)) * _less(off, size, STILL)
         if step.any():
             self._still = self._still + step
         self._away = self._away + self._forget * (self._difference(by_mesh, smooth) - self._away)

@@ -41,6 +41,8 @@ CONTRAST = 0.5  # a residual of this part of the template's standard deviation c
 LEAST_GAIN = 0.6  # a picture with less than this of the template's contrast is not it
 ITERATIONS = 10
 STILL = 2e-3  # template pixels: an update smaller than this ends a level
+NEIGHBOUR = 1  # the level, counted from the finest, at which a frame is registered to the one before it
+CHUNK = 2048  # rows of a matrix product: more of them and BLAS would start threads that cost more than they give
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Template:
     """A key frame: its crop `[4]` and the rigid head's pixels from fine to coarse.
 
     `anchors` are normalised points `[M, 2]` of the mask that hold the crop, and `hold` says how much each counts: by
-    its gradient, because what stands out is what is seen to move.
+    the size of its gradient, because what stands out is what is seen to move.
     """
 
     crop: Array
@@ -170,27 +172,35 @@ def make_template(picture: Pyramid, crop: Array, mesh: Array) -> Template:
         size = finest >> level
         if size < COARSEST:
             break
-        centres = (np.arange(size) + 0.5) * 2 / size - 1
-        x, y = (grid.ravel() for grid in np.meshgrid(centres, centres))
-        place = apply(matrix @ to_frame, np.stack([x, y], 1))
-        values, inside = sample(image, place[:, 0], place[:, 1])
-        dy, dx = np.gradient(values.reshape(size, size), 2 / size)
-        # A pixel's gradient needs its neighbours inside the frame too.
-        core = cv2.erode(inside.reshape(size, size).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
-        keep = np.flatnonzero((rigid_mask(points, size) & core).ravel())
-        levels.append(
-            Level(
-                points=np.stack([x[keep], y[keep]], 1),
-                values=values[keep],
-                gradients=np.stack([dx.ravel()[keep], dy.ravel()[keep]], 1).astype(np.float32),
-                pixel=2 / size,
-            )
-        )
-    middle = levels[min(1, len(levels) - 1)]
-    energy = np.square(middle.gradients.astype(np.float64)).sum(1)
+        levels.append(_template_level(image, matrix @ to_frame, points, size))
+    middle = levels[min(NEIGHBOUR, len(levels) - 1)]
+    return Template(crop=crop, levels=tuple(levels), anchors=middle.points, hold=_hold(middle))
+
+
+def _template_level(image: Plane, to_level: Array, mesh: Array, size: int) -> Level:
+    """The rigid head's pixels of a crop `[size, size]`; `mesh` `[478, 2]` in its normalised coordinates."""
+    centres = (np.arange(size) + 0.5) * 2 / size - 1
+    x, y = (grid.ravel() for grid in np.meshgrid(centres, centres))
+    place = apply(to_level, np.stack([x, y], 1))
+    values, inside = sample(image, place[:, 0], place[:, 1])
+    dy, dx = np.gradient(values.reshape(size, size), 2 / size)
+    # A pixel's gradient needs its neighbours inside the frame too.
+    core = cv2.erode(inside.reshape(size, size).astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    keep = np.flatnonzero((rigid_mask(mesh, size) & core).ravel())
+    return Level(
+        points=np.stack([x[keep], y[keep]], 1),
+        values=values[keep],
+        gradients=np.stack([dx.ravel()[keep], dy.ravel()[keep]], 1).astype(np.float32),
+        pixel=2 / size,
+    )
+
+
+def _hold(level: Level) -> Array:
+    """`[N]`: how much each point counts where a motion is reduced to a similarity; see `Template`."""
+    energy = np.square(level.gradients.astype(np.float64)).sum(1)
     if len(energy):
         energy = np.minimum(energy, np.percentile(energy, 90)) + 0.02 * energy.mean() + 1e-6
-    return Template(crop=crop, levels=tuple(levels), anchors=middle.points, hold=energy)
+    return np.sqrt(energy)
 
 
 def derivatives(level: Level, model: str) -> Plane:
@@ -275,8 +285,7 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
         scale = max(2.0 * spread, SIGMA_FLOOR) * max(3.0 - iteration, 1.0)
         weights = np.where(inside, np.square(scale**2 / (scale**2 + np.square(left))), 0).astype(np.float32)
         weighted = basis * weights[:, None]
-        normal = (weighted.T @ basis).astype(np.float64)
-        right = (weighted.T @ difference).astype(np.float64)
+        normal, right = _products(weighted, basis, difference)
         normal[np.diag_indices_from(normal)] *= 1 + 1e-6
         step = np.linalg.lstsq(normal, right, rcond=None)[0]
         # The step is the motion of the template that would make it look like the picture as it was sampled: undo it.
@@ -292,6 +301,38 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
     support = float(np.where(inside, np.square(1 / (1 + np.square(left / contrast))), 0).mean())
     support *= min(gain / LEAST_GAIN, 1.0)
     return motion, residual, support, overlap
+
+
+def _products(weighted: Plane, basis: Plane, difference: Plane) -> tuple[Array, Array]:
+    """`weighted.T @ basis` and `weighted.T @ difference` of N rows."""
+    normal = np.zeros((basis.shape[1], basis.shape[1]))
+    right = np.zeros(basis.shape[1])
+    for start in range(0, len(basis), CHUNK):
+        rows = slice(start, start + CHUNK)
+        normal += weighted[rows].T @ basis[rows]
+        right += weighted[rows].T @ difference[rows]
+    return normal, right
+
+
+def neighbour(before: Pyramid, crop: Array, mesh: Array, picture: Pyramid, guess: Array) -> tuple[Array, float]:
+    """Where the skin that a crop `[4]` holds in one frame (`before`, with its mesh `[478, 2 or 3]`) is in the next
+    one: the crop `[4]` there, and the support as in `Registration`. `guess`: a crop within a pixel or two of it.
+
+    Two neighbours have the same light, pose and expression, so that this tells the motion between them more finely
+    than registration to a key frame does; added up, it would drift.
+    """
+    to_frame = matrix_from_crop(crop)
+    last = min(len(before.levels), len(picture.levels)) - 1
+    index = min(NEIGHBOUR, last)
+    size = template_size(crop) >> index
+    points = apply(np.linalg.inv(to_frame), np.asarray(mesh)[:, :2])
+    level = _template_level(before.levels[index], before.matrices[index] @ to_frame, points, size)
+    start = np.linalg.inv(to_frame) @ matrix_from_crop(guess)
+    to_level = picture.matrices[index] @ to_frame
+    motion, _, support, _ = _fit(level, picture.levels[index], to_level, start, "planar")
+    if support == 0:
+        return guess, 0.0
+    return nearest_similarity(to_frame @ motion, Template(crop, (level,), level.points, _hold(level))), support
 
 
 def nearest_similarity(matrix: Array, template: Template) -> Array:
