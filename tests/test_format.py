@@ -47,8 +47,10 @@ def test_a_second_reader_reads_the_container(name: str) -> None:
     assert list(struct.unpack(f"<{len(sums)}I", found["fcrc"])) == sums
     assert found.get("tune", b"") == stream.tuning and found.get("soun", b"") == stream.audio
     if stream.placement is not None:
-        units = struct.unpack(f"<{3 * frames}h", found["plac"])
-        assert np.array_equal(np.array(units).reshape(-1, 3) / 8192, stream.placement)
+        first, steps = struct.unpack_from("<3i", found["plac"]), found["plac"][12:15]
+        units = struct.unpack_from(f"<{3 * frames}H", found["plac"], 16)
+        values = [(first[i % 3] + unit) / 2 ** steps[i % 3] for i, unit in enumerate(units)]
+        assert np.array_equal(np.array(values).reshape(-1, 3), stream.placement)
 
 
 def clip(value: int, limit: int) -> int:

@@ -69,8 +69,7 @@ def write(contents: Contents) -> list[Part]:
     if contents.tuning:
         parts.append(Part("tune", contents.tuning))
     if contents.placement is not None:
-        units = np.rint(contents.placement.astype(np.float64) * limits.PLACEMENT_UNITS)
-        parts.append(Part("plac", units.astype("<i2").tobytes()))
+        parts.append(Part("plac", limits.placement_bytes(contents.placement)))
     if contents.audio:
         parts.append(Part("soun", contents.audio))
     if contents.coded:
@@ -223,7 +222,7 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
         table = payloads["fcrc"] if "fcrc" in entries and "fcrc" not in broken else None
         frames, lost = _raw_frames(entries["FRAM"], payloads["FRAM"], table, head)
     if lost and not tolerant:
-        return _contents(head, payloads, broken, frames), lost
+        return _contents(head, payloads, broken, frames, name), lost
     good = np.isfinite(frames).all(axis=1)
     for damage in lost:
         if damage.first is not None and damage.last is not None:
@@ -232,17 +231,16 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
         require(bool(good.any()), "not one of its frames is left", name)
         frames = frames[_last_good(good)]
     sound = coded and not lost
-    contents = _contents(head, payloads, broken, frames, coded=payloads["CODE"] if sound else b"")
+    contents = _contents(head, payloads, broken, frames, name, coded=payloads["CODE"] if sound else b"")
     return contents, lost + damages
 
 
 def _contents(
-    head: _Head, payloads: dict[str, bytes], broken: set[str], frames: np.ndarray, coded: bytes = b""
+    head: _Head, payloads: dict[str, bytes], broken: set[str], frames: np.ndarray, name: str, coded: bytes = b""
 ) -> Contents:
     placement = None
     if "plac" in payloads and "plac" not in broken:
-        units = np.frombuffer(payloads["plac"], "<i2").reshape(-1, 3)[: len(frames)]
-        placement = units.astype(np.float32) / limits.PLACEMENT_UNITS
+        placement = limits.placement_from_bytes(payloads["plac"], head.frames, name)[: len(frames)]
     return Contents(
         pack=head.pack,
         pack_name=head.pack_name,
@@ -321,13 +319,15 @@ def _entries(layout: Layout, name: str) -> dict[str, PartEntry]:
 def _check_lengths(entries: dict[str, PartEntry], head: _Head, name: str) -> None:
     expected = {
         "IDEN": 2 * head.identity[0] * head.identity[1],
-        "plac": 6 * head.frames,
         "FRAM": FRAME_BYTES * head.frames,
         "fcrc": 4 * -(-head.frames // CHECK_FRAMES),
     }
     for tag, length in expected.items():
         if tag in entries:
             require(entries[tag].length == length, f"its part '{tag}' has a wrong length", name)
+    if "plac" in entries:
+        right = entries["plac"].length in limits.placement_lengths(head.frames)
+        require(right, "its part 'plac' has a wrong length", name)
 
 
 def _wrong_blocks(frames: bytes, table: bytes, count: int) -> Iterator[tuple[int, int]]:

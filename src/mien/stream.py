@@ -44,7 +44,7 @@ class Stream:
         frames: float16 [T, 35], R, Y, P in degrees and alpha_0..31 in the units of the channels.
         tuning: the tuned weights as their own codec wrote them; empty when there are none.
         placement: float32 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
-            the frame's width, height and width, rounded to 1/8192.
+            the frame's width, height and width, rounded to steps of 1/65536 of the range or finer.
         frame_size: width and height in pixels of the clip's frames, or None.
         audio: the clip's sound as an MP4 without picture (`mien.sound`); empty when there is none.
         coded: `frames` as `mien.codec` wrote them, empty for the raw mode. Dropped when it is not of these frames, so
