@@ -344,6 +344,36 @@ class Trainer:
             losses["detail"] = 1.2 * pixel_loss(made, real, window.cut(attention(both.label, both.valid, self.size)), 3)
         return losses, made, real
 
+    def upper_losses(self, stills: int, pairs: int, below: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """As `losses`, for training only the blocks from resolution `below` on, at `size` 256.
+
+        Stills are reconstructed; a frame b of a clip takes the upper blocks' styles from another frame a, as it will
+        when one identity latent serves all frames. So the upper blocks learn texture and no expression.
+        """
+        s = self.faces.batch(stills, 0).to(self.device)
+        a, b = (x.to(self.device) for x in self.faces.pairs(pairs))
+        s_image = colour_jitter([s.image], self.random)[0]
+        a_image, b_image = colour_jitter([a.image, b.image], self.random)
+        generator, window = self.nets.generator, self.window()
+        with fast(self.device):
+            with torch.no_grad():
+                w = self.nets.encoder(torch.cat([s_image, b_image, a_image]))
+                count = stills + pairs
+                upper = torch.cat([w[:stills], w[count:]])
+            lower, higher = generator.styles(w[:count]), generator.styles(upper)
+            styles = [
+                h if layer.resolution >= below else x
+                for layer, x, h in zip(generator.layers, lower, higher, strict=True)
+            ]
+            half, detail = generator.synthesis_with_detail(styles, window)
+        both = Batch(*(torch.cat([getattr(s, f), getattr(b, f)]) for f in Batch.__dataclass_fields__))
+        image = torch.cat([s_image, b_image])
+        pixels, look, _ = self.image_loss(half, resize(image, self.size // 2), both)
+        real = window.cut(image)
+        weight = window.cut(attention(both.label, both.valid, self.size))
+        losses = {"rec": pixels, "look": 0.35 * look, "detail": 1.2 * pixel_loss(detail, real, weight, 3)}
+        return losses, detail, real
+
     @torch.no_grad()
     def sheet(self, nets: Networks, run: Run, name: str) -> float:
         """Held-out faces and clip pairs, their renders and swaps; returns PSNR of held-out faces (dB)."""
@@ -482,7 +512,10 @@ def train(
         fall = min(1.0, (end - time.time()) / (60 * minutes) * 2 + 0.05) if decay_rate else 1.0
         for group in optimiser.param_groups:
             group["lr"] = rate * group["scale"] * warm * fall
-        losses, fake, real = trainer.losses(batch - pairs, pairs)
+        if freeze_below:
+            losses, fake, real = trainer.upper_losses(batch - pairs, pairs, freeze_below)
+        else:
+            losses, fake, real = trainer.losses(batch - pairs, pairs)
         if adversary:
             with fast(trainer.device):
                 judged = -sum(x.float().mean() for x in discriminator(fake))
