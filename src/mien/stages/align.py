@@ -6,7 +6,9 @@ the face is out of sight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -117,25 +119,19 @@ def align(
     Raises `VideoError` if there are no frames or they change size, `FaceError` if no frame shows a face or `face` is
     more than there are.
     """
-    tracker, stabiliser, cutter = FaceTracker(face), Stabiliser(fps), _CutDetector()
-    film = _Film(size, tick)
+    stabiliser, film = Stabiliser(fps), _Film(size, tick)
     cuts: list[int] = []
     frame_size: tuple[int, int] | None = None
-    try:
-        for index, frame in enumerate(frames):
-            if frame_size is None:
-                frame_size = (frame.shape[1], frame.shape[0])
-            elif frame_size != (frame.shape[1], frame.shape[0]):
-                raise VideoError("the clip's frames change size on the way")
-            if cutter(frame):
+    with closing(_Ahead(FaceTracker(face), frames)) as ahead:
+        for index, (frame, mesh, cut) in enumerate(ahead):
+            frame_size = (frame.shape[1], frame.shape[0])
+            if cut:
                 cuts.append(index)
                 film.end_shot()
-                tracker.forget()
                 stabiliser.reset()
-            mesh = tracker(frame)
             placed = None
             if mesh is not None:
-                placed = stabiliser(index, frame, mesh, partial(tracker.confirms, frame, mesh))
+                placed = stabiliser(index, frame, mesh, partial(ahead.confirms, frame, mesh))
             if placed is None:
                 film.wait(frame, BRIDGE_SECONDS * fps)
                 continue
@@ -144,13 +140,49 @@ def align(
                 film.end_shot()
             film.add(frame, _Row(placed.crop, placed.key_frame, placed.residual, mesh))
         film.end_shot()
-    finally:
-        tracker.close()
     if frame_size is None:
         raise VideoError("the clip has no frames")
     if not film.seen:
         raise FaceError(f"no face was found in any of the clip's {len(film.rows)} frames")
     return _collect(film.crops.take(), film.rows, frame_size, cuts=cuts)
+
+
+class _Ahead:
+    """Frames, their meshes (None without a face) and whether a shot begins with them. A second thread follows the face
+    in frame t + 1 while t is worked on: exactly one ahead, so that the outcome does not hang on who is faster."""
+
+    def __init__(self, tracker: FaceTracker, frames: Iterable[Image]) -> None:
+        self._tracker, self._frames = tracker, iter(frames)
+        self._cutter = _CutDetector()
+        self._thread = ThreadPoolExecutor(1, "mien-track")
+
+    def __iter__(self) -> Iterator[tuple[Image, Array | None, bool]]:
+        size: tuple[int, ...] | None = None
+        waiting: tuple[Image, Future[tuple[Array | None, bool]]] | None = None
+        for frame in self._frames:
+            if size is not None and frame.shape != size:
+                raise VideoError("the clip's frames change size on the way")
+            size = frame.shape
+            following = self._thread.submit(self._follow, frame)
+            if waiting is not None:
+                yield waiting[0], *waiting[1].result()
+            waiting = frame, following
+        if waiting is not None:
+            yield waiting[0], *waiting[1].result()
+
+    def confirms(self, frame: Image, mesh: Array) -> bool:
+        """`FaceTracker.confirms`, after what the second thread is at."""
+        return self._thread.submit(self._tracker.confirms, frame, mesh).result()
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._tracker.close()
+
+    def _follow(self, frame: Image) -> tuple[Array | None, bool]:
+        cut = self._cutter(frame)
+        if cut:
+            self._tracker.forget()
+        return self._tracker(frame), cut
 
 
 class _CutDetector:
