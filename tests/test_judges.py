@@ -6,40 +6,31 @@ piergiaj/pytorch-i3d) with the weights that `seeded` makes, which depend on the 
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from judging import seeded
 from media import pictures
 from torch import nn
 
 from mien.errors import PackError
 from mien.evaluate.fid import Fid, load_inception
 from mien.evaluate.fvd import Fvd, load_i3d
-from mien.evaluate.report import Judges, Options, evaluate
+from mien.evaluate.judges import Judges
+from mien.evaluate.report import Options, evaluate
+from mien.models import irse
+from mien.models.action_units import LibreFace
+from mien.models.arcface import CurricularFace
+from mien.models.gaze import L2CS
 from mien.models.i3d import I3D, pad_same
 from mien.models.inception import Inception
 from mien.video import write_video
 
-
-def seeded(module: nn.Module) -> nn.Module:
-    for name, tensor in module.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
-        values = rng.standard_normal(tensor.shape).astype(np.float32)
-        if name.endswith("running_var"):
-            values = 0.5 + np.abs(values)
-        elif name.endswith(("running_mean", "bias")):
-            values = 0.1 * values
-        elif values.ndim == 1:
-            values = 1 + 0.1 * values
-        else:
-            values = values * np.sqrt(2 / values[0].size)
-        tensor.copy_(torch.from_numpy(np.asarray(values, np.float32)))
-    return module.eval().requires_grad_(False)
+GAZE = [[129.97159, -79.84518]]
+UNITS = [[4.61819, 0.00766, 0.77181, 5.0]]
+CURRICULAR = [[-0.0028502, 0.0406807, -0.0173841, 0.0310062]]
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +106,28 @@ def test_evaluate_takes_them(inception: Inception, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", pictures(3, 64, 64), 25)
     result = evaluate(tmp_path / "a.mkv", tmp_path / "a.mkv", Options(size=64), judges=Judges(inception=inception))
     assert result.values["fid"] == pytest.approx(0, abs=1e-3) and "fvd" in result.missing
+
+
+def test_gaze_is_the_one_of_l2cs() -> None:
+    """Against L2CS-Net's own code; the numbers were made as benchmarks/metric_parity.py makes them."""
+    network = seeded(L2CS())
+    for name in ("fc_yaw_gaze", "fc_pitch_gaze"):
+        network.get_submodule(name).weight.mul_(0.02)  # so that more than one bin counts
+    x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 448, 448)).astype(np.float32))
+    np.testing.assert_allclose(network(x), GAZE, rtol=1e-4)
+
+
+def test_action_units_are_those_of_libreface() -> None:
+    """Against torchvision's ResNet-18 under LibreFace's head."""
+    network = seeded(LibreFace())
+    network.get_submodule("classifier.4").weight.mul_(0.1)
+    x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 256, 256)).astype(np.float32))
+    np.testing.assert_allclose(network(x)[:, :4], UNITS, rtol=1e-4)
+
+
+def test_curricularface_is_irse_101(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout and the numbers of encoder4editing's IR-101, with fewer units."""
+    monkeypatch.setattr(irse, "UNITS_101", ((64, 1), (128, 2), (256, 1), (512, 1)))
+    network = seeded(CurricularFace())
+    x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 112, 112)).astype(np.float32))
+    np.testing.assert_allclose(network.embed(x)[:, :4], CURRICULAR, rtol=1e-4, atol=1e-6)

@@ -17,7 +17,7 @@ from mien.packs.delta import apply_delta, encode_delta
 from mien.packs.pack import Pack
 from mien.render import puppeteer, render
 from mien.stream import Stream
-from mien.video import write_video
+from mien.video import read_video, write_video
 
 FRAMES = 7
 
@@ -87,6 +87,22 @@ def test_aligned_input_has_no_roll_and_no_placement(pack: Pack, tmp_path: Path) 
     stream, report = encode_with_report(tmp_path / "crops.mp4", pack=pack, aligned=True, tune=False)
     assert stream.placement is None and not stream.frames[:, 0].any()
     assert stream.fps == 30 and report.frames == 3
+
+
+def test_inversions_are_written_and_real_frames_may_be_the_target(pack: Pack, tmp_path: Path) -> None:
+    """S_t as stages 4 and 5 see it, for `mien evaluate`; and the paper's ablation that fits I_t."""
+    face = cv2.resize(astronaut()[0:230, 110:340], (64, 64), interpolation=cv2.INTER_AREA)
+    write_video(tmp_path / "crops.mkv", [face, np.roll(face, 2, 1)], Fraction(30))
+    kept = {"pack": pack, "aligned": True, "tune": False}
+    fitted, report = encode_with_report(tmp_path / "crops.mkv", inversions=tmp_path / "s.mkv", **kept)
+    inversions = list(read_video(tmp_path / "s.mkv"))
+    errors = [
+        np.square(a.astype(float) - b).mean() for a, b in zip(inversions, (face, np.roll(face, 2, 1)), strict=True)
+    ]
+    assert np.mean(10 * np.log10(255**2 / np.array(errors))) == pytest.approx(report.psnr["inversion"], abs=0.01)
+    real, _ = encode_with_report(tmp_path / "crops.mkv", real_targets=True, **kept)
+    np.testing.assert_array_equal(fitted.frames[:, :3], real.frames[:, :3])
+    assert (fitted.frames[:, 3:] != real.frames[:, 3:]).any()
 
 
 def test_puppet_keeps_the_portrait_and_moves_with_the_driver(encoded: tuple[Stream, dict], pack: Pack) -> None:

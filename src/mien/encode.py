@@ -37,7 +37,7 @@ from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
 from mien.stages.weights import weights_for
 from mien.stream import Stream
-from mien.video import Clip, read_video
+from mien.video import Clip, read_video, write_video
 from mien.workfolder import NoWork
 
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
@@ -144,6 +144,8 @@ def encode_with_report(
     face: int | None = None,
     sound: bool = True,
     optimizer: str = "gauss-newton",
+    inversions: Path | None = None,
+    real_targets: bool = False,
     progress: Progress | None = None,
     work: NoWork | None = None,
 ) -> tuple[Stream, EncodeReport]:
@@ -151,9 +153,11 @@ def encode_with_report(
 
     `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
     the generator to the person first (and send the difference, in at most `person_size` bytes where that is given, else
-    all weights). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4
-    and 5 are solved, `gauss-newton` or the paper's plain form, `reference`. The same seed gives the same stream on one
-    machine. `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up
+    all weights). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest by default.
+    `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or the
+    paper's plain form, `reference`. `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5
+    fits the real frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on
+    one machine. `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up
     again.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
@@ -170,7 +174,8 @@ def encode_with_report(
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, aligned=aligned,
-                          seed=seed, optimizer=optimizer, progress=progress, report=report, work=work)  # fmt: skip
+                          seed=seed, optimizer=optimizer, inversions=inversions, real_targets=real_targets,
+                          progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -179,7 +184,8 @@ def encode_with_report(
 
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None, aligned: bool,
-    seed: int, progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", work: NoWork,
+    seed: int, progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton",
+    inversions: Path | None = None, real_targets: bool = False, work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
@@ -207,6 +213,8 @@ def encode_crops(
             identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
+    if inversions is not None:
+        write_video(inversions, _inverted(generator, w_plus), fps)
 
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
@@ -217,7 +225,8 @@ def encode_crops(
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
-        targets = synthesise(generator, w_plus, resolution=size)
+        targets = (to_float(crops.crops, size, pack.device) if real_targets
+                   else synthesise(generator, w_plus, resolution=size))  # fmt: skip
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
         fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
             generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),

@@ -44,15 +44,25 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(metavar="REF.csv OUT.csv", help="Tables of OpenFace's FeatureExtraction for both clips."),
     ] = None,
+    puppeteering: Annotated[
+        Path | None,
+        typer.Option(metavar="IDENTITY", help="OUTPUT shows this person (a portrait or video), moved by REFERENCE's."),
+    ] = None,
+    inversions: Annotated[
+        Path | None, typer.Option(metavar="S_T", help="Compare with the inversions of `mien encode --inversions` too.")
+    ] = None,
 ) -> None:
     """Measure OUTPUT against REFERENCE, frame by frame.
 
     L1, PSNR and SSIM of the pixels; eight measures of the face mesh, as Pearson's r over time; head pose, likeness
-    and jitter. A metric that needs a network which is not here says so.
+    and jitter. LPIPS, L_ID, FID, FVD and more with the networks of `mien models pull metrics`, and action units, gaze
+    and pose by OpenFace where its FeatureExtraction is on the PATH. A metric that needs what is not here says so.
 
-    With --suite, what was measured before is not measured again.
+    With --puppeteering, the metrics of a puppet. With --suite, what was measured before is not measured again.
 
     Example: mien evaluate crops.mkv render.mp4 --json figures.json
+
+    Example: mien evaluate driver.mp4 puppet.mp4 --puppeteering portrait.png
 
     Example: mien evaluate --suite suites/paper_demo.toml -o results
     """
@@ -64,7 +74,8 @@ def evaluate(
     if reference is None or output is None:
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.frames import count_frames
-    from mien.evaluate.report import Judges, Options, load_networks, write_reports
+    from mien.evaluate.judges import gather
+    from mien.evaluate.report import Options, write_reports
     from mien.evaluate.report import evaluate as run
     from mien.files import check_output
 
@@ -72,26 +83,28 @@ def evaluate(
         if path is not None:
             check_output(path)
     options = Options(size, step, top, reference_panel, output_panel)
-    count = -(-count_frames(reference) // step)
+    count = -(-count_frames(reference) // step) * (1 if inversions is None else 2)
     count_frames(output)
-    judges = Judges(load_networks(pack))
-    if inception is not None:
-        from mien.evaluate.fid import load_inception
-
-        judges.inception = load_inception(inception)
-    if i3d is not None:
-        from mien.evaluate.fvd import load_i3d
-
-        judges.i3d = load_i3d(i3d)
+    judges = gather(pack, inception=inception, i3d=i3d)
     with progress_bars() as progress, progress.stage("evaluate", count) as tick:
-        result = run(reference, output, options, judges=judges, tables=openface_csv, tick=tick)
+        result = run(
+            reference,
+            output,
+            options,
+            judges=judges,
+            tables=openface_csv,
+            identity=puppeteering,
+            inversions=inversions,
+            tick=tick,
+        )
     write_reports(result, as_json, as_csv)
     print(result.to_text())
 
 
 def _suite(path: Path, folder: Path, jobs: int) -> None:
     from mien.evaluate.page import write_page
-    from mien.evaluate.suite import comma_separated, markdown, read_suite, run_suite, summarise
+    from mien.evaluate.suite import read_suite, run_suite
+    from mien.evaluate.table import comma_separated, markdown, summarise
     from mien.files import check_output, write_text
 
     suite = read_suite(path)
@@ -103,7 +116,7 @@ def _suite(path: Path, folder: Path, jobs: int) -> None:
     write_text(folder / "table.md", markdown(suite, table))
     write_text(folder / "table.csv", comma_separated(suite, table))
     for (method, clip), result in results.items():
-        if "error" in result:
-            print(f"{method}, {clip}: not measured: {result['error']}")
+        if result.error is not None:
+            print(f"{method}, {clip}: not measured: {result.error}")
     print(markdown(suite, table), end="")
     print(write_page(suite, table, results, folder))

@@ -56,6 +56,9 @@ def encode(
         float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
     ] = None,
     report: Report = None,
+    inversions: Annotated[
+        Path | None, typer.Option(metavar="S_T.mkv", help="Write the inversions S_t there, for `mien evaluate`.")
+    ] = None,
 ) -> None:
     """Encode a clip into a .mien file: one identity latent, then 70 bytes a frame.
 
@@ -66,13 +69,16 @@ def encode(
     Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
     """
     from mien.files import check_output, write_text
+    from mien.video import VIDEO_SUFFIXES
 
     check_output(output, (".mien",))
     if report is not None:
         check_output(report)
+    if inversions is not None:
+        check_output(inversions, VIDEO_SUFFIXES)
     with _resumable(clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer) as work:
         stream, facts = _encode(
-            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, work
+            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, work, inversions
         )  # fmt: skip
         if rate is not None:
             stream = coded(stream, None, rate, None, pack, device)
@@ -239,6 +245,7 @@ def _encode(
     sound: bool,
     optimizer: str = "gauss-newton",
     work: WorkFolder | None = None,
+    inversions: Path | None = None,
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.video import probe
@@ -260,6 +267,7 @@ def _encode(
             face=face,
             sound=sound,
             optimizer=optimizer,
+            inversions=inversions,
             progress=progress,
             work=work,
         )

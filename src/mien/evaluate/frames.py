@@ -27,11 +27,15 @@ def frames(path: str | Path, *, size: int = 256, step: int = 1, panel: int | Non
 
     Raises VideoError (unreadable), InputError (an empty folder, no such panel).
     """
-    folder = Path(path)
-    source = map(read_image, _images(folder)) if folder.is_dir() else iter(read_video(folder))
-    for index, frame in enumerate(source):
+    for index, frame in enumerate(_source(path)):
         if index % step == 0:
             yield resize(_cut(frame, panel, path), size)
+
+
+def panel_frames(path: str | Path, panel: int) -> Iterator[Frame]:
+    """Every frame's square number `panel`, at its own size. Raises as `frames` does."""
+    for frame in _source(path):
+        yield _cut(frame, panel, path)
 
 
 def resize(frame: Frame, size: int) -> Frame:
@@ -39,6 +43,11 @@ def resize(frame: Frame, size: int) -> Frame:
     if frame.shape[:2] == (size, size):
         return frame
     return np.asarray(cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _source(path: str | Path) -> Iterator[Frame]:
+    folder = Path(path)
+    return map(read_image, _images(folder)) if folder.is_dir() else iter(read_video(folder))
 
 
 def _images(folder: Path) -> list[Path]:

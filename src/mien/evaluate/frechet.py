@@ -72,3 +72,34 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     step = a.mean - b.mean
     distance = step @ step + np.square(root_a).sum() + np.square(root_b).sum() - 2 * cross
     return max(float(distance), 0.0)
+
+
+class FeatureSets:
+    """The features of two sets as they come in, and the distance of what has come so far."""
+
+    def __init__(self) -> None:
+        self._rows: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+
+    def take(self, side: int, features: NDArray[np.floating]) -> None:
+        """Features [N, D] of the reference (0) or the output (1)."""
+        self._rows[side].append(np.asarray(features, np.float32))
+
+    def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """All features [N, D] of both sides; None before any came."""
+        if not self._rows[0] or not self._rows[1]:
+            return None
+        return np.concatenate(self._rows[0]), np.concatenate(self._rows[1])
+
+    def value(self) -> float | None:
+        """The distance, 0 or more; None for fewer than two samples."""
+        found = self.features()
+        return None if found is None else distance_of([found])
+
+
+def distance_of(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float | None:
+    """The distance between all references' features and all outputs'; None for fewer than two samples on a side."""
+    sides = Moments(), Moments()
+    for pair in pairs:
+        for side, features in zip(sides, pair, strict=True):
+            side.add(features)
+    return frechet_distance(*sides) if min(side.count for side in sides) > 1 else None

@@ -10,23 +10,25 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mien.evaluate.frechet import Moments, frechet_distance
-from mien.evaluate.weights import read_weights
+from mien.evaluate.frechet import FeatureSets
 from mien.models.i3d import I3D, SIZE
+from mien.packs import layouts
+from mien.packs.convert import read_layout
 
 WINDOW = 16  # frames of a clip
 STRIDE = 8  # frames from one clip's start to the next one's
 
 
-class Fvd:
+class Fvd(FeatureSets):
     """Takes in the frames of both videos in order and measures windows of 16 frames, one every 8.
 
-    One pair of videos holds few windows: the value says little before many pairs are taken together.
+    Fewer than two windows (24 frames) have no value, and one pair of videos holds few: it says little before many
+    pairs are taken together.
     """
 
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
         self._network = network
-        self._sides = Moments(), Moments()
         self._frames: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
 
     def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
@@ -34,14 +36,10 @@ class Fvd:
         for kept, images in zip(self._frames, (reference, output), strict=True):
             kept.extend(_prepare(images))
         while len(self._frames[0]) >= WINDOW:
-            for side, kept in zip(self._sides, self._frames, strict=True):
+            for side, kept in enumerate(self._frames):
                 with torch.no_grad():
-                    side.add(self._network(torch.stack(kept[:WINDOW], dim=1)[None]).numpy())
+                    self.take(side, self._network(torch.stack(kept[:WINDOW], dim=1)[None]).numpy())
                 del kept[:STRIDE]
-
-    def value(self) -> float | None:
-        """The distance, 0 or more; None for fewer than two windows (24 frames)."""
-        return frechet_distance(*self._sides) if self._sides[0].count > 1 else None
 
 
 def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
@@ -52,4 +50,5 @@ def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
 
 def load_i3d(path: str | Path) -> I3D:
     """The network of `i3d_pretrained_400.pt` or `rgb_imagenet.pt`, read without running it. Raises PackError."""
-    return read_weights(I3D(), path, "an I3D network of 400 classes")
+    network: I3D = read_layout(layouts.i3d, Path(path))
+    return network

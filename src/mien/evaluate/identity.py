@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 
 @torch.no_grad()
+def embed(network: Callable[[torch.Tensor], torch.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What `network` makes of images uint8 [N, H, W, 3], which it is given as [N, 3, H, W] in [-1, 1]."""
+    found = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    return np.asarray(found.double().cpu().numpy())
+
+
 def similarity(
     network: Callable[[torch.Tensor], torch.Tensor], reference: NDArray[np.uint8], output: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
@@ -17,5 +23,4 @@ def similarity(
 
     `network` takes images [N, 3, H, W] in [-1, 1] to unit vectors. L_ID of the paper is 1 minus this, with ArcFace.
     """
-    a, b = (network(torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1) for x in (reference, output))
-    return (a * b).sum(1).double().cpu().numpy()
+    return np.asarray((embed(network, reference) * embed(network, output)).sum(1))

@@ -1,4 +1,4 @@
-"""A suite's page: the table, stills of all methods side by side, and the pixel metrics over time."""
+"""A suite's page: the table, stills of all methods side by side, and the metrics over time."""
 
 from __future__ import annotations
 
@@ -6,102 +6,210 @@ import html
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from mien.compare import side_by_side
 from mien.errors import MienError
+from mien.evaluate.facemesh import MEASURES
 from mien.evaluate.frames import Frame, count_frames, frames
-from mien.evaluate.report import METRICS
-from mien.evaluate.suite import Cell, Job, Suite
+from mien.evaluate.metrics import BY_KEY
+from mien.evaluate.suite import Job, Result, Results, Suite
+from mien.evaluate.table import Cell, Table, clips_of
 from mien.files import atomic_path, write_text
-from mien.video import write_image
+from mien.video import IMAGE_SUFFIXES, write_image
 
 STILLS = 3  # moments of a clip that are shown
 SIZE = 256
-OVER_TIME = {"psnr": "PSNR, dB", "l1": "L1, of 255", "ssim": "SSIM"}
+OVER_TIME = ("psnr", "l1", "ssim", "lpips", "id_loss", "id_loss_curricular", "pack_identity")
+AXIS = {"pack_identity": "identity, cosine", "id_loss_curricular": "L_ID, Curr.Face"}
+# Colours that are told apart by people who do not see red and green.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#666666")
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; display: block; overflow-x: auto; white-space: nowrap }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd } th:first-child, td:first-child
-{ text-align: left; position: sticky; left: 0; background: #fff } th { font-weight: 600 }
-.best { font-weight: 700 } .second { text-decoration: underline } small { color: #777 } img { max-width: 100% }
+:root { color-scheme: light }
+body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; margin: 0; color: #1d2329; background: #f5f6f8 }
+main { max-width: 82rem; margin: 0 auto; padding: 2rem 1.5rem 4rem }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 0 0 .8rem }
+section { background: #fff; border: 1px solid #e1e4e8; border-radius: 8px; padding: 1.2rem 1.3rem; margin: 1.2rem 0 }
+.lead { color: #57606a; margin: 0; max-width: 60rem } .wide { overflow-x: auto }
+table { border-collapse: collapse; white-space: nowrap; font-variant-numeric: tabular-nums; margin-bottom: 1.2rem }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #eaecef }
+thead th { border-bottom: 2px solid #57606a; font-weight: 600 } tbody tr:hover td { background: #f6f8fa }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }
+.best { font-weight: 700 } .second { text-decoration: underline; text-underline-offset: 3px }
+small, .note { color: #6a737d; font-size: .86rem } .note { margin: .2rem 0 }
+ul { margin: .3rem 0; padding-left: 1.2rem } img { max-width: 100%; display: block; margin: 0 0 .6rem; border-radius: 4px }
 """
 
 
-def write_page(
-    suite: Suite,
-    table: dict[str, dict[str, Cell]],
-    results: dict[tuple[str, str], dict[str, Any]],
-    folder: Path,
-) -> Path:
+def write_page(suite: Suite, table: Table, results: Results, folder: Path) -> Path:
     """Write `index.html` with its pictures into `folder`; returns its path. Files that cannot be read are left out."""
-    parts = [f"<h1>{html.escape(suite.name)}</h1>", _table(suite, table)]
-    failed = [(key, result["error"]) for key, result in results.items() if "error" in result]
-    parts += [f"<p>{html.escape(method)}, {html.escape(clip)}: {html.escape(e)}</p>" for (method, clip), e in failed]
+    note = html.escape(suite.note) or "Measured by mien evaluate."
+    parts = [
+        f"<h1>{html.escape(suite.name)}</h1><p class=lead>{note}</p>",
+        _tables(suite, table),
+        _gaps(table, results),
+    ]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for clip in suite.clips:
-        parts.append(f"<h2>{html.escape(clip)}</h2>")
-        jobs = [job for job in suite.jobs if job.clip == clip and "error" not in results[job.method, job.clip]]
+        jobs = [job for job in suite.jobs if job.clip == clip and results[job.method, job.clip].error is None]
         if not jobs:
             continue
+        pictures = []
         for number, still in enumerate(_stills(jobs)):
-            name = f"pictures/{clip}-{number}.jpg"
-            write_image(folder / name, still)
-            parts.append(f'<p><img src="{quote(name)}" alt="{html.escape(clip)}, moment {number + 1}"></p>')
-        name = f"pictures/{clip}-time.png"
-        _plot([(job.method, results[job.method, clip]["series"]) for job in jobs], folder / name)
-        parts.append(f'<p><img src="{quote(name)}" alt="{html.escape(clip)}, metrics over time"></p>')
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(suite.name)}</title>'
-    write_text(folder / "index.html", f"{page}<style>{STYLE}</style>{''.join(parts)}</html>\n")
+            pictures.append((f"{clip}-{number}.jpg", f"{clip}, moment {number + 1}"))
+            write_image(folder / "pictures" / pictures[-1][0], still)
+        named = [(job.method, results[job.method, clip]) for job in jobs]
+        if _plot_metrics(named, folder / "pictures" / f"{clip}-time.png"):
+            pictures.append((f"{clip}-time.png", f"{clip}, metrics over time"))
+        if _plot_mesh(named, folder / "pictures" / f"{clip}-mesh.png"):
+            pictures.append((f"{clip}-mesh.png", f"{clip}, measures of the face mesh over time"))
+        images = "".join(f'<img src="pictures/{quote(name)}" alt="{html.escape(alt)}">' for name, alt in pictures)
+        parts.append(f"<section><h2>{html.escape(clip)}</h2>{images}</section>")
+    title = html.escape(suite.name)
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    page += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    write_text(folder / "index.html", f"{page}<main>{''.join(parts)}</main></html>\n")
     return folder / "index.html"
 
 
-def _table(suite: Suite, table: dict[str, dict[str, Cell]]) -> str:
-    shown = [metric for metric in METRICS if any(metric.key in cells for cells in table.values())]
-    head = "".join(f"<th>{html.escape(m.label)} {'↑' if m.more_is_better else '↓'}" for m in shown)
-    rows = []
-    for method in suite.methods:
-        texts = []
-        for metric in shown:
-            cell = table[method].get(metric.key)
-            if cell is None:
-                texts.append("<td>-")
-                continue
-            kind = {1: "best", 2: "second"}.get(cell.place, "")
-            half = "" if cell.half is None else f" <small>±{cell.half:.3g}</small>"
-            texts.append(f'<td><span class="{kind}">{cell.mean:.4g}</span>{half}')
-        rows.append(f"<tr><td>{html.escape(method)}{''.join(texts)}")
-    note = "<p><small>Means over clips with 95 % intervals. Bold: best; underlined: second best.</small></p>"
-    return f"<table><tr><th>method{head}{''.join(rows)}</table>{note}"
+def _tables(suite: Suite, table: Table) -> str:
+    """The columns of the paper's own metrics first, then those that need nothing."""
+    ours = ("mesh_", "head_", "jitter", "pack_")
+    groups: list[tuple[str, list[int]]] = [("", []), ("What needs no network of others", [])]
+    for i, column in enumerate(table.columns):
+        groups[suite.layout == "metrics" and column.key.startswith(ours)][1].append(i)
+    parts = []
+    for heading, indices in groups:
+        if not indices:
+            continue
+        columns = [table.columns[i] for i in indices]
+        head = "".join(f"<th>{html.escape(column.label)}" for column in columns)
+        rows = []
+        for method in suite.methods:
+            cells = "".join(_cell(column.cells.get(method)) for column in columns)
+            rows.append(f"<tr><td>{html.escape(method)}<td>{clips_of(suite, table, method)}{cells}")
+        parts.append(f"<h2>{heading}</h2>" if heading else "")
+        parts.append(f"<div class=wide><table><thead><tr><th>method<th>clips{head}<tbody>{''.join(rows)}</table></div>")
+    caption = "Means over clips with 95 % intervals; FID and FVD over all clips together."
+    if suite.layout == "clips":
+        caption = (
+            f"{html.escape(BY_KEY[suite.columns[0]].label)}, {BY_KEY[suite.columns[0]].unit or 'a column a clip'}."
+        )
+    parts.append(f"<p class=note>{caption} <b>Bold</b>: best; <span class=second>underlined</span>: second best.</p>")
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "<td>–"
+    kind = {1: "best", 2: "second"}.get(cell.place, "")
+    half = "" if cell.half is None else f" <small>±{cell.half:.3g}</small>"
+    return f'<td><span class="{kind}">{cell.mean:.4g}</span>{half}'
+
+
+def _gaps(table: Table, results: Results) -> str:
+    """What could not be measured, and why."""
+    lines = [
+        f"<b>{html.escape(label)}</b> needs {html.escape(why.removeprefix('needs '))}"
+        for label, why in table.missing.items()
+    ]
+    lines += [
+        f"<b>{html.escape(m)}, {html.escape(c)}</b>: {html.escape(r.error)}" for (m, c), r in results.items() if r.error
+    ]
+    if not lines:
+        return ""
+    return f"<section><h2>Not measured</h2><ul class=note>{''.join(f'<li>{line}' for line in lines)}</ul></section>"
 
 
 def _stills(jobs: Sequence[Job]) -> list[Frame]:
-    """The reference and every method's output at a few moments, beside each other."""
+    """The reference and every method's output at a few moments, beside each other; a puppet's person first."""
     first = jobs[0]
+    names = ["driver" if first.identity else "reference", *(job.method for job in jobs)]
+    sources = [(first.reference, first.options.reference_panel)]
+    sources += [(job.output, job.options.output_panel) for job in jobs]
+    if first.identity is not None:
+        names.insert(0, "identity")
     try:
         step = max(count_frames(first.reference) // (STILLS + 1), 1)
-        sources = [(first.reference, first.options.reference_panel)]
-        sources += [(job.output, job.options.output_panel) for job in jobs]
         videos = [list(islice(frames(p, size=SIZE, step=step, panel=k), 1, STILLS + 1)) for p, k in sources]
+        if first.identity is not None:
+            videos.insert(0, [_portrait(first.identity, first.options.identity_panel)])
     except MienError:
         return []
-    return list(side_by_side(videos, ["reference", *(job.method for job in jobs)], SIZE)) if all(videos) else []
+    return list(side_by_side(videos, names, SIZE)) if all(videos) else []
 
 
-def _plot(series: Sequence[tuple[str, dict[str, list[float]]]], path: Path) -> None:
+def _portrait(path: Path, panel: int | None) -> Frame:
+    from mien.evaluate.frames import resize
+    from mien.video import read_image
+
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        image = read_image(path)
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        return resize(image[top : top + side, left : left + side], SIZE)
+    return next(frames(path, size=SIZE, panel=panel))
+
+
+def _plot_metrics(named: Sequence[tuple[str, Result]], path: Path) -> bool:
+    """The metrics that are taken frame by frame; False where there are none."""
+    keys = [key for key in OVER_TIME if any(key in result.series for _, result in named)]
+    if not keys:
+        return False
+    curves = []
+    for key in keys:
+        metric = BY_KEY[key]
+        label = AXIS.get(key, f"{metric.label}, {metric.unit}".rstrip(", "))
+        lines = [(method, result.series[key]) for method, result in named if key in result.series]
+        curves.append((label, lines))
+    _plot(curves, None, path)
+    return True
+
+
+def _plot_mesh(named: Sequence[tuple[str, Result]], path: Path) -> bool:
+    """The mesh's measures of all outputs, and of the reference in black; False where there are none."""
+    curves = []
+    for measure in MEASURES:
+        reference = next((result.series.get(f"reference_mesh_{measure}") for _, result in named), None)
+        lines = [(m, r.series[f"mesh_{measure}"]) for m, r in named if f"mesh_{measure}" in r.series]
+        if reference and lines:
+            curves.append((measure.replace("_", " "), [("reference", reference), *lines]))
+    if curves:
+        _plot(curves, "reference", path, columns=2)
+    return bool(curves)
+
+
+def _plot(
+    curves: Sequence[tuple[str, Sequence[tuple[str, Sequence[float | None]]]]],
+    black: str | None,
+    path: Path,
+    columns: int = 1,
+) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 2.2 * len(OVER_TIME)), layout="constrained")
-    axes = figure.subplots(len(OVER_TIME), 1, sharex=True)
-    for axis, (key, label) in zip(axes, OVER_TIME.items(), strict=True):
-        for method, values in series:
-            axis.plot(values[key], lw=1.2, label=method)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(12, 1.75 * rows + 0.7), layout="constrained")
+    axes = np.asarray(figure.subplots(rows, columns, sharex=True, squeeze=False)).ravel()
+    for axis, (label, lines) in zip(axes, curves, strict=False):
+        colours = iter(COLOURS * (1 + len(lines) // len(COLOURS)))
+        for name, values in lines:
+            y = np.array([np.nan if v is None else v for v in values])
+            if name == black:
+                axis.plot(y, lw=2.2, color="black", alpha=0.75, label=name)
+            else:
+                axis.plot(y, lw=1.2, color=next(colours), label=name)
         axis.set_ylabel(label)
-        axis.grid(color="0.9")
+        axis.grid(color="0.92")
+        axis.margins(x=0.01)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(loc="center left", bbox_to_anchor=(1.005, 0.5), frameon=False, fontsize=8)
-    axes[-1].set_xlabel("frames measured")
+    for axis in axes[len(curves) :]:
+        axis.set_visible(False)
+    for axis in axes[len(curves) - columns : len(curves)]:
+        axis.set_xlabel("frames measured")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=len(names), frameon=False, fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -8,145 +8,127 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import InputError, PackError
+from mien.errors import InputError, MienError
 from mien.evaluate import headpose, openface
 from mien.evaluate.facemesh import MEASURES, POINTS, measures, pearson
 from mien.evaluate.frames import Frame, frames
+from mien.evaluate.frechet import FeatureSets
+from mien.evaluate.fvd import Fvd
 from mien.evaluate.jitter import jitter
+from mien.evaluate.judges import Judges
 from mien.evaluate.l1 import l1
+from mien.evaluate.metrics import NO_FACE, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT, Metric, metrics_of
+from mien.evaluate.mouth import add_mouths
+from mien.evaluate.networks import NetworkMetrics
+from mien.evaluate.portrait import portrait_crops
 from mien.evaluate.psnr import psnr
 from mien.evaluate.ssim import ssim
 from mien.models.landmarks import FaceMesh
 
-if TYPE_CHECKING:
-    from mien.models.i3d import I3D
-    from mien.models.inception import Inception
-
 Array = NDArray[np.float64]
-BATCH = 32  # frames at once through a network
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A row of the table: its name in files, its name for people, its unit, and whether more is better."""
-
-    key: str
-    label: str
-    unit: str
-    more_is_better: bool
-
-
-METRICS = (
-    Metric("l1", "L1", "of 255", False),
-    Metric("psnr", "PSNR", "dB", True),
-    Metric("ssim", "SSIM", "", True),
-    Metric("lpips", "LPIPS", "", False),
-    Metric("id_loss", "L_ID (ArcFace)", "", False),
-    Metric("fid", "FID", "", False),
-    Metric("fvd", "FVD", "", False),
-    Metric("rho_au", "rho_AU", "", True),
-    Metric("rho_gz", "rho_GZ", "", True),
-    Metric("rho_pose", "rho_pose", "", True),
-    *(Metric(f"mesh_{name}", f"mesh: {name.replace('_', ' ')}, r", "", True) for name in MEASURES),
-    *(Metric(f"head_{name}", f"head: {name}, mean error", "degrees", False) for name in headpose.ANGLES),
-    Metric("pack_identity", "identity by the pack's network, cosine", "", True),
-    Metric("jitter", "jitter", "% of eye distance", False),
-    Metric("jitter_reference", "jitter of the reference", "% of eye distance", False),
-)
-
-NEEDS = {
-    "lpips": "a pack with an LPIPS network (--pack; `mien models convert --lpips-alex`)",
-    "id_loss": "a pack with ArcFace (--pack; `mien models convert --arcface`)",
-    "fid": "FID's Inception network (--inception pt_inception-2015-12-05-6726825d.pth)",
-    "fvd": "the I3D network (--i3d i3d_pretrained_400.pt)",
-    "rho_au": "OpenFace's tables (--openface-csv)",
-    "rho_gz": "OpenFace's tables (--openface-csv)",
-    "rho_pose": "OpenFace's tables (--openface-csv)",
-}
-SHORT = "more frames"
-NO_FACE = "a face in both clips, in three frames or more"
-NO_MOVEMENT = "movement: in one of the clips this does not change"
+PIXELS = ("l1", "psnr", "ssim")
 
 
 @dataclass
 class Evaluation:
-    """Values by the metrics' keys, and for those that could not be had what they need; `series` over time of the
-    pixel metrics."""
+    """Values by the metrics' keys, and for those that could not be had what they need.
 
+    `table`: which of the paper's tables this is a row of. `series`: over time [T], NaN where there is none: metrics
+    that are taken frame by frame by their keys, the mesh's measures of the output as `mesh_...` and those of the
+    reference as `reference_mesh_...`. `features`: of the Frechet distances, for both sides. `inversions`: the same output against S_t, where that was asked for.
+    """
+
+    table: int = RESYNTHESIS
     frames: int = 0
     faces: int = 0
     values: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    series: dict[str, list[float]] = field(default_factory=dict)
+    series: dict[str, Array] = field(default_factory=dict)
+    features: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    inversions: Evaluation | None = None
 
     def put(self, key: str, value: float | None, needs: str) -> None:
         """Take a value, or what it needs where there is none."""
         if value is None:
             self.missing[key] = needs
         else:
+            self.missing.pop(key, None)
             self.values[key] = value
 
+    def put_set(self, key: str, judge: FeatureSets, needs: str) -> None:
+        """Take a Frechet distance, and the features that it is of."""
+        self.put(key, judge.value(), needs)
+        found = judge.features()
+        if found is not None:
+            self.features[key] = found
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those of the table."""
+        return metrics_of(self.table)
+
     def to_json(self) -> dict[str, Any]:
-        """`frames`, `faces` (frames with a face in both clips), `metrics` and `not_measured`."""
-        return {
+        """`frames`, `faces` (frames with a face in both clips), `metrics` and `not_measured`; `against_inversions`
+        with the same four where S_t was given."""
+        facts: dict[str, Any] = {
             "frames": self.frames,
             "faces": self.faces,
-            "metrics": {k.key: round(self.values[k.key], 5) for k in METRICS if k.key in self.values},
-            "not_measured": {k.key: f"needs {self.missing[k.key]}" for k in METRICS if k.key in self.missing},
+            "metrics": {k.key: round(self.values[k.key], 5) for k in self.metrics if k.key in self.values},
+            "not_measured": {k.key: f"needs {self.missing[k.key]}" for k in self.metrics if k.key in self.missing},
         }
+        if self.inversions is not None:
+            facts["against_inversions"] = self.inversions.to_json()
+        return facts
 
     def to_csv(self) -> str:
-        """One line a metric: key, value (empty where it could not be had), unit, what is better, note."""
+        """One line a metric: key, value (empty where it could not be had), unit, what is better, note, and the value
+        against S_t where that was given."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["metric", "value", "unit", "better", "note"])
-        for metric in METRICS:
-            value = f"{self.values[metric.key]:.5f}" if metric.key in self.values else ""
+        more = [] if self.inversions is None else ["value_against_inversions"]
+        writer.writerow(["metric", "value", "unit", "better", "note", *more])
+        for metric in self.metrics:
             note = f"not measured: needs {self.missing[metric.key]}" if metric.key in self.missing else ""
-            writer.writerow([metric.key, value, metric.unit, "more" if metric.more_is_better else "less", note])
+            better = "more" if metric.more_is_better else "less"
+            values = [e.values.get(metric.key) for e in (self, self.inversions) if e is not None]
+            first, *others = ["" if value is None else f"{value:.5f}" for value in values]
+            writer.writerow([metric.key, first, metric.unit, better, note, *others])
         return text.getvalue()
 
     def to_text(self) -> str:
         """The table for the terminal."""
         lines = [f"{self.frames} frames, {self.faces} with a face in both"]
-        for metric in METRICS:
+        if self.inversions is not None:
+            lines.append(f"{'':<44}{'I_t':>9}{'S_t':>9}")
+        for metric in self.metrics:
             label = f"{metric.label} {'↑' if metric.more_is_better else '↓'}"
-            if metric.key in self.values:
-                lines.append(f"{label:<44}{self.values[metric.key]:>9.3f}  {metric.unit}".rstrip())
-            else:
-                lines.append(f"{label:<44}{'-':>9}  not measured: needs {self.missing[metric.key]}")
+            sides = [e for e in (self, self.inversions) if e is not None]
+            shown = "".join(f"{e.values[metric.key]:>9.3f}" if metric.key in e.values else f"{'-':>9}" for e in sides)
+            note = metric.unit if metric.key in self.values else f"not measured: needs {self.missing[metric.key]}"
+            lines.append(f"{label:<44}{shown}  {note}".rstrip())
         return "\n".join(lines)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
     """How clips are compared: side in pixels, every n-th frame, rows left out at the top of the pixel metrics, and the
-    panel of a side-by-side clip on either side."""
+    panel of a side-by-side clip on either side, and in the video of whose face it should be."""
 
     size: int = 256
     step: int = 1
     top: int = 0
     reference_panel: int | None = None
     output_panel: int | None = None
-
-
-@dataclass
-class Judges:
-    """Networks that metrics are taken with; what is None is not measured. `pack`: whose identity, ArcFace and LPIPS
-    networks to use."""
-
-    pack: Any = None
-    inception: Inception | None = None
-    i3d: I3D | None = None
+    identity_panel: int | None = None
 
 
 def evaluate(
@@ -156,54 +138,84 @@ def evaluate(
     *,
     judges: Judges | None = None,
     tables: tuple[Path, Path] | None = None,
+    identity: str | Path | None = None,
+    inversions: str | Path | None = None,
     tick: Callable[[int], None] = lambda frames: None,
 ) -> Evaluation:
     """Compare two clips (videos or folders of images) frame by frame.
 
-    `tables`: OpenFace's of both clips.
+    `tables`: OpenFace's of both clips; without them OpenFace is run where it is on the PATH. `identity`: the portrait
+    or video whose face the output should have; the output is then a puppet that the reference's person moves, and the
+    metrics are those of Table 2. `inversions`: the clip S_t, which the output is compared with as well.
     Raises VideoError, and InputError when the clips' lengths differ by more than one frame.
     """
     options = options or Options()
     if options.size < 32 or options.step < 1 or not 0 <= options.top <= options.size - 16:
         raise InputError("the size must be 32 or more, the step 1 or more, and --top must leave 16 rows.")
-    result = Evaluation()
-    networks = _Networks(judges or Judges())
-    pixels: list[tuple[float, float, float]] = []
-    meshes: list[tuple[Array, Array]] = []
-    mesher = FaceMesh()
-    try:
-        for a, b in _pairs(reference, output, options):
-            x, y = a[options.top :], b[options.top :]
-            pixels.append((l1(x, y), psnr(x, y), ssim(x, y)))
-            meshes.append((_mesh(mesher, a), _mesh(mesher, b)))
-            networks.add(a, b)
-            tick(1)
-    finally:
-        mesher.close()
-    networks.finish(result)
-    result.frames = len(pixels)
-    for key, values in zip(("l1", "psnr", "ssim"), zip(*pixels, strict=True), strict=True):
-        result.values[key] = float(np.mean(values))
-        result.series[key] = [round(value, 4) for value in values]
-    _faces(result, np.array([m[0] for m in meshes]), np.array([m[1] for m in meshes]))
-    if tables is not None:
-        found = openface.correlations(openface.read_table(tables[0]), openface.read_table(tables[1]))
-        for key, value in found.items():
-            result.put(key, value, NO_MOVEMENT)
-    for key, needs in NEEDS.items():
-        if key not in result.values and key not in result.missing:
-            result.missing[key] = needs
+    if identity is not None and inversions is not None:
+        raise InputError("a puppet has no inversions to be compared with.")
+    judges = judges or Judges()
+    result, meshes = _compare(reference, output, options, judges, identity, tick)
+    _faces(result, *meshes)
+    if result.table == PUPPETEERING and judges.i3d is not None:
+        judge = Fvd(judges.i3d)
+        shown, made = _sides(reference, output, options)
+        add_mouths(judge, shown, made, meshes)
+        result.put_set("fvd_m", judge, SHORT if result.faces else NO_FACE)
+    _openface(result, reference, output, options, tables)
+    if inversions is not None:
+        against = replace(options, reference_panel=None)
+        result.inversions = evaluate(inversions, output, against, judges=judges, tick=tick)
     return result
 
 
-def _pairs(reference: str | Path, output: str | Path, options: Options) -> Any:
-    """Frames of both clips in step. One more frame on either side is left out, as rounding a duration makes one."""
-    sides = [
+def _compare(
+    reference: str | Path,
+    output: str | Path,
+    options: Options,
+    judges: Judges,
+    identity: str | Path | None,
+    tick: Callable[[int], None],
+) -> tuple[Evaluation, tuple[Array, Array]]:
+    """Pixels and networks, in one pass over the frames; and the meshes [T, 478, 3] of both clips."""
+    result = Evaluation(RESYNTHESIS if identity is None else PUPPETEERING)
+    pixels: list[tuple[float, float, float]] = []
+    meshes: tuple[list[Array], list[Array]] = ([], [])
+    mesher = FaceMesh()
+    try:
+        portrait = None if identity is None else portrait_crops(identity, mesher, options.identity_panel)
+        networks = NetworkMetrics(judges, portrait)
+        for a, b in _pairs(reference, output, options):
+            if identity is None:
+                x, y = a[options.top :], b[options.top :]
+                pixels.append((l1(x, y), psnr(x, y), ssim(x, y)))
+            for kept, frame in zip(meshes, (a, b), strict=True):
+                kept.append(_mesh(mesher, frame))
+            networks.add(a, b, meshes[0][-1], meshes[1][-1])
+            tick(1)
+    finally:
+        mesher.close()
+    if not meshes[0]:
+        raise InputError(f"{reference} and {output} have no frame in common.")
+    networks.finish(result)
+    result.frames = len(meshes[0])
+    if result.table == RESYNTHESIS:
+        for key, values in zip(PIXELS, np.array(pixels).T, strict=True):
+            result.values[key], result.series[key] = float(values.mean()), values
+    return result, (np.array(meshes[0]), np.array(meshes[1]))
+
+
+def _sides(reference: str | Path, output: str | Path, options: Options) -> list[Iterator[Frame]]:
+    return [
         frames(path, size=options.size, step=options.step, panel=panel)
         for path, panel in ((reference, options.reference_panel), (output, options.output_panel))
     ]
+
+
+def _pairs(reference: str | Path, output: str | Path, options: Options) -> Iterator[tuple[Frame, Frame]]:
+    """Frames of both clips in step. One more frame on either side is left out, as rounding a duration makes one."""
     alone = 0
-    for a, b in zip_longest(*sides):
+    for a, b in zip_longest(*_sides(reference, output, options)):
         if a is not None and b is not None:
             yield a, b
             continue
@@ -220,89 +232,55 @@ def _mesh(mesher: FaceMesh, frame: Frame) -> Array:
 
 def _faces(result: Evaluation, reference: Array, output: Array) -> None:
     """Everything that is read off the meshes [T, 478, 3]."""
-    seen = np.isfinite(reference).all((1, 2)) & np.isfinite(output).all((1, 2))
+    found = np.isfinite(reference).all((1, 2)), np.isfinite(output).all((1, 2))
+    seen = found[0] & found[1]
     result.faces = int(seen.sum())
     enough = result.faces >= 3
-    a, b = ([measures(mesh) for mesh in meshes[seen]] for meshes in (reference, output))
+    curves = []
+    for meshes, here, prefix in ((reference, found[0], "reference_mesh_"), (output, found[1], "mesh_")):
+        curve = np.full((len(meshes), len(MEASURES)), np.nan)
+        if here.any():
+            curve[here] = [measures(mesh) for mesh in meshes[here]]
+        result.series |= {prefix + name: curve[:, i] for i, name in enumerate(MEASURES)}
+        curves.append(curve)
     for i, name in enumerate(MEASURES):
-        r = pearson(np.array(a)[:, i], np.array(b)[:, i]) if enough else None
+        r = pearson(curves[0][:, i], curves[1][:, i]) if enough else None
         result.put(f"mesh_{name}", r, NO_MOVEMENT if enough else NO_FACE)
-    a, b = ([headpose.angles(mesh) for mesh in meshes[seen]] for meshes in (reference, output))
-    for i, name in enumerate(headpose.ANGLES):
-        error = headpose.mean_error(np.array(a)[:, i], np.array(b)[:, i]) if result.faces else None
+    a, b = (np.array([headpose.angles(mesh) for mesh in meshes[seen]]) for meshes in (reference, output))
+    errors = [headpose.mean_error(a[:, i], b[:, i]) if result.faces else None for i in range(len(headpose.ANGLES))]
+    for name, error in zip(headpose.ANGLES, errors, strict=True):
         result.put(f"head_{name}", error, NO_FACE)
+    known = [error for error in errors if error is not None]
+    result.put("head_pose", float(np.mean(known)) if known else None, NO_FACE)
     result.put("jitter", jitter(output), NO_FACE)
     result.put("jitter_reference", jitter(reference), NO_FACE)
 
 
-class _Networks:
-    """The metrics that networks give, in batches."""
-
-    def __init__(self, judges: Judges) -> None:
-        self._pack = judges.pack
-        self._sets: dict[str, Any] = {}
-        if judges.inception is not None:
-            from mien.evaluate.fid import Fid
-
-            self._sets["fid"] = Fid(judges.inception)
-        if judges.i3d is not None:
-            from mien.evaluate.fvd import Fvd
-
-            self._sets["fvd"] = Fvd(judges.i3d)
-        self._waiting: list[tuple[Frame, Frame]] = []
-        self._values: dict[str, list[Array]] = {}
-
-    def add(self, reference: Frame, output: Frame) -> None:
-        if self._pack is not None or self._sets:
-            self._waiting.append((reference, output))
-            if len(self._waiting) == BATCH:
-                self._run()
-
-    def finish(self, result: Evaluation) -> None:
-        if self._waiting:
-            self._run()
-        result.put("pack_identity", self._mean("pack_identity"), "a pack with an identity network (--pack)")
-        for key in ("id_loss", "lpips"):
-            result.put(key, self._mean(key), NEEDS[key])
-        for key, judge in self._sets.items():
-            result.put(key, judge.value(), SHORT)
-
-    def _mean(self, key: str) -> float | None:
-        return float(np.concatenate(self._values[key]).mean()) if key in self._values else None
-
-    def _run(self) -> None:
-        a, b = (np.stack(side) for side in zip(*self._waiting, strict=True))
-        self._waiting.clear()
-        for judge in self._sets.values():
-            judge.add(a, b)
-        if self._pack is not None:
-            self._run_pack(a, b)
-
-    def _run_pack(self, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
-        from mien.evaluate.identity import similarity
-        from mien.evaluate.lpips import lpips
-
-        networks = self._pack.networks
-        if "identity" in networks:
-            likeness = similarity(self._pack.identity, a, b)
-            self._values.setdefault("pack_identity", []).append(likeness)
-            if self._pack.configs["identity"].get("kind") == "arcface":
-                self._values.setdefault("id_loss", []).append(1 - likeness)
-        distance = networks.get("lpips_alex") or networks.get("lpips_vgg")
-        if distance is not None:
-            self._values.setdefault("lpips", []).append(lpips(distance, a, b))
-
-
-def load_networks(name: str | None) -> Any:
-    """The pack whose networks serve as judges: of that name, or `mini` if it is there; None if it is not."""
-    from mien.packs.pack import Pack
-
+def _openface(
+    result: Evaluation,
+    reference: str | Path,
+    output: str | Path,
+    options: Options,
+    tables: tuple[Path, Path] | None,
+) -> None:
+    """rho by OpenFace: from the tables that were given, or by running it."""
     try:
-        return Pack.load(name or "mini")
-    except PackError:
-        if name is not None:
-            raise
-        return None
+        if tables is not None:
+            a, b = (openface.read_table(table) for table in tables)
+        elif openface.program() is not None:
+            a = openface.extract(reference, options.reference_panel)
+            b = openface.extract(output, options.output_panel)
+        else:
+            return
+    except InputError:
+        raise
+    except MienError as error:
+        for key in openface.COLUMNS:
+            result.missing[key] = f"OpenFace to work: {error}"
+        return
+    for key, value in openface.correlations(a, b).items():
+        result.missing.pop(key, None)
+        result.put(key, value, NO_MOVEMENT)
 
 
 def write_reports(result: Evaluation, as_json: Path | None, as_csv: Path | None) -> None:

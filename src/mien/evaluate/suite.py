@@ -1,35 +1,41 @@
-"""Many clips and many methods in one table, laid out as Table 1 of the paper: a row a method, a column a metric.
+"""Many clips and many methods, measured once each: a suite is a TOML file (docs/metrics.md).
 
-A suite is a TOML file (docs/metrics.md). What was measured before is taken from the folder of results, so that a run
-that was cut short goes on where it stopped; a result counts as long as its clips and options are the same.
+What was measured before is taken from the folder of results, so that a run that was cut short goes on where it
+stopped; a result counts as long as its clips, options and judges are the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.errors import InputError, MienError
-from mien.evaluate.report import METRICS, Judges, Metric, Options, evaluate, load_networks
-from mien.files import write_text
+from mien.evaluate import openface
+from mien.evaluate.judges import gather, stamps
+from mien.evaluate.metrics import BY_KEY, PUPPETEERING, RESYNTHESIS
+from mien.evaluate.report import Options, evaluate
+from mien.files import atomic_path, write_text
 
-# Student's t for a two-sided interval of 95 % by degrees of freedom; beyond the list nearly the normal's.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-NORMAL = 1.96
+VERSION = 2  # of the stored results
+LAYOUTS = ("metrics", "clips")
+Features = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of the suite: a method's output for one clip. `options` says how the two are compared."""
+    """One cell of the suite: a method's output for one clip. `options` says how the two are compared, `identity` whose
+    face a puppet should have, `tables` where OpenFace's of both are."""
 
     method: str
     clip: str
@@ -37,21 +43,55 @@ class Job:
     output: Path
     options: Options
     pack: str | None = None
+    identity: Path | None = None
+    tables: tuple[Path, Path] | None = None
 
     def key(self) -> str:
-        """What the result depends on: the files as they are now, and the options."""
-        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (self.reference, self.output)]
-        return hashlib.sha256(json.dumps([stamps, asdict(self.options), self.pack]).encode()).hexdigest()
+        """What the result depends on: files and judges as they are now, and the options."""
+        files = [self.reference, self.output, *([self.identity] if self.identity else []), *(self.tables or ())]
+        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        judges = [*stamps(self.pack), openface.program()]
+        text = json.dumps([VERSION, seen, asdict(self.options), self.pack, str(self.identity), judges])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Clips, methods and their jobs, clip by clip in the order of the file."""
+    """Clips, methods and their jobs, clip by clip in the order of the file.
+
+    `columns`: the metrics that the table shows, all where empty. `layout`: a column a metric (`metrics`, as Tables 1
+    and 2), or a column a clip of the one metric in `columns` (`clips`, as Table 3). `note`: what the page says first.
+    """
 
     name: str
     clips: tuple[str, ...]
     methods: tuple[str, ...]
     jobs: tuple[Job, ...]
+    columns: tuple[str, ...] = ()
+    layout: str = "metrics"
+    note: str = ""
+
+    @property
+    def table(self) -> int:
+        """Which of the paper's tables the suite's rows are of."""
+        return PUPPETEERING if any(job.identity for job in self.jobs) else RESYNTHESIS
+
+
+@dataclass
+class Result:
+    """What was measured of one job: `facts` as `Evaluation.to_json` has them (or `error`, a sentence, in their place),
+    `series` over time, None where there is no value, and the `features` of the Frechet distances."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    series: dict[str, list[float | None]] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        return self.facts.get("error")
+
+
+Results = dict[tuple[str, str], Result]  # by (method, clip)
 
 
 def read_suite(path: str | Path) -> Suite:
@@ -62,40 +102,58 @@ def read_suite(path: str | Path) -> Suite:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as a suite: {error}.") from error
     try:
-        jobs = []
-        for clip in data["clip"]:
-            for method in data["method"]:
-                options = Options(
-                    size=int(data.get("size", 256)),
-                    step=int(data.get("step", 1)),
-                    top=int(data.get("top", 0)),
-                    reference_panel=clip.get("panel"),
-                    output_panel=method.get("panel"),
-                )
-                output = str(method["output"]).format(name=clip["name"], reference=clip["reference"])
-                jobs.append(
-                    Job(
-                        str(method["name"]), str(clip["name"]), path.parent / clip["reference"], path.parent / output,
-                        options, data.get("pack"),
-                    )
-                )  # fmt: skip
+        jobs = [_job(path.parent, data, clip, method) for clip in data["clip"] for method in data["method"]]
         clips, methods = ([str(entry["name"]) for entry in data[kind]] for kind in ("clip", "method"))
+        columns, layout = tuple(data.get("columns", ())), str(data.get("layout", LAYOUTS[0]))
+        unknown = [str(key) for key in columns if key not in BY_KEY]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{path} is not a suite: something is wrong with {error}.") from error
+    if unknown:
+        raise InputError(f"{path} is not a suite: there is no metric {unknown[0]!r} for a column.")
+    if layout not in LAYOUTS or (layout == "clips" and len(columns) != 1):
+        raise InputError(f"{path} is not a suite: its layout is metrics, or clips with one metric in columns.")
     for kind, names in (("clips", clips), ("methods", methods)):
         if not names or len(set(names)) < len(names) or any("/" in name or name.startswith(".") for name in names):
             raise InputError(f"{path} is not a suite: its {kind} need names, each its own, that can name a file.")
-    return Suite(str(data.get("name", path.stem)), tuple(clips), tuple(methods), tuple(jobs))
+    name, note = str(data.get("name", path.stem)), str(data.get("note", "")).strip()
+    return Suite(name, tuple(clips), tuple(methods), tuple(jobs), columns, layout, note)
+
+
+def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> Job:
+    """What the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
+
+    def fill(text: str) -> Path:
+        return folder / str(text).format(name=clip["name"], reference=clip["reference"])
+
+    own = "reference" in method
+    options = Options(
+        size=int(data.get("size", 256)),
+        step=int(data.get("step", 1)),
+        top=int(data.get("top", 0)),
+        reference_panel=method.get("reference_panel") if own else clip.get("panel"),
+        output_panel=method.get("panel", clip.get("output_panel") if method["output"] == "{reference}" else None),
+        identity_panel=clip.get("identity_panel"),
+    )
+    tables = None
+    if "openface_csv" in clip and "openface_csv" in method:
+        tables = folder / str(clip["openface_csv"]), fill(method["openface_csv"])
+    return Job(
+        str(method["name"]),
+        str(clip["name"]),
+        fill(method["reference"]) if own else folder / clip["reference"],
+        fill(method["output"]),
+        options,
+        data.get("pack"),
+        folder / str(clip["identity"]) if "identity" in clip else None,
+        tables,
+    )
 
 
 def run_suite(
     suite: Suite, folder: Path, *, workers: int = 1, tick: Callable[[int], None] = lambda jobs: None
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Measure what is not yet in `folder`; returns the results by (method, clip), as `Evaluation.to_json` has them.
-
-    A job that fails has `error`, a sentence, in place of metrics. `tick` is called with the number of jobs done.
-    """
-    results: dict[tuple[str, str], dict[str, Any]] = {}
+) -> Results:
+    """Measure what is not yet in `folder`; returns all results. `tick` is called with the number of jobs done."""
+    results: Results = {}
     open_jobs = []
     for job in suite.jobs:
         known = _known(job, folder)
@@ -105,114 +163,71 @@ def run_suite(
             results[job.method, job.clip] = known
     tick(len(results))
     for job, result in _measure_all(open_jobs, workers):
-        if "error" not in result:
-            place = _place(job, folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_text(place, json.dumps({"key": job.key(), **result}) + "\n")
+        if result.error is None:
+            _store(job, result, folder)
         results[job.method, job.clip] = result
         tick(1)
     return results
 
 
-def _measure_all(jobs: Sequence[Job], workers: int) -> Any:
+def _measure_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
     if workers <= 1 or len(jobs) <= 1:
         yield from ((job, measure(job)) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_share_cores, initargs=(threads,)
+    ) as pool:
         futures = {pool.submit(measure, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def measure(job: Job) -> dict[str, Any]:
-    """One job's result with the series over time; what is wrong with its files becomes `error`."""
+def _share_cores(threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+
+
+def measure(job: Job) -> Result:
+    """One job's result; what is wrong with its files becomes `error`."""
     try:
-        judges = Judges(load_networks(job.pack))
-        result = evaluate(job.reference, job.output, job.options, judges=judges)
+        found = evaluate(
+            job.reference, job.output, job.options, judges=gather(job.pack), tables=job.tables, identity=job.identity
+        )
     except MienError as error:
-        return {"error": str(error)}
-    return {**result.to_json(), "series": result.series}
+        return Result({"error": str(error)})
+    series = {
+        key: [round(float(v), 4) if np.isfinite(v) else None for v in values] for key, values in found.series.items()
+    }
+    return Result(found.to_json(), series, found.features)
 
 
 def _place(job: Job, folder: Path) -> Path:
     return folder / "results" / job.method / f"{job.clip}.json"
 
 
-def _known(job: Job, folder: Path) -> dict[str, Any] | None:
+def _store(job: Job, result: Result, folder: Path) -> None:
+    place = _place(job, folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{key}.{side}": pair[side] for key, pair in result.features.items() for side in (0, 1)}
+    with atomic_path(place.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    # Last, since it is what says that the job is done.
+    write_text(place, json.dumps({"key": job.key(), "facts": result.facts, "series": result.series}) + "\n")
+
+
+def _known(job: Job, folder: Path) -> Result | None:
+    place = _place(job, folder)
     try:
-        stored = json.loads(_place(job, folder).read_text())
-        return stored if stored.pop("key") == job.key() else None
-    except (OSError, ValueError, KeyError, AttributeError):
+        stored = json.loads(place.read_text())
+        if stored["key"] != job.key():
+            return None
+        with np.load(place.with_suffix(".npz"), allow_pickle=False) as arrays:
+            names = {name.rpartition(".")[0] for name in arrays.files}
+            features = {name: (arrays[f"{name}.0"], arrays[f"{name}.1"]) for name in names}
+        return Result(stored["facts"], stored["series"], features)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean over clips, half of the 95 % interval (None for one clip), the number of clips, and the place among the
-    methods: 1 for the best, 2 for the second best, 0 for the others."""
-
-    mean: float
-    half: float | None
-    count: int
-    place: int = 0
-
-    def text(self) -> str:
-        """As in the table: `12.3 ±0.4`, the best in stars, the second best in underscores."""
-        half = "" if self.half is None else f" ±{self.half:.3g}"
-        mark = {1: "**", 2: "_"}.get(self.place, "")
-        return f"{mark}{self.mean:.4g}{mark}{half}"
-
-
-def summarise(suite: Suite, results: dict[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, Cell]]:
-    """Cells by method and metric's key. Metrics that no method has are left out."""
-    table: dict[str, dict[str, Cell]] = {method: {} for method in suite.methods}
-    for metric in METRICS:
-        for method in suite.methods:
-            found = (results.get((method, clip), {}).get("metrics", {}).get(metric.key) for clip in suite.clips)
-            values = [value for value in found if value is not None]
-            if values:
-                table[method][metric.key] = Cell(float(np.mean(values)), interval(values), len(values))
-        _rank(table, metric)
-    return table
-
-
-def interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % confidence interval of a mean, by Student's t; None for fewer than two values."""
-    if len(values) < 2:
-        return None
-    t = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else NORMAL
-    return float(t * np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _rank(table: dict[str, dict[str, Cell]], metric: Metric) -> None:
-    # Means over different numbers of clips are not compared, and the reference's own jitter is nobody's merit.
-    cells = {method: cells[metric.key] for method, cells in table.items() if metric.key in cells}
-    if len(cells) < 2 or len({cell.count for cell in cells.values()}) > 1 or metric.key == "jitter_reference":
-        return
-    order = sorted(cells, key=lambda method: cells[method].mean, reverse=metric.more_is_better)
-    for place, method in enumerate(order[:2], start=1):
-        cell = cells[method]
-        table[method][metric.key] = Cell(cell.mean, cell.half, cell.count, place)
-
-
-def markdown(suite: Suite, table: dict[str, dict[str, Cell]]) -> str:
-    """The table in Markdown: a row a method, best in bold, second best in italics."""
-    shown = [metric for metric in METRICS if any(metric.key in cells for cells in table.values())]
-    head = [f"{m.label} {'↑' if m.more_is_better else '↓'}" for m in shown]
-    lines = ["| method | clips | " + " | ".join(head) + " |", "| --- " * (len(shown) + 2) + "|"]
-    for method in suite.methods:
-        cells = table[method]
-        count = max((cell.count for cell in cells.values()), default=0)
-        texts = [cells[m.key].text() if m.key in cells else "-" for m in shown]
-        lines.append(f"| {method} | {count} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def comma_separated(suite: Suite, table: dict[str, dict[str, Cell]]) -> str:
-    """One line a method and metric: method, metric, mean, half of the 95 % interval, clips."""
-    lines = ["method,metric,mean,half_interval_95,clips"]
-    for method in suite.methods:
-        for key, cell in table[method].items():
-            half = "" if cell.half is None else f"{cell.half:.6g}"
-            lines.append(f"{json.dumps(method)},{key},{cell.mean:.6g},{half},{cell.count}")
-    return "\n".join(lines) + "\n"

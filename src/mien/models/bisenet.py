@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.models import parsing
+from mien.models.resnet import MEAN, STD, Basic
 
 INPUT_SIZE = 512
 CLASSES = (
@@ -20,7 +21,6 @@ CLASSES = (
 # not tell irises from eyes.
 _MERGED = {"skin": (1,), "brows": (2, 3), "eyes": (4, 5), "nose": (10,), "lips": (12, 13), "inner mouth": (11,)}
 _NEVER = -30.0  # logit of a class that is never chosen
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for RGB in [0, 1]
 
 
 class _ConvBN(nn.Module):
@@ -33,22 +33,6 @@ class _ConvBN(nn.Module):
         return torch.relu(self.bn(self.conv(x)))
 
 
-class _Basic(nn.Module):
-    def __init__(self, in_width: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or in_width != width:
-            self.downsample = nn.Sequential(nn.Conv2d(in_width, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-
 class ResNet18(nn.Module):
     """ResNet-18 without its classifier: `[N, 3, H, W]` -> maps at 1/8, 1/16 and 1/32 of 128, 256, 512 channels."""
 
@@ -56,10 +40,10 @@ class ResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(_Basic(64, 64, 1), _Basic(64, 64, 1))
-        self.layer2 = nn.Sequential(_Basic(64, 128, 2), _Basic(128, 128, 1))
-        self.layer3 = nn.Sequential(_Basic(128, 256, 2), _Basic(256, 256, 1))
-        self.layer4 = nn.Sequential(_Basic(256, 512, 2), _Basic(512, 512, 1))
+        self.layer1 = nn.Sequential(Basic(64, 64, 1), Basic(64, 64, 1))
+        self.layer2 = nn.Sequential(Basic(64, 128, 2), Basic(128, 128, 1))
+        self.layer3 = nn.Sequential(Basic(128, 256, 2), Basic(256, 256, 1))
+        self.layer4 = nn.Sequential(Basic(256, 512, 2), Basic(512, 512, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
@@ -136,8 +120,8 @@ class BiSeNet(nn.Module):
         self.ffm = _Fusion(256)
         self.conv_out = _Output(256, len(CLASSES))
         # (x + 1) / 2 - mean, over std, as one affine step from [-1, 1].
-        self.register_buffer("mean", 2 * torch.tensor(_MEAN)[:, None, None] - 1, persistent=False)
-        self.register_buffer("std", 2 * torch.tensor(_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", 2 * torch.tensor(MEAN)[:, None, None] - 1, persistent=False)
+        self.register_buffer("std", 2 * torch.tensor(STD)[:, None, None], persistent=False)
 
     def logits(self, x: Tensor) -> Tensor:
         """ImageNet-normalised `[N, 3, H, W]` -> logits `[N, 19, H / 8, W / 8]` in the order of `CLASSES`.

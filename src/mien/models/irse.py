@@ -1,7 +1,7 @@
-"""IR-SE50: the residual backbone with squeeze-and-excitation that ArcFace, e4e and ReStyle share (Deng et al. 2019).
+"""IR-SE50 and IR-101: the residual backbones of ArcFace, e4e, ReStyle and CurricularFace (Deng et al. 2019).
 
-24 units in four groups of widths 64, 128, 256 and 512, each group halving the size. Parameter names are those of the
-official checkpoints, so that their state dicts load as they are.
+24 or 49 units in four groups of widths 64, 128, 256 and 512, each group halving the size. Parameter names are those of
+the official checkpoints, so that their state dicts load as they are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-UNITS = ((64, 3), (128, 4), (256, 14), (512, 3))  # (width, units) of the four groups
+Units = tuple[tuple[int, int], ...]  # (width, units) of each group
+UNITS: Units = ((64, 3), (128, 4), (256, 14), (512, 3))  # IR-SE50
+UNITS_101: Units = ((64, 3), (128, 13), (256, 30), (512, 3))
 
 
 class SqueezeExcitation(nn.Module):
@@ -28,7 +30,7 @@ class SqueezeExcitation(nn.Module):
 class Unit(nn.Module):
     """One residual unit `[N, in, H, W] -> [N, out, H / stride, W / stride]`."""
 
-    def __init__(self, in_width: int, width: int, stride: int) -> None:
+    def __init__(self, in_width: int, width: int, stride: int, squeeze: bool = True) -> None:
         super().__init__()
         self.stride = stride
         self.shortcut_layer: nn.Module | None = None
@@ -42,7 +44,7 @@ class Unit(nn.Module):
             nn.PReLU(width),
             nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
-            SqueezeExcitation(width),
+            *([SqueezeExcitation(width)] if squeeze else []),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,12 +60,12 @@ def input_layer(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
 
 
-def body() -> nn.Sequential:
-    """The 24 units: `[N, 64, H, W] -> [N, 512, H / 16, W / 16]`."""
+def body(groups: Units = UNITS, squeeze: bool = True) -> nn.Sequential:
+    """All units, with squeeze-and-excitation or without: `[N, 64, H, W] -> [N, 512, H / 16, W / 16]`."""
     units: list[nn.Module] = []
     width = 64
-    for group_width, count in UNITS:
+    for group_width, count in groups:
         for i in range(count):
-            units.append(Unit(width, group_width, 2 if i == 0 else 1))
+            units.append(Unit(width, group_width, 2 if i == 0 else 1, squeeze))
             width = group_width
     return nn.Sequential(*units)

@@ -101,25 +101,25 @@ def convert_pack(
     _add_generator(pack, files)
     for role, slot in (("e4e", "encoder"), ("restyle", "restyle")):
         if role in files:
-            network = _read(layouts.encoder, files[role])
+            network = read_layout(layouts.encoder, files[role])
             if isinstance(network, ReStyle) != (role == "restyle"):
                 kind = "a ReStyle" if isinstance(network, ReStyle) else "an e4e"
                 raise PackError(f"{files[role]} is {kind} checkpoint, not the other kind of encoder it was given as.")
             _add_encoder(pack, slot, network, files[role])
     if "styleflow" in files:
-        flow = _read(layouts.styleflow, files["styleflow"])
+        flow = read_layout(layouts.styleflow, files["styleflow"])
         if flow.flow.config.dim != pack.generator.w_dim:
             raise PackError(f"{files['styleflow']} is a flow over latents of another width than the generator's.")
         oriented = _orient(pack, flow)
-        _add(pack, "flow", "styleflow", flow, _flow_config(flow))
+        add_network(pack, "flow", "styleflow", flow, _flow_config(flow))
     if "arcface" in files:
-        _add(pack, "identity", "arcface", _read(layouts.arcface, files["arcface"]), {})
+        add_network(pack, "identity", "arcface", read_layout(layouts.arcface, files["arcface"]), {})
     if "bisenet" in files:
-        _add(pack, "parser", "bisenet", _read(layouts.bisenet, files["bisenet"]), {})
+        add_network(pack, "parser", "bisenet", read_layout(layouts.bisenet, files["bisenet"]), {})
     if "lpips-vgg" in files:
-        _add(pack, "lpips_vgg", "lpips", _read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
+        add_network(pack, "lpips_vgg", "lpips", read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
     if "lpips-alex" in files:
-        _add(pack, "lpips_alex", "lpips", _read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
+        add_network(pack, "lpips_alex", "lpips", read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
     pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
     _check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
@@ -152,7 +152,8 @@ def _check_roles(files: Mapping[str, Path]) -> None:
         raise PackError("a pack needs a generator: give stylegan2, or an e4e or ReStyle checkpoint, which holds one.")
 
 
-def _read(layout: Any, path: Path) -> Any:
+def read_layout(layout: Any, path: Path) -> Any:
+    """What a function of `layouts` makes of a file. Raises PackError when the file is something else."""
     try:
         return layout(load_checkpoint(path))
     except Refused as refusal:
@@ -161,12 +162,14 @@ def _read(layout: Any, path: Path) -> Any:
         raise PackError(f"{path} holds tensors of unexpected shapes.") from None
 
 
-def _read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
+def read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
+    """LPIPS of its two files. Raises PackError."""
     loaded = load_checkpoint(heads)
-    return _read(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
+    return read_layout(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
 
 
-def _add(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:
+def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:
+    """Put a network into a slot of the pack. Raises PackError where it holds numbers that are not finite."""
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise PackError(f"the {slot} checkpoint is damaged: {name} holds numbers that are not finite.")
@@ -176,12 +179,12 @@ def _add(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str,
 
 def _add_generator(pack: Pack, files: Mapping[str, Path]) -> None:
     role = next(role for role in ("stylegan2", "e4e", "restyle") if role in files)
-    found: layouts.StyleGAN2 = _read(layouts.stylegan2, files[role])
+    found: layouts.StyleGAN2 = read_layout(layouts.stylegan2, files[role])
     config = dataclasses.asdict(found.generator.config)
-    _add(pack, "generator", "stylegan2", found.generator, config | {"channels": list(config["channels"])})
+    add_network(pack, "generator", "stylegan2", found.generator, config | {"channels": list(config["channels"])})
     if found.mapping is not None:
         mapping = found.mapping
-        _add(pack, "mapping", "stylegan2", mapping, {"dim": len(mapping.w_mean), "layers": len(mapping.weights)})
+        add_network(pack, "mapping", "stylegan2", mapping, {"dim": len(mapping.w_mean), "layers": len(mapping.weights)})
 
 
 def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
@@ -194,7 +197,7 @@ def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
     if isinstance(network, ReStyle):
         with torch.no_grad():
             network.average.copy_(to_input(generator.synthesis(network.w_mean[None])))
-    _add(pack, slot, "e4e", network, {"num_ws": network.num_ws})
+    add_network(pack, slot, "e4e", network, {"num_ws": network.num_ws})
 
 
 def _orient(pack: Pack, flow: HeadPoseFlow) -> str:
@@ -281,6 +284,11 @@ def verify(name_or_path: Path | str) -> Iterator[str]:
     Raises `PackError` when the pack is missing or damaged, or a network of it does not work.
     """
     pack = Pack.load(name_or_path)
+    if "generator" not in pack.networks:
+        from mien.packs import judges  # which needs this module
+
+        yield from judges.verify(pack)
+        return
     generator = pack.generator
     yield f"{pack.name}: {pack.resolution}x{pack.resolution}, sha256 {pack.fingerprint}"
     with torch.no_grad():

@@ -16,9 +16,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mien.models.arcface import ArcFace
+from mien.models.action_units import LibreFace
+from mien.models.arcface import ArcFace, CurricularFace
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import E4E, ReStyle
+from mien.models.gaze import L2CS
+from mien.models.i3d import I3D
+from mien.models.inception import Inception
 from mien.models.lpips import LPIPS, Backbone
 from mien.models.mapping import Mapping
 from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
@@ -312,4 +316,40 @@ def lpips(heads: Any, backbone: Any, kind: Backbone) -> LPIPS:
     fill = Fill(f"LPIPS's heads for {name}", _flat(heads, "state_dict"))
     for i, weight in enumerate(network.lin):
         fill.into(weight, f"lin{i}.model.1.weight")
+    return _freeze(network)
+
+
+# --- Judges of `mien evaluate` alone -----------------------------------------------------------------------------
+
+
+def curricularface(tree: Any) -> CurricularFace:
+    """`CurricularFace_Backbone.pth`."""
+    return _own_names(CurricularFace(), tree, "a CurricularFace IR-101 network")
+
+
+def inception(tree: Any) -> Inception:
+    """FID's network, `pt_inception-2015-12-05-6726825d.pth`."""
+    return _own_names(Inception(), tree, "FID's Inception network")
+
+
+def i3d(tree: Any) -> I3D:
+    """FVD's network, `i3d_pretrained_400.pt` or `rgb_imagenet.pt`."""
+    return _own_names(I3D(), tree, "an I3D network of 400 classes")
+
+
+def gaze(tree: Any) -> L2CS:
+    """L2CS-Net's `L2CSNet_gaze360.pkl`."""
+    return _own_names(L2CS(), tree, "an L2CS-Net of 90 bins over ResNet-50")
+
+
+def action_units(tree: Any) -> LibreFace:
+    """LibreFace's `resnet.pt` of action units' intensities."""
+    return _own_names(LibreFace(), tree, "LibreFace's network of action units")
+
+
+def _own_names(network: _Network, tree: Any, what: str) -> _Network:
+    source = _flat(tree, "state_dict", "model")
+    if source and all(name.startswith("module.") for name in source):  # saved from several GPUs
+        source = _strip(source, "module.")
+    Fill(what, source).module(network)
     return _freeze(network)

@@ -24,11 +24,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mien.errors import PackError
-from mien.models.arcface import ArcFace
+from mien.models.action_units import LibreFace
+from mien.models.arcface import ArcFace, CurricularFace
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import E4E, ReStyle, ReStyleLoop
 from mien.models.encoders import Encoder, EncoderConfig
+from mien.models.gaze import L2CS
+from mien.models.i3d import I3D
 from mien.models.identity import IdentityNet
+from mien.models.inception import Inception
 from mien.models.lpips import LPIPS
 from mien.models.mapping import Mapping
 from mien.models.parsing import FaceParser
@@ -93,6 +97,12 @@ BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "people": {"latents": lambda config: People(**config)},
     "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
     "lpips_alex": {"lpips": lambda config: LPIPS("alex")},
+    # Judges alone, of the pack `metrics`:
+    "curricularface": {"ir101": lambda config: CurricularFace()},
+    "inception": {"fid": lambda config: Inception()},
+    "i3d": {"kinetics400": lambda config: I3D()},
+    "gaze": {"l2cs": lambda config: L2CS()},
+    "action_units": {"libreface": lambda config: LibreFace()},
 }
 
 
@@ -257,7 +267,9 @@ def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn
     network = BUILDERS[slot][config.pop("kind")](config)
     state = {name.removeprefix(f"{slot}."): file.get_tensor(name) for name in names}
     network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()}, assign=True)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network = network.eval().requires_grad_(False)
+    flat = all(p.ndim < 5 for p in network.parameters())  # convolutions over time have no such order
+    return network.to(memory_format=torch.channels_last) if flat else network
 
 
 def channel_table(channels: tuple[Channel, ...]) -> np.ndarray:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import MienError, PackError
-from mien.packs import convert, download
+from mien.packs import convert, download, judges
 from mien.packs.download import Remote
 from mien.packs.pack import EMBEDDED, locate
 from mien.progress import NoProgress, Progress
@@ -112,10 +112,70 @@ FFHQ1024: dict[str, Remote] = {
     ),
 }
 
-PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024}
+_HUGGING_FACE = "https://huggingface.co"
+_I3D_COMMIT, _L2CS_COMMIT = "810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de", "5c6e04d7fa3321e6228e79162f8ec98466bf308a"
+_DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
+
+
+def _optional(remote: Remote) -> Remote:
+    return replace(remote, optional=True)
+
+
+# The judges of `mien evaluate`. Each is optional: a metric whose network is not here says so and no other changes.
+METRICS: dict[str, Remote] = {
+    **{role: _optional(FFHQ1024[role]) for role in ("lpips-alex", "alexnet", "lpips-vgg", "vgg16", "arcface")},
+    "inception": Remote(
+        "pt_inception-2015-12-05-6726825d.pth",
+        ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",),
+        "https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
+        "Apache-2.0 (mseitzer/pytorch-fid, after TensorFlow's Inception of 2015)",
+        95_628_359,
+        sha256=("6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",),
+        optional=True,
+    ),
+    "i3d": Remote(
+        "i3d_pretrained_400.pt",
+        (
+            _DRIVE.format("1mQK8KD8G6UWRa5t87SRMm5PVXtlpneJT"),
+            f"{_HUGGING_FACE}/spaces/LanguageBind/Open-Sora-Plan-v1.0.0/resolve/{_I3D_COMMIT}/opensora/eval/fvd/videogpt/i3d_pretrained_400.pt",
+        ),
+        "https://drive.google.com/file/d/1mQK8KD8G6UWRa5t87SRMm5PVXtlpneJT/view",
+        "Apache-2.0 (DeepMind's I3D of Kinetics-400, as wilson1yan/VideoGPT converted it)",
+        None,  # no hash of it is published
+        optional=True,
+    ),
+    "curricularface": Remote(
+        "CurricularFace_Backbone.pth",
+        (_DRIVE.format("1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj"),),
+        "https://drive.google.com/file/d/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj/view",
+        f"{_MIT} (HuangYG123/CurricularFace); take the weights as research only",
+        None,
+        optional=True,
+    ),
+    "gaze": Remote(
+        "L2CSNet_gaze360.pkl",
+        (f"{_HUGGING_FACE}/dorni/SpeakerVid-5M-data-curation-models/resolve/{_L2CS_COMMIT}/L2CSNet_gaze360.pkl",),
+        "https://drive.google.com/drive/folders/17p6ORr-JQJcw-eYtG2WGNiuS_qVKwdWd",
+        f"{_MIT} (Ahmednull/L2CS-Net); Gaze360's data are for research only",
+        95_849_977,
+        sha256=("8a7f3480d868dd48261e1d59f915b0ef0bb33ea12ea00938fb2168f212080665",),
+        optional=True,
+    ),
+    "action-units": Remote(
+        "libreface_resnet.pt",
+        (_DRIVE.format("14qEnWRew2snhdMdOVyqKFJ5rq5VZrfAX"),),
+        "https://drive.google.com/file/d/14qEnWRew2snhdMdOVyqKFJ5rq5VZrfAX/view",
+        "USC Research License, no commercial use (ihp-lab/LibreFace)",
+        None,
+        optional=True,
+    ),
+}
+
+PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024, "metrics": METRICS}
 _DESCRIPTIONS = {
     "mini": "embedded, 128x128, sized for a CPU",
     "ffhq1024": "1024x1024, from the official checkpoints of StyleGAN2, e4e, StyleFlow and their judges",
+    "metrics": "the networks that mien evaluate judges by: LPIPS, FID, FVD, identity, gaze, action units",
 }
 Accept = Callable[[Remote], bool]
 
@@ -167,7 +227,8 @@ def pull(
         except OSError as error:
             raise MienError(f"the folder {place} cannot be made: {error.strerror or error}.") from None
     sources, absent = _collect(name, folder, accept, progress or NoProgress())
-    convert.convert_pack(sources, target, name=name)
+    make = judges.convert_judges if name == "metrics" else convert.convert_pack
+    make(sources, target, name=name)
     return Pulled(target, tuple(absent))
 
 
@@ -198,10 +259,12 @@ def _collect(name: str, folder: Path, accept: Accept | None, progress: Progress)
             f"`mien models pull {name}` again, which goes on where this stopped, or save "
             f"{' and '.join(f'{remote.page} as {folder / remote.name}' for remote, _ in failed)} first."
         )
-    if not all(remote.optional for remote in declined):
+    if not sources or not all(remote.optional for remote in declined):
         raise MienError(
             f"the licences of {', '.join(remote.name for remote in declined)} were not accepted, so the pack {name} "
             "was not made."
+            if declined
+            else f"none of the files of {name} could be had ({'; '.join(str(why) for _, why in failed)})."
         )
     absent = [f"{remote.name} was left out: its licence was not accepted" for remote in declined]
     for remote, why in failed:

@@ -1,0 +1,88 @@
+"""The networks that metrics are taken with, gathered from the packs and files that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mien.errors import PackError
+from mien.packs.pack import Pack, locate
+
+Network = Callable[[Tensor], Tensor]
+METRICS_PACK = "metrics"
+
+
+@dataclass
+class Judges:
+    """What is None is not measured. Each takes images `[N, 3, H, W]` in [-1, 1].
+
+    `identity`: the pack's own network; `arcface`, `curricularface`: those of that name; all three to unit vectors.
+    `lpips`: two images to distances. `inception`: to features of FID; `i3d`: clips to logits of FVD. `gaze`: faces cut
+    out tightly to angles in degrees `[N, 2]`; `action_units`: FFHQ-framed faces to intensities `[N, 12]`.
+    """
+
+    identity: Network | None = None
+    arcface: Network | None = None
+    curricularface: Network | None = None
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+    inception: Network | None = None
+    i3d: Network | None = None
+    gaze: Network | None = None
+    action_units: Network | None = None
+
+
+def gather(
+    pack: str | None = None, *, inception: Path | None = None, i3d: Path | None = None, judges: str | None = None
+) -> Judges:
+    """The judges at hand: the pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand),
+    and FID's and FVD's networks from files of their own. `judges`: another pack in place of `metrics`.
+
+    Raises PackError when a pack or file that was asked for cannot be used.
+    """
+    found = Judges()
+    own = _networks(pack, "mini")
+    found.identity = own.get("identity")
+    others = _networks(judges, METRICS_PACK)
+    if _is_arcface(own):
+        found.arcface = own["identity"]
+    if "identity" in others:
+        found.arcface = others["identity"]
+    for networks in (own, others):
+        found.lpips = networks.get("lpips_alex") or networks.get("lpips_vgg") or found.lpips
+    found.curricularface = others.get("curricularface")
+    found.inception, found.i3d = others.get("inception"), others.get("i3d")
+    found.gaze, found.action_units = others.get("gaze"), others.get("action_units")
+    if inception is not None:
+        from mien.evaluate.fid import load_inception
+
+        found.inception = load_inception(inception)
+    if i3d is not None:
+        from mien.evaluate.fvd import load_i3d
+
+        found.i3d = load_i3d(i3d)
+    return found
+
+
+def stamps(pack: str | None) -> list[tuple[str, int, int]]:
+    """What a measurement depends on of the packs: their files as they are now."""
+    files = [locate(pack or "mini"), locate(METRICS_PACK)]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+
+
+def _networks(name: str | None, fallback: str) -> dict[str, Any]:
+    try:
+        return dict(Pack.load(name or fallback).networks)
+    except PackError:
+        if name is not None or locate(fallback).is_file():
+            raise
+        return {}
+
+
+def _is_arcface(networks: dict[str, Any]) -> bool:
+    from mien.models.arcface import ArcFace
+
+    return isinstance(networks.get("identity"), ArcFace)
