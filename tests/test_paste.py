@@ -97,3 +97,14 @@ def test_the_colour_field_of_a_constant_difference_is_constant() -> None:
     render = np.full((64, 64, 3), 90, np.uint8)
     field = colour_field(np.full((128, 128, 3), 110, np.uint8), render)
     assert np.allclose(field, 20, atol=1e-3)
+
+
+def test_a_background_of_another_colour_does_not_tint_the_hair() -> None:
+    """The frame's rim is greener than the render's: near the head little of it is left."""
+    render = np.full((128, 128, 3), 90, np.uint8)
+    crop_of_frame = render.copy()
+    rim = np.ones((128, 128), bool)
+    rim[16:-16, 16:-16] = False
+    crop_of_frame[rim, 1] += 60
+    field = colour_field(crop_of_frame, render)
+    assert field[16, 1, 1] > 50 and field[16, 8, 1] < 60 / 5 and abs(field[16, 16, 1]) < 1

@@ -2,8 +2,9 @@
 
 The colours are corrected by a smooth field over the crop: at its border the field is what the frame and the render
 differ by there, so that no seam is left; over the face it is the mean of what they differ by, so that the skin keeps
-the frame's colour but the face itself is not redrawn; between the two it is the membrane (solution of Laplace's
-equation) that they span. The field is found on a coarse grid, where it is one matrix product, and follows its changes
+the frame's colour but the face itself is not redrawn; between the two it is a membrane that they span (the solution of
+a screened Laplace's equation): it falls to the face's value within a tenth of the crop, because a background that the
+render has in another colour would otherwise tint the hair. The field is found on a coarse grid, where it is one matrix product, and follows its changes
 over a few frames, so that no frame's noise shows as a flicker.
 """
 
@@ -24,6 +25,7 @@ Plane = NDArray[np.float32]
 GRID = 32  # cells of the colour field along a side
 RIM = 3  # cells at the border whose colours are matched
 FACE_CENTRE, FACE_RADII = (0.0, 0.1), (0.33, 0.45)  # ellipse of the face in the crop, normalised: FFHQ framing
+PULL = 0.1  # of the membrane to the face's value: it falls to 1/e in 1/sqrt(PULL) cells
 FADE = 0.26  # share of half the crop's side over which it fades into the frame
 FOLLOW = 0.15  # how much of a change the colour field follows in a frame
 LEAP = 0.25  # a crop that moves by this part of its side belongs to another shot
@@ -110,7 +112,7 @@ def colour_field(crop: Image, render: Image) -> Plane:
 @cache
 def _membrane() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], Plane]:
     """Indices of the grid's rim, face and remaining cells, and the matrix `[free, rim + 1]` that gives the remaining
-    cells from the rim's values and the face's one value: the solution of Laplace's equation."""
+    cells from the rim's values and the face's one value: each is the mean of its neighbours, pulled to the face's."""
     centres = (np.arange(GRID) + 0.5) * 2 / GRID - 1
     u, v = np.meshgrid(centres, centres)
     index = np.arange(GRID * GRID).reshape(GRID, GRID)
@@ -126,7 +128,8 @@ def _membrane() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], P
     laplace = np.zeros((len(free), len(free)))
     known = np.zeros((len(free), len(rim) + 1))
     for row, cell in enumerate(free):
-        laplace[row, row] = 4
+        laplace[row, row] = 4 + PULL
+        known[row, -1] += PULL
         for neighbour in (cell - 1, cell + 1, cell - GRID, cell + GRID):
             if place[neighbour] >= 0:
                 laplace[row, place[neighbour]] = -1
