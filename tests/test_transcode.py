@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from media import make_clip, pictures
 from streams import flipped, make_stream, offset_of
 from tiny import tiny_pack
 
@@ -17,7 +19,7 @@ from mien.packs.pack import Pack
 from mien.render import render
 from mien.stream import Stream
 from mien.transcode import transcode
-from mien.visible import stream_sensitivity
+from mien.visible import Viewer, stream_sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,20 @@ def test_the_render_has_the_quality_that_was_asked_for(stream: Stream, pack: Pac
         psnr = 10 * np.log10(255**2 / ((images - got) ** 2).mean())
         assert quality - 1.5 < psnr < quality + 4 and psnr > still + 6, (quality, psnr, still)
     assert sizes[0] < sizes[1] < 40 * 35
+
+
+def test_the_worst_frame_has_the_quality_that_was_asked_for(stream: Stream, pack: Pack) -> None:
+    """The loop is closed: what is asked is what the decoder's renders have, for little more than that takes."""
+    images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
+    viewer = Viewer(stream, pack=pack, device="cpu")
+    sensitivity = viewer.sensitivity(2)
+    coded = transcode(stream, quality=42, sensitivity=sensitivity, look=viewer.psnr)
+    errors = ((np.stack(list(render(coded, pack=pack, device="cpu"))) - images) ** 2).reshape(40, -1).mean(1)
+    seen = 10 * np.log10(255**2 / errors)
+    assert 42 <= seen.min() < 43.5
+    assert np.allclose(viewer.psnr(coded.frames), seen, atol=0.1)
+    finest = transcode(stream, quality=60, sensitivity=sensitivity, look=lambda frames: np.array([50.0, 99.0]))
+    assert len(finest.coded) > 2 * len(coded.coded), "where it cannot be had, the finest comes nearest"
 
 
 def test_the_command_codes_and_makes_plain_again(
@@ -104,9 +120,11 @@ def test_encode_with_a_rate_writes_coded_frames(
 ) -> None:
     nowhere = dataclasses.replace(stream, pack_name="nowhere")
     monkeypatch.setattr("mien.commands.pipeline._encode", lambda *_: (nowhere, {"bytes": nowhere.accounting()}))
-    monkeypatch.setattr("mien.visible.stream_sensitivity", lambda *_, **__: np.ones(35))
-    output, report = tmp_path / "a.mien", tmp_path / "r.json"
-    assert main(["encode", "a.mp4", "-o", str(output), "--rate", "5000", "--json", str(report)]) == 0
+    monkeypatch.setattr("mien.visible.Viewer", lambda *_, **__: SimpleNamespace(
+        tick=None, sensitivity=lambda: np.ones(35), psnr=lambda frames: np.full(len(frames), 41.0)))  # fmt: skip
+    clip, output, report = tmp_path / "a.mp4", tmp_path / "a.mien", tmp_path / "r.json"
+    make_clip(clip, pictures(3))
+    assert main(["encode", str(clip), "-o", str(output), "--rate", "5000", "--json", str(report)]) == 0
     coded, facts = Stream.load(output), json.loads(report.read_text())
     assert coded.coded and 3000 < coded.rates()["frames"] <= 5000
     assert facts["rate"] == coded.rates() and facts["bytes"] == coded.accounting()

@@ -31,22 +31,30 @@ _COARSEST = 3.0  # spreads of a curve: what this face hardly shows, another may
 _RATE_ROUNDS = 9
 _OWN_VALUE = 0.1  # how much a parameter's own value counts beside the image: another face shows other likenesses
 
+_LOOKS = 6  # renders of the whole clip at most, to meet a quality in its worst frame
+_NEAR = 0.4  # dB above the wanted quality are near enough
+
 Draw = Callable[[np.ndarray], np.ndarray]
+Look = Callable[[np.ndarray], np.ndarray]
 
 
 def transcode(
     stream: Stream, *, quality: float | None = None, rate: float | None = None, sensitivity: np.ndarray | None = None,
-    key_interval: int = codec.DEFAULT_KEY_INTERVAL, tick: Callable[[int], None] = lambda frames: None,
+    look: Look | None = None, key_interval: int = codec.DEFAULT_KEY_INTERVAL,
+    tick: Callable[[int], None] = lambda frames: None,
 ) -> Stream:  # fmt: skip
     """The stream with coded frames.
 
     Args:
         stream: raw or coded; what is coded again loses again.
-        quality: wanted PSNR in dB between the renders of the raw and the coded stream; 40 where no rate is given.
+        quality: wanted PSNR in dB between the renders of the raw and the coded stream; 40 where no rate is given. With
+            `look` the worst frame has it, without it is an estimate for the mean from the sensitivity.
         rate: instead of a quality, the most bits per second of the frames, identity and tuning not counted.
         sensitivity: float [35], root mean square change of the image in [-1, 1] for a change of each parameter by 1, or
             [35, 35], the mean products of these changes (`measure_sensitivity`), which saves about a tenth. None: as
             if every curve's spread were equally visible.
+        look: PSNR in dB [N] of frames rendered from curves [T, 35] against those of the raw stream (`Viewer.psnr`).
+            The loop is closed with it: steps get finer until the worst frame has the quality.
         key_interval: frames from one key frame to the next, 1 to 512.
         tick: called with the number of frames done since the last call.
 
@@ -71,7 +79,8 @@ def transcode(
         return codec.encode_frames(stream.frames, steps, key_interval, shaped, tick)
 
     if rate is None:
-        return _with(stream, coded(DEFAULT_QUALITY if quality is None else quality))
+        wanted = DEFAULT_QUALITY if quality is None else quality
+        return _with(stream, coded(wanted) if look is None else _seen(coded, look, wanted))
     budget = rate * stream.seconds / 8
     best, low, high = coded(QUALITIES[0]), *QUALITIES
     if len(best) > budget:
@@ -85,6 +94,25 @@ def transcode(
         else:
             high = middle
     return _with(stream, best)
+
+
+def _seen(coded: Callable[[float], bytes], look: Look, wanted: float) -> bytes:
+    """The cheapest coding found whose worst frame has the wanted PSNR; the finest one where none has."""
+    ask, low, high = wanted, QUALITIES[0] - 1, QUALITIES[1] + 1
+    tried: list[tuple[float, bytes]] = []
+    for _ in range(_LOOKS):
+        data = coded(ask)
+        above = float(look(codec.decode_frames(data)).min()) - wanted
+        tried.append((above, data))
+        if 0 <= above < _NEAR or (above < 0 and ask == QUALITIES[1]):
+            break
+        low, high = (low, ask) if above >= 0 else (ask, high)
+        ask = ask - above + _NEAR / 2
+        if not low < ask < high:
+            ask = (low + high) / 2
+        ask = min(max(ask, QUALITIES[0]), QUALITIES[1])
+    good = [data for above, data in tried if above >= 0]
+    return min(good, key=len) if good else max(tried, key=lambda one: one[0])[1]
 
 
 def raw(stream: Stream) -> Stream:

@@ -109,8 +109,9 @@ def _ticked(frames: Iterable[Any], tick: Any) -> Iterator[Any]:
 
 def summary(stream: Stream) -> str:
     """One line: how many frames, and what they cost."""
-    sizes, rates = stream.accounting(), stream.rates()
+    sizes, rates = stream.accounting(), {name: rate / 1000 for name, rate in stream.rates().items()}
+    tuned = f", {rates['with_tuning']:,.1f} with tuning" if stream.tuning else ""
     return (
-        f"{len(stream)} frames of {sizes['per_frame']} bytes ({rates['frames'] / 1000:.1f} kbit/s at {stream.fps} "
-        f"a second), identity {sizes['identity']:,} bytes, {sizes['total']:,} bytes in all"
+        f"{len(stream)} frames of {sizes['per_frame']} bytes ({rates['frames']:.1f} kbit/s at {stream.fps} a second, "
+        f"{rates['with_identity']:.1f} with identity{tuned}), {sizes['total']:,} bytes in all"
     )

@@ -18,7 +18,8 @@ def transcode(
     file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
     output: Output,
     quality: Annotated[
-        float | None, typer.Option(metavar="DB", help="PSNR between the renders of FILE and OUT; 40 if not given.")
+        float | None,
+        typer.Option(metavar="DB", help="PSNR that every rendered frame of OUT has against FILE's; 40 if not given."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(metavar="BITS", help="Instead: the most bits a second, identity and tuning apart.")
@@ -56,27 +57,39 @@ def coded(
     stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str
 ) -> Stream:
     """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
+    import numpy as np
+
     from mien.codec import DEFAULT_KEY_INTERVAL
     from mien.transcode import assumed_sensitivity
     from mien.transcode import transcode as code
-    from mien.visible import DEFAULT_PROBES, stream_sensitivity
+    from mien.visible import DEFAULT_PROBES, Viewer
 
     where = checked_device(device)
+    viewer: Viewer | None = None
     with progress_bars() as progress:
         try:
             with progress.stage("sensitivity", 70 * DEFAULT_PROBES) as tick:
-                sensitivity = stream_sensitivity(stream, pack=pack, device=where, tick=tick)
+                viewer = Viewer(stream, pack=pack, device=where, tick=tick)
+                sensitivity = viewer.sensitivity()
         except PackError as error:
             if pack is not None:
                 raise
             typer.echo(f"mien: {error} The steps are taken from the curves alone.", err=True)
             sensitivity = assumed_sensitivity(stream.frames)
-        with progress.stage("code", len(stream) if rate is None else None) as tick:
-            return code(
+        with progress.stage("code", None) as tick:
+            if viewer is not None:
+                viewer.tick = lambda images: None
+            result = code(
                 stream,
                 quality=quality,
                 rate=rate,
                 sensitivity=sensitivity,
+                look=viewer.psnr if viewer is not None else None,
                 key_interval=key_interval or DEFAULT_KEY_INTERVAL,
                 tick=tick,
             )
+    if viewer is not None:
+        seen = viewer.psnr(result.frames)
+        mean = 10 * np.log10(1 / np.mean(10 ** (-seen / 10)))
+        print(f"coded against plain render: {mean:.1f} dB, the worst frame {seen.min():.1f} dB")
+    return result
