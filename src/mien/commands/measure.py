@@ -110,7 +110,7 @@ def _suite(path: Path, folder: Path, jobs: int) -> None:
     suite = read_suite(path)
     check_output(folder.parent / (folder.name + ".html"))
     folder.mkdir(exist_ok=True)
-    with progress_bars() as progress, progress.stage("pairs", len(suite.jobs)) as tick:
+    with progress_bars() as progress, progress.stage("evaluate", len(suite.jobs), unit="pairs") as tick:
         results = run_suite(suite, folder, workers=jobs, tick=tick)
     table = summarise(suite, results)
     write_text(folder / "table.md", markdown(suite, table))

@@ -16,7 +16,7 @@ from mien.evaluate.facemesh import MEASURES
 from mien.evaluate.frames import Frame, count_frames, frames
 from mien.evaluate.metrics import BY_KEY
 from mien.evaluate.suite import Job, Result, Results, Suite
-from mien.evaluate.table import Cell, Table, clips_of
+from mien.evaluate.table import Cell, Column, Table, clips_of
 from mien.files import atomic_path, write_text
 from mien.video import IMAGE_SUFFIXES, write_image
 
@@ -35,7 +35,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .3rem } h2 { font-size: 1
 section { background: #fff; border: 1px solid #e1e4e8; border-radius: 8px; padding: 1.2rem 1.3rem; margin: 1.2rem 0 }
 .lead { color: #57606a; margin: 0; max-width: 60rem } .wide { overflow-x: auto }
 table { border-collapse: collapse; white-space: nowrap; font-variant-numeric: tabular-nums; margin-bottom: 1.2rem }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #eaecef }
+th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #eaecef }
 thead th { border-bottom: 2px solid #57606a; font-weight: 600 } tbody tr:hover td { background: #f6f8fa }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }
 .best { font-weight: 700 } .second { text-decoration: underline; text-underline-offset: 3px }
@@ -76,17 +76,18 @@ def write_page(suite: Suite, table: Table, results: Results, folder: Path) -> Pa
 
 
 def _tables(suite: Suite, table: Table) -> str:
-    """The columns of the paper's own metrics first, then those that need nothing."""
-    ours = ("mesh_", "head_", "jitter", "pack_")
-    groups: list[tuple[str, list[int]]] = [("", []), ("What needs no network of others", [])]
-    for i, column in enumerate(table.columns):
-        groups[suite.layout == "metrics" and column.key.startswith(ours)][1].append(i)
+    """The columns of the paper's own metrics first, then those that need no network of others."""
+    groups: dict[str, list[Column]] = {"": [], "Face mesh, r over time": [], "Head pose, likeness, jitter": []}
+    mine, mesh, rest = groups.values()
+    for column in table.columns:
+        ours = suite.layout == "metrics" and column.key.startswith(("head_", "jitter", "pack_"))
+        is_mesh = suite.layout == "metrics" and column.key.startswith("mesh_")
+        (mesh if is_mesh else rest if ours else mine).append(column)
     parts = []
-    for heading, indices in groups:
-        if not indices:
+    for heading, columns in groups.items():
+        if not columns:
             continue
-        columns = [table.columns[i] for i in indices]
-        head = "".join(f"<th>{html.escape(column.label)}" for column in columns)
+        head = "".join(f"<th>{html.escape(_short(column.label))}" for column in columns)
         rows = []
         for method in suite.methods:
             cells = "".join(_cell(column.cells.get(method)) for column in columns)
@@ -102,6 +103,13 @@ def _tables(suite: Suite, table: Table) -> str:
     return f"<section>{''.join(parts)}</section>"
 
 
+def _short(label: str) -> str:
+    """A column's label without what the heading above it says already."""
+    for long, short in (("mesh: ", ""), (", r ", " "), ("head: ", ""), (" by the pack's network, cosine", "")):
+        label = label.replace(long, short)
+    return label.replace("mean error of all three", "head pose").replace(", mean error", ", °")
+
+
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "<td>–"
@@ -113,7 +121,7 @@ def _cell(cell: Cell | None) -> str:
 def _gaps(table: Table, results: Results) -> str:
     """What could not be measured, and why."""
     lines = [
-        f"<b>{html.escape(label)}</b> needs {html.escape(why.removeprefix('needs '))}"
+        f"<b>{html.escape(label)}</b> needs {_code(html.escape(why.removeprefix('needs ')))}"
         for label, why in table.missing.items()
     ]
     lines += [
@@ -122,6 +130,11 @@ def _gaps(table: Table, results: Results) -> str:
     if not lines:
         return ""
     return f"<section><h2>Not measured</h2><ul class=note>{''.join(f'<li>{line}' for line in lines)}</ul></section>"
+
+
+def _code(text: str) -> str:
+    """What stands between backticks as code."""
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(text.split("`")))
 
 
 def _stills(jobs: Sequence[Job]) -> list[Frame]:
