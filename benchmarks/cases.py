@@ -1,0 +1,247 @@
+"""What the benchmarks of stages 4 and 5 share: a stretch of a clip taken through stages 1 to 3 once, and figures.
+
+A case is kept under runs/cases and made anew where its file is missing, so that twenty ways of fitting it cost one
+alignment and one inversion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mien.evaluate.facemesh import MEASURES, measures
+from mien.models.stylegan2 import Generator
+from mien.packs.delta import apply_delta, encode_delta
+from mien.packs.pack import Channel, Pack
+from mien.models import landmarks as lm
+from mien.stages import align as stage1
+from mien.stages.align import Alignment
+from mien.stages.attributes import Attributes, LossNetworks, add_channels, warm_start
+from mien.stages.identity import select
+from mien.stages.invert import invert, synthesise, to_bytes, to_float
+from mien.stages.optimizers import optimizer
+from mien.stages.pose import Pose
+from mien.stages.regions import Regions, blinks, regions
+from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.video import read_video, write_video
+
+CACHE = Path("runs/cases")
+RNAMES = MEASURES[:7]
+
+
+@dataclass
+class Case:
+    """Stages 1 to 3 of a stretch: everything that stages 4 and 5 take."""
+
+    name: str
+    pack: Pack
+    crops: Alignment
+    generator: Generator
+    w_plus: Tensor
+    identity: Tensor
+    identity_frame: int
+    measured: Tensor
+    areas: Regions
+    blink: Tensor
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.w_plus)
+
+
+@dataclass
+class Fit:
+    """Stages 4 and 5 of a case. `seconds`: process time of each."""
+
+    pose: Pose
+    attributes: Attributes
+    frames: Tensor  # the render, [T, 3, R, R] in [-1, 1]
+    seconds: dict[str, float]
+
+
+def panel(source: Path, index: int, out: Path, start: float, duration: float) -> Path:
+    """Cut the `index`-th square out of a clip of squares side by side."""
+    if not out.exists():
+        clip = read_video(source, start, duration)
+        side = clip.size[1]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_video(out, (f[:, index * side : (index + 1) * side] for f in clip), clip.fps)
+    return out
+
+
+def prepare(
+    clip: Path, *, pack_name: str = "mini", start: float = 0.0, duration: float = 2.0, aligned: bool = False,
+    tuned: bool = False, cover: tuple[int, int] | None = None, options: TuneOptions = TuneOptions(),
+) -> Case:  # fmt: skip
+    """Stages 1 to 3. `cover`: first and last frame over whose mouth a grey box is laid before stage 1 sees it."""
+    pack = Pack.load(pack_name)
+    key = f"{clip.stem}-{start:g}-{duration:g}-{pack.fingerprint[:8]}-{int(aligned)}{int(tuned)}-{cover}-{options}"
+    path = CACHE / f"{clip.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
+    crops, seconds = _crops(clip, pack, start, duration, aligned, cover)
+    measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
+    blink, areas = torch.from_numpy(blinks(crops.landmarks)), regions(crops.landmarks, crops.size)
+    generator, encoder = pack.generator, pack.encoder
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["blob"].numel():
+            generator = apply_delta(generator, kept["blob"].numpy().tobytes())
+        return Case(
+            clip.stem, pack, crops, generator, kept["w_plus"], kept["identity"], int(kept["frame"]), measured, areas,
+            blink, seconds,
+        )  # fmt: skip
+    w_plus = invert(encoder, crops.crops)
+    allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
+    size = min(128, generator.resolution)
+
+    def chosen(latents: Tensor, allowed: np.ndarray) -> Any:
+        made = synthesise(generator, latents, resolution=size)
+        return select(pack.identity, pack.flow, to_float(crops.crops, size), made, latents, measured.numpy(), allowed)
+
+    found = chosen(w_plus, allowed)
+    blob = b""
+    if tuned:
+        person = tune(generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
+                      crops.landmarks, measured, areas, found.frame, options)  # fmt: skip
+        blob = encode_delta(pack.generator, person.generator)
+        generator = apply_delta(pack.generator, blob)
+        w_plus = invert(person.encoder, crops.crops)
+        found = chosen(w_plus, np.arange(len(crops)) == found.frame)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    data = np.frombuffer(blob, np.uint8).copy()
+    torch.save({"w_plus": w_plus, "identity": found.w_plus, "frame": torch.tensor(found.frame),
+                "blob": torch.from_numpy(data)}, path)  # fmt: skip
+    return Case(clip.stem, pack, crops, generator, w_plus, found.w_plus, found.frame, measured, areas, blink, seconds)
+
+
+def _crops(
+    clip: Path, pack: Pack, start: float, duration: float, aligned: bool, cover: tuple[int, int] | None
+) -> tuple[Alignment, dict[str, float]]:
+    path = CACHE / f"{clip.stem}-{start:g}-{duration:g}-{pack.resolution}-{int(aligned)}-{cover}.npz"
+    if path.exists():
+        kept = dict(np.load(path))
+        kept["frame_size"] = tuple(kept["frame_size"].tolist())
+        return Alignment(**kept), {}
+    source = read_video(clip, start, duration)
+    begin = time.process_time()
+    frames: Any = source if cover is None else covered(source, *cover)
+    if aligned:
+        crops = stage1.already_aligned(frames, pack.resolution)
+    else:
+        crops = stage1.align(frames, float(source.fps), size=pack.resolution)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{f.name: np.asarray(getattr(crops, f.name)) for f in dataclasses.fields(crops)})
+    return crops, {"align": time.process_time() - begin}
+
+
+def covered(frames: Any, first: int, last: int) -> Any:
+    """Frames with a grey box over the mouth from frame `first` to `last`, at the place where the mouth is at `first`."""
+    box: tuple[slice, slice] | None = None
+    mesh = lm.FaceMesh()
+    for i, frame in enumerate(frames):
+        if first <= i <= last:
+            if box is None:
+                points = mesh(frame)[0][lm.LIPS_OUTER, :2]
+                low, high = points.min(0), points.max(0)
+                grow = 0.6 * (high - low).max()
+                x0, y0 = (low - grow).astype(int).clip(0)
+                x1, y1 = (high + grow).astype(int)
+                box = (slice(y0, y1), slice(x0, x1))
+            frame = frame.copy()
+            frame[box] = 128
+        yield frame
+    mesh.close()
+
+
+def fit(
+    case: Case, *, name: str = "gauss-newton", channels: tuple[Channel, ...] | None = None, pose: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None, networks: LossNetworks | None = None, start: Tensor | None = None,
+    blink: Tensor | None = None, found: Pose | None = None,
+) -> Fit:  # fmt: skip
+    """Stages 4 and 5 of a case by the optimiser `name`; `pose` and `attributes` are further arguments of theirs.
+    `found`: a pose to take as it is; `start`: another start of stage 5."""
+    pack, generator, solver = case.pack, case.generator, optimizer(name)
+    channels = channels or pack.channels
+    size = min(64, generator.resolution)
+    targets = synthesise(generator, case.w_plus, resolution=size)
+    begin = time.process_time()
+    if found is None:
+        found = solver.pose(generator, pack.flow, pack.perceptual, case.identity, targets, case.measured, case.areas,
+                            **(pose or {}))  # fmt: skip
+    middle = time.process_time()
+    size = min(128, generator.resolution)
+    targets = synthesise(generator, case.w_plus, resolution=size)
+    posed = pose_latents(pack.flow, case.identity, found.angles)
+    look = networks or LossNetworks(pack.perceptual, pack.identity, pack.parser)
+    begin_attributes = time.process_time()
+    warm = warm_start(generator, case.w_plus, posed, channels) if start is None else start
+    blink = case.blink if blink is None else blink
+    image = targets[case.identity_frame : case.identity_frame + 1]
+    alpha = solver.attributes(generator, look, channels, posed, targets, case.areas, warm, blink, image,
+                              **(attributes or {}))  # fmt: skip
+    end = time.process_time()
+    frames = render(case, found.angles, alpha.alpha, channels)
+    return Fit(found, alpha, frames, {"pose": middle - begin, "attributes": end - begin_attributes})
+
+
+@torch.no_grad()
+def render(case: Case, angles: Tensor, alpha: Tensor, channels: tuple[Channel, ...]) -> Tensor:
+    """The render `[T, 3, R, R]` of the case's identity with these numbers."""
+    out = []
+    for i in range(0, len(angles), 16):
+        part = slice(i, i + 16)
+        styles = case.generator.styles(pose_latents(case.pack.flow, case.identity, angles[part]))
+        out.append(case.generator.synthesis_from_styles(add_channels(styles, channels, alpha[part])))
+    return torch.cat(out).clamp(-1, 1)
+
+
+@torch.no_grad()
+def targets(case: Case) -> Tensor:
+    """S_t at full size, `[T, 3, R, R]`."""
+    return synthesise(case.generator, case.w_plus).clamp(-1, 1)
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """PSNR in dB of each frame of two batches in [-1, 1], `[T]`."""
+    return 10 * torch.log10(4 / (a - b).square().mean((1, 2, 3)).clamp_min(1e-8))
+
+
+def face_psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+    """As `psnr`, over a mask `[T, 1, h, w]` only."""
+    mask = torch.nn.functional.interpolate(mask, a.shape[-2:], mode="bilinear")
+    error = ((a - b).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp_min(1.0)
+    return 10 * torch.log10(4 / error.clamp_min(1e-8))
+
+
+def faces(images: Tensor, step: int = 1, size: int = 256) -> np.ndarray:
+    """Expression and pose of every `step`-th frame as score.py measures them, `[N, 7]`, NaN where no face is found."""
+    frames = images[::step]
+    if frames.shape[-1] != size:
+        frames = torch.nn.functional.interpolate(frames, (size, size), mode="bicubic", antialias=True)
+    mesh = lm.FaceMesh()
+    found = [mesh(frame) for frame in to_bytes(frames)]
+    mesh.close()
+    return np.array([measures(f[0])[:7] if f else np.full(7, np.nan) for f in found])
+
+
+def correlations(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Pearson's r over time of each measure."""
+    seen = ~(np.isnan(a).any(1) | np.isnan(b).any(1))
+    return {n: float(np.corrcoef(a[seen, i], b[seen, i])[0, 1]) for i, n in enumerate(RNAMES)}
+
+
+def jitter(numbers: Tensor, wanted: Tensor) -> float:
+    """Root mean square of second differences over time, over that of `wanted` (1: as steady as the inversion)."""
+    bend = lambda x: (x[2:] - 2 * x[1:-1] + x[:-2]).square().mean().sqrt()
+    return float(bend(numbers) / bend(wanted).clamp_min(1e-9))
+
+
+__all__ = ["RNAMES", "Case", "Fit", "correlations", "covered", "face_psnr", "faces", "fit", "jitter", "panel",
+           "prepare", "psnr", "render", "targets"]  # fmt: skip
