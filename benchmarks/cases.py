@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from mien.evaluate.facemesh import MEASURES, measures
-from mien.models.stylegan2 import Generator
-from mien.packs.delta import apply_delta, encode_delta
-from mien.packs.pack import Channel, Pack
 from mien.models import landmarks as lm
+from mien.models.stylegan2 import Generator
+from mien.packs.delta import apply_delta
+from mien.packs.pack import Channel, Pack
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, LossNetworks, add_channels, warm_start
@@ -30,7 +30,9 @@ from mien.stages.invert import invert, synthesise, to_bytes, to_float
 from mien.stages.optimizers import optimizer
 from mien.stages.pose import Pose
 from mien.stages.regions import Regions, blinks, regions
+from mien.stages.trainer import Material
 from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.stages.weights import weights_for
 from mien.video import read_video, write_video
 
 CACHE = Path("runs/cases")
@@ -93,10 +95,8 @@ def prepare(
         kept = torch.load(path, weights_only=True)
         if kept["blob"].numel():
             generator = apply_delta(generator, kept["blob"].numpy().tobytes())
-        return Case(
-            clip.stem, pack, crops, generator, kept["w_plus"], kept["identity"], int(kept["frame"]), measured, areas,
-            blink, seconds,
-        )  # fmt: skip
+        return Case(clip.stem, pack, crops, generator, kept["w_plus"], kept["identity"], int(kept["frame"]), measured,
+                    areas, blink, seconds)  # fmt: skip
     w_plus = invert(encoder, crops.crops)
     allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
     size = min(128, generator.resolution)
@@ -108,10 +108,9 @@ def prepare(
     found = chosen(w_plus, allowed)
     blob = b""
     if tuned:
-        person = tune(generator, encoder, pack.flow, pack.perceptual, pack.channels, pack.people, crops.crops,
-                      crops.landmarks, measured, areas, found.frame, options)  # fmt: skip
-        blob = encode_delta(pack.generator, person.generator)
-        generator = apply_delta(pack.generator, blob)
+        material = Material.of(pack, crops.crops, crops.landmarks, areas)
+        person = tune(weights_for(generator, None), encoder, material, measured, found.frame, options)
+        generator, blob = person.generator, person.blob
         w_plus = invert(person.encoder, crops.crops)
         found = chosen(w_plus, np.arange(len(crops)) == found.frame)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -158,6 +157,19 @@ def covered(frames: Any, first: int, last: int) -> Any:
             frame[box] = 128
         yield frame
     mesh.close()
+
+
+def shorter(case: Case, frames: int) -> Case:
+    """The case's first frames; the identity frame is looked for among them."""
+    if frames >= len(case):
+        return case
+    cut = {f.name: getattr(case.crops, f.name) for f in dataclasses.fields(case.crops)}
+    cut = {k: v[:frames] if isinstance(v, np.ndarray) and len(v) == len(case) else v for k, v in cut.items()}
+    return dataclasses.replace(
+        case, crops=Alignment(**cut), w_plus=case.w_plus[:frames], measured=case.measured[:frames],
+        areas=case.areas.part(slice(0, frames)), blink=case.blink[:frames],
+        identity_frame=min(case.identity_frame, frames - 1),
+    )  # fmt: skip
 
 
 def fit(
@@ -244,4 +256,4 @@ def jitter(numbers: Tensor, wanted: Tensor) -> float:
 
 
 __all__ = ["RNAMES", "Case", "Fit", "correlations", "covered", "face_psnr", "faces", "fit", "jitter", "panel",
-           "prepare", "psnr", "render", "targets"]  # fmt: skip
+           "prepare", "psnr", "render", "shorter", "targets"]  # fmt: skip

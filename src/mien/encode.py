@@ -27,9 +27,11 @@ from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, LossNetworks, warm_start
+from mien.stages.clipchannels import clip_channels
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_float
 from mien.stages.optimizers import optimizer as optimizer_named
+from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
@@ -40,6 +42,7 @@ from mien.stream import Stream
 from mien.video import Clip, read_video, write_video
 from mien.workfolder import NoWork
 
+CHANNELS = ("pack", "clip")
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
 
 
@@ -144,6 +147,7 @@ def encode_with_report(
     face: int | None = None,
     sound: bool = True,
     optimizer: str = "gauss-newton",
+    channels: str = "pack",
     inversions: Path | None = None,
     real_targets: bool = False,
     progress: Progress | None = None,
@@ -155,15 +159,17 @@ def encode_with_report(
     the generator to the person first (and send the difference, in at most `person_size` bytes where that is given, else
     all weights). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest by default.
     `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or the
-    paper's plain form, `reference`. `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5
-    fits the real frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on
-    one machine. `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up
-    again.
+    paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32 channels for this clip.
+    `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5 fits the real frames I_t in place
+    of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on one machine. `work`: where finished
+    stages are kept (`mien.workfolder`), so that a run that was stopped is taken up again.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
     progress, work = progress or NoProgress(), work or NoWork()
     optimizer_named(optimizer)
+    if channels not in CHANNELS:
+        raise InputError(f"there are no channels {channels!r}: take {' or '.join(CHANNELS)}.")
     report = EncodeReport(resumed=work.resumed)
     source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
@@ -174,8 +180,8 @@ def encode_with_report(
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, aligned=aligned,
-                          seed=seed, optimizer=optimizer, inversions=inversions, real_targets=real_targets,
-                          progress=progress, report=report, work=work)  # fmt: skip
+                          seed=seed, optimizer=optimizer, channels=channels, inversions=inversions,
+                          real_targets=real_targets, progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -185,12 +191,11 @@ def encode_with_report(
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None, aligned: bool,
     seed: int, progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton",
-    inversions: Path | None = None, real_targets: bool = False, work: NoWork,
+    channels: str = "pack", inversions: Path | None = None, real_targets: bool = False, work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
     areas = regions(crops.landmarks, crops.size)
-    material = Material.of(pack, crops.crops, crops.landmarks, areas)
     measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
     blink = torch.from_numpy(blinks(crops.landmarks))
     generator, encoder, solver = pack.generator, pack.encoder, optimizer_named(optimizer)
@@ -200,6 +205,12 @@ def encode_crops(
         w_plus = work.stage("invert", Tensor, lambda: invert(encoder, crops.crops, device=pack.device, tick=tick))
     with _timed(report, "identity"), progress.stage("identity", None):
         identity = _choose(pack, generator, crops, w_plus, measured, blink)
+        if channels == "clip":
+            posed = pose_latents(pack.flow, identity.w_plus, measured)
+            pack = replace(pack, channels=clip_channels(generator, w_plus, posed, areas, pack.flow.pose.rows))
+    size = min(128, generator.resolution)
+    unexplained = region_errors(crops.crops, synthesise(generator, w_plus, resolution=size), areas)
+    material = Material.of(pack, crops.crops, crops.landmarks, areas)
     if tune_clip:
         options = TuneOptions(seed=seed)
         with _timed(report, "tune"), progress.stage("tune", options.steps) as tick:
@@ -231,7 +242,7 @@ def encode_crops(
         fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
             generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
             blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
-    report.poor = _poor(fitted.loss)
+    report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     report.psnr["fit"] = _fit_psnr(pack, generator, final, angles, alpha, w_plus)
     if tune_clip:
@@ -297,13 +308,6 @@ def _choose(
     real = torch.cat([to_float(crops.crops[i : i + 32], size, pack.device) for i in range(0, len(crops), 32)])
     made = synthesise(generator, w_plus, resolution=size)
     return select(pack.identity, pack.flow, real, made, w_plus, angles.numpy(), allowed)
-
-
-def _poor(loss: Tensor) -> list[int]:
-    """Frames whose fit is far from the clip's usual: more than the median and six median deviations."""
-    middle = loss.median()
-    spread = (loss - middle).abs().median()
-    return torch.nonzero(loss > middle + 6 * spread + 0.5 * middle)[:, 0].tolist()
 
 
 def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:

@@ -155,13 +155,17 @@ def puppeteer(
 def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
     """What to add to the stream's channels so that on `identity [L, D]` they take the values they have on its own.
 
-    Returns `[32]`, the channels' values in A(L_ID) of the stream less those in A(`identity`).
+    Returns `[32]`, the channels' values in A(L_ID) of the stream less those in A(`identity`); 0 for channels outside
+    the pack's V (`--channels clip`): only V was chosen, and in the embedded pack taught, to mean the same on everyone,
+    so of the others the change from the driver's identity frame is taken over and not the value.
     """
     both = np.stack([np.asarray(stream.identity, np.float32), np.asarray(identity, np.float32)])
     with torch.no_grad():
         styles = pack.generator.styles(torch.from_numpy(both).to(pack.device))
         values = read_channels(styles, stream_channels(stream, pack)).cpu().numpy()
-    return values[0] - values[1]
+    own = {(c.layer, c.index) for c in pack.channels}
+    common = np.array([(x, y) in own for x, y in np.asarray(stream.channels).tolist()])
+    return (values[0] - values[1]) * common
 
 
 def _portrait_identity(

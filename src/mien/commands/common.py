@@ -37,6 +37,9 @@ Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator
 Optimizer = Annotated[
     str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
 ]
+Channels = Annotated[
+    str, typer.Option(metavar="WHICH", help="The 32 channels: pack, the pack's own, or clip, chosen for this clip.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
 Report = Annotated[
     Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")

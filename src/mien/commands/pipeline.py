@@ -13,6 +13,7 @@ import typer
 
 from mien.commands.common import (
     Aligned,
+    Channels,
     Device,
     Duration,
     Face,
@@ -52,6 +53,7 @@ def encode(
     face: Face = None,
     sound: Sound = True,
     optimizer: Optimizer = "gauss-newton",
+    channels: Channels = "pack",
     rate: Annotated[
         float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
     ] = None,
@@ -76,9 +78,11 @@ def encode(
         check_output(report)
     if inversions is not None:
         check_output(inversions, VIDEO_SUFFIXES)
-    with _resumable(clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer) as work:
+    with _resumable(
+        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels
+    ) as work:
         stream, facts = _encode(
-            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, work, inversions
+            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work, inversions
         )  # fmt: skip
         if rate is not None:
             stream = coded(stream, None, rate, None, pack, device)
@@ -244,6 +248,7 @@ def _encode(
     face: int | None,
     sound: bool,
     optimizer: str = "gauss-newton",
+    channels: str = "pack",
     work: WorkFolder | None = None,
     inversions: Path | None = None,
 ) -> tuple[Stream, dict[str, Any]]:
@@ -267,6 +272,7 @@ def _encode(
             face=face,
             sound=sound,
             optimizer=optimizer,
+            channels=channels,
             inversions=inversions,
             progress=progress,
             work=work,

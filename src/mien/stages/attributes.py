@@ -23,6 +23,10 @@ from mien.packs.pack import Channel
 from mien.stages.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
 from mien.stages.regions import Regions
 
+# Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
+# must not take its neighbours along.
+JUMP = 2.0
+
 
 @dataclass(frozen=True)
 class AttributeOptions:
@@ -209,7 +213,8 @@ def _solve(
         loss = loss + options.ridge * value.square().sum(1)
         if len(value) > 2:
             bend = value[:-2] - 2 * value[1:-1] + value[2:]
-            loss = loss + options.smooth * F.pad(bend.square().sum(1), (1, 1))
+            bend = bend.square()
+            loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
         (gradient,) = torch.autograd.grad(loss.sum(), value)
         now = loss.detach()
         if iteration == 0:

@@ -35,6 +35,11 @@ class AttributeWeights:
     parsing: float = 0.002
 
 
+# What of the error of the frame before L_IF looks at, per pixel in [-1, 1]: usual errors are far smaller; where a hand
+# covered the face, the frame after it is not to repeat the mistake.
+CARRIED = 0.2
+
+
 def _normalised(mask: Tensor) -> Tensor:
     return mask / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
 
@@ -77,10 +82,11 @@ class AttributeObjective:
         """L_IF `[N]`: squared difference between the render's and the target's change from the frame before.
 
         `before [1, 3, R, R]`: render minus target of the frame before the batch, or None at the start of the clip.
+        Errors of the frame before are bounded by `CARRIED`.
         """
         wrong = images - self.target
         first = wrong[:1].detach() if before is None else before
-        change = wrong - torch.cat([first, wrong[:-1].detach()])
+        change = wrong - torch.cat([first, wrong[:-1].detach()]).clamp(-CARRIED, CARRIED)
         return (change * self.moving).square().sum((1, 2, 3))
 
 

@@ -124,7 +124,7 @@ def index_sensitivity(
             if delta == 0:
                 now = [[f.expand(n, -1, -1, -1) for f in maps] for maps in rest]
             else:
-                now = look(generator.synthesis_from_styles(_moved(styles, candidates, part, delta), resolution))
+                now = look(generator.synthesis_from_styles(moved_styles(styles, candidates, part, delta), resolution))
             if before is not None:
                 step = abs(delta - deltas[k - 1]) * len(deltas)
                 whole[part] += _distance(now[0], before[0]) / step
@@ -140,8 +140,8 @@ def index_sensitivity(
     return Sensitivity(candidates.layer, candidates.index, candidates.scale, inside, whole, area)
 
 
-def _moved(styles: Sequence[Tensor], candidates: Candidates, part: slice, delta: float) -> list[Tensor]:
-    """Styles with one row for each channel of `part`, in which only that channel is moved by `delta` of its scale."""
+def moved_styles(styles: Sequence[Tensor], candidates: Candidates, part: slice, delta: float) -> list[Tensor]:
+    """Styles with a row for each candidate of `part`, in which only that channel is moved by `delta` of its scale."""
     n = part.stop - part.start
     moved = [s.expand(n, -1).clone() for s in styles]
     for row, (layer, index, scale) in enumerate(
