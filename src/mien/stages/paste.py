@@ -3,7 +3,7 @@
 The colours are corrected by a smooth field over the crop: at its border the field is what the frame and the render
 differ by there, so that no seam is left; over the face it is the mean of what they differ by, so that the skin keeps
 the frame's colour but the face itself is not redrawn; between the two it is a membrane that they span (the solution of
-a screened Laplace's equation): it falls to the face's value within a tenth of the crop, because a background that the
+a screened Laplace's equation): it falls to the face's value within an eighth of the crop, because a background that the
 render has in another colour would otherwise tint the hair. The field is found on a coarse grid, where it is one matrix product, and follows its changes
 over a few frames, so that no frame's noise shows as a flicker.
 """
