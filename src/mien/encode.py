@@ -22,6 +22,7 @@ from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack, channel_table
 from mien.placement import placement_from_quads
 from mien.progress import NoProgress, Progress
+from mien.provenance import SYNTHETIC
 from mien.render import latents, render_frames
 from mien.sound import extract_audio
 from mien.stages import align as stage1
@@ -225,7 +226,7 @@ def encode_crops(
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
     if inversions is not None:
-        write_video(inversions, _inverted(generator, w_plus), fps)
+        write_video(inversions, _inverted(generator, w_plus), fps, metadata={"comment": SYNTHETIC})
 
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)

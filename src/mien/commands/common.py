@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,9 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.packs.pack import Pack
+    from mien.provenance import Signer
     from mien.stream import Stream
     from mien.video import Clip
-
-SYNTHETIC = "Synthetic: rendered by mien from one identity latent and 35 numbers a frame; not a recording."
 
 Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
 Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
@@ -43,6 +41,17 @@ Channels = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
 Report = Annotated[
     Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")
+]
+
+
+C2paCert = Annotated[
+    Path | None,
+    typer.Option("--c2pa-cert", envvar="MIEN_C2PA_CERT", metavar="CERT.pem",
+                 help="Sign OUT's content credentials with this certificate (extra `provenance`)."),
+]  # fmt: skip
+C2paKey = Annotated[
+    Path | None,
+    typer.Option("--c2pa-key", envvar="MIEN_C2PA_KEY", metavar="KEY.pem", help="The certificate's private key."),
 ]
 
 
@@ -83,11 +92,16 @@ def write_frames(
     left: Iterable[Any] | None = None,
     captions: tuple[str, str] = ("", ""),
     audio: Clip | None = None,
+    driver: Stream | None = None,
+    signer: Signer | None = None,
 ) -> None:
-    """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`)."""
+    """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
+
+    The metadata say that it is synthetic and from which stream (and `driver`); `signer` signs it."""
+    from mien.provenance import Origin, signed_output
     from mien.video import write_video
 
-    mark = hashlib.sha256(stream.to_bytes()).hexdigest()[:16]
+    origin = Origin(stream, driver, composed=left is not None or audio is not None)
     source: Any = stream.audio or None
     span: tuple[float, float | None] = (0.0, None)
     if source is None and audio is not None and audio.has_audio:
@@ -98,10 +112,15 @@ def write_frames(
             from mien.compare import side_by_side
 
             shown = side_by_side([left, shown], captions)
-        count = write_video(
-            output, shown, stream.fps, source, *span, metadata={"comment": f"{SYNTHETIC} Stream {mark}."}
-        )
-    print(f"{output}: {count} frames at {stream.fps} a second" + (", with sound" if source else ""))
+        with signed_output(output, signer, origin) as target:
+            count = write_video(
+                target, shown, stream.fps, source, *span, metadata={"comment": origin.sentence()}
+            )  # fmt: skip
+    print(
+        f"{output}: {count} frames at {stream.fps} a second"
+        + (", with sound" if source else "")
+        + (", signed" if signer else "")
+    )
 
 
 def _ticked(frames: Iterable[Any], tick: Any) -> Iterator[Any]:

@@ -13,6 +13,8 @@ import typer
 
 from mien.commands.common import (
     Aligned,
+    C2paCert,
+    C2paKey,
     Channels,
     Device,
     Duration,
@@ -35,6 +37,7 @@ from mien.commands.transcode import coded
 from mien.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
+    from mien.provenance import Signer
     from mien.stream import Stream
     from mien.video import Clip
     from mien.workfolder import WorkFolder
@@ -112,6 +115,8 @@ def render(
         str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
     ] = None,
     device: Device = "auto",
+    c2pa_cert: C2paCert = None,
+    c2pa_key: C2paKey = None,
 ) -> None:
     """Render a .mien file as a video, with its frame rate and its sound.
 
@@ -120,16 +125,18 @@ def render(
     Example: mien render clip.mien -o side.mp4 --compare clip.mp4
     """
     from mien.files import check_output
+    from mien.provenance import load_signer
     from mien.stream import Stream
     from mien.video import VIDEO_SUFFIXES, read_video
 
     check_output(output, VIDEO_SUFFIXES)
+    signer = load_signer(c2pa_cert, c2pa_key, output)
     if compare is not None and paste_into is not None:
         raise InputError("--compare and --paste-into cannot be had together.")
     stream = Stream.load(file)
     beside = compare or paste_into
     clip = read_video(beside, start, stream.seconds) if beside else None
-    _render(stream, output, pack, checked_device(device), clip, paste=paste_into is not None)
+    _render(stream, output, pack, checked_device(device), clip, paste=paste_into is not None, signer=signer)
 
 
 def puppeteer(
@@ -159,6 +166,8 @@ def puppeteer(
     seed: Seed = 0,
     face: Face = None,
     sound: Sound = True,
+    c2pa_cert: C2paCert = None,
+    c2pa_key: C2paKey = None,
 ) -> None:
     """Let the portrait's person do what the driver does.
 
@@ -168,10 +177,12 @@ def puppeteer(
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
     from mien.files import check_output
+    from mien.provenance import load_signer
     from mien.stream import Stream
     from mien.video import VIDEO_SUFFIXES, read_image, read_video
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"))
+    signer = load_signer(c2pa_cert, c2pa_key, output) if output.suffix.lower() in VIDEO_SUFFIXES else None
     where = checked_device(device)
     is_stream = driver.suffix.lower() == ".mien"
     clip = None if is_stream else read_video(driver, start, duration)
@@ -196,7 +207,8 @@ def puppeteer(
     left: Iterable[Any] | None = None
     if compare:
         left = _input_panels(clip, stream) if clip else make_frames(stream, pack=name, device=where)
-    write_frames(puppet, output, make_frames(puppet, pack=name, device=where), left, ("driver", "puppet"))
+    write_frames(puppet, output, make_frames(puppet, pack=name, device=where), left, ("driver", "puppet"),
+                 driver=stream, signer=signer)  # fmt: skip
 
 
 def align(
@@ -300,18 +312,20 @@ def _resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) 
             ) from None
 
 
-def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool) -> None:
+def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool,
+            signer: Signer | None) -> None:  # fmt: skip
     from mien.render import render as make_frames
 
     frames = make_frames(stream, pack=pack, device=device)
     if clip is None:
-        write_frames(stream, output, frames)
+        write_frames(stream, output, frames, signer=signer)
     elif paste:
         from mien.placement import paste as put_back
 
-        write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip)
+        write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip, signer=signer)
     else:
-        write_frames(stream, output, frames, _input_panels(clip, stream), ("input", "mien"), audio=clip)
+        panels = _input_panels(clip, stream)
+        write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer)
 
 
 def _input_panels(clip: Clip, stream: Stream) -> Iterable[Any]:
