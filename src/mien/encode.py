@@ -38,6 +38,7 @@ from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
+from mien.stages.view import as_seen
 from mien.stages.weights import weights_for
 from mien.stream import Stream
 from mien.video import Clip, read_video, write_video
@@ -205,12 +206,13 @@ def encode_crops(
     with _timed(report, "invert"), progress.stage("invert", count) as tick:
         w_plus = work.stage("invert", Tensor, lambda: invert(encoder, crops.crops, device=pack.device, tick=tick))
     with _timed(report, "identity"), progress.stage("identity", None):
-        identity = _choose(pack, generator, crops, w_plus, measured, blink)
+        seen = as_seen(generator, w_plus)
+        identity = _choose(pack, seen, crops, w_plus, measured, blink)
         if channels == "clip":
             posed = pose_latents(pack.flow, identity.w_plus, measured)
-            pack = replace(pack, channels=clip_channels(generator, w_plus, posed, areas, pack.flow.pose.rows))
+            pack = replace(pack, channels=clip_channels(seen, w_plus, posed, areas, pack.flow.pose.rows))
     size = min(128, generator.resolution)
-    unexplained = region_errors(crops.crops, synthesise(generator, w_plus, resolution=size), areas)
+    unexplained = region_errors(crops.crops, synthesise(seen, w_plus, resolution=size), areas)
     material = Material.of(pack, crops.crops, crops.landmarks, areas)
     if tune_clip:
         options = TuneOptions(seed=seed)
@@ -222,7 +224,8 @@ def encode_crops(
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
             w_plus = invert(encoder, crops.crops, device=pack.device)
-            identity = _choose(pack, generator, crops, w_plus, measured, blink, frame=identity.frame)
+            seen = as_seen(generator, w_plus)
+            identity = _choose(pack, seen, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
     if inversions is not None:
@@ -231,17 +234,17 @@ def encode_crops(
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
         pose = work.stage("pose", Pose, lambda: solver.pose(
-            generator, pack.flow, pack.perceptual, identity.w_plus, synthesise(generator, w_plus, resolution=size),
+            seen, pack.flow, pack.perceptual, identity.w_plus, synthesise(seen, w_plus, resolution=size),
             measured, areas, tick=tick))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
         targets = (to_float(crops.crops, size, pack.device) if real_targets
-                   else synthesise(generator, w_plus, resolution=size))  # fmt: skip
+                   else synthesise(seen, w_plus, resolution=size))  # fmt: skip
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
         fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
-            generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
+            seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
             blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha

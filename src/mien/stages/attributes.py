@@ -22,6 +22,7 @@ from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
 from mien.stages.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
 from mien.stages.regions import Regions
+from mien.stages.view import Seen, at_most
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
@@ -104,14 +105,15 @@ def fit_attributes(
     gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
     start = _across_blinks(start, blink, gaze)
     resolution = min(options.resolution, generator.resolution)
-    targets_small = _at(targets, resolution)
+    targets_small = at_most(targets, resolution)
     with torch.no_grad():
         code = networks.identity(identity_image) if networks.identity is not None else None
     alpha = (start / scale).clamp(-options.limit, options.limit)
     final, initial = torch.zeros(len(alpha)), torch.zeros(len(alpha))
     before: Tensor | None = None
-    for first in range(0, len(alpha), options.run):
-        part = slice(first, min(first + options.run, len(alpha)))
+    run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
+    for first in range(0, len(alpha), run):
+        part = slice(first, min(first + run, len(alpha)))
         with torch.no_grad():
             styles = generator.styles(posed[part])
             labels = None
@@ -121,7 +123,7 @@ def fit_attributes(
 
         def render(a: Tensor, ids: Tensor | slice = slice(None)) -> Tensor:
             chosen = [s[ids] for s in styles]  # noqa: B023
-            return _at(
+            return at_most(
                 generator.synthesis_from_styles(add_channels(chosen, channels, a * scale), resolution), resolution
             )
 
@@ -142,10 +144,6 @@ class LossNetworks:
     perceptual: Any
     identity: Any | None
     parser: Any | None
-
-
-def _at(images: Tensor, size: int) -> Tensor:
-    return images if images.shape[-1] <= size else F.interpolate(images, (size, size), mode="area")
 
 
 def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:

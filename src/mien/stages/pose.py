@@ -20,6 +20,7 @@ from torch import Tensor
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.stages.regions import Regions
+from mien.stages.view import at_most
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PoseObjective:
 
     def __init__(self, perceptual: Any, target: Tensor, regions: Regions, options: PoseOptions) -> None:
         self.perceptual, self.options = perceptual, options
-        self.target = _at(target, options.resolution)
+        self.target = at_most(target, options.resolution)
         size = self.target.shape[-1]
         rigid = F.interpolate(regions.rigid, (size, size), mode="bilinear")
         self.rigid = (rigid / rigid.sum((1, 2, 3), keepdim=True).clamp_min(1.0) / 3).sqrt()
@@ -69,10 +70,6 @@ class PoseObjective:
         for f, g, mask in zip(self.perceptual.features(images), self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         return torch.cat(parts, dim=1)
-
-
-def _at(images: Tensor, size: int) -> Tensor:
-    return images if images.shape[-1] <= size else F.interpolate(images, (size, size), mode="area")
 
 
 @torch.no_grad()
@@ -100,7 +97,7 @@ def fit_pose(
     def render(angles: Tensor) -> Tensor:
         n = len(angles)
         w_plus = flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
-        return _at(generator.synthesis(w_plus, max(resolution, 32)), options.resolution)
+        return at_most(generator.synthesis(w_plus, max(resolution, 32)), options.resolution)
 
     angles = measured.clone()
     initial = torch.zeros(len(angles))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.styleflow import HeadPoseFlow
@@ -24,6 +23,7 @@ from mien.stages.losses import AttributeObjective, AttributeWeights, identity_lo
 from mien.stages.pose import Pose, PoseObjective, PoseOptions
 from mien.stages.regions import Regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
+from mien.stages.view import at_most
 
 # Which mask an attribute's sensitivity is measured over (Eq. 5) and its losses are taken over (Eq. 10-12).
 MASK_OF = {"mouth": 0, "jaw": 0, "eyes": 1, "brows": 1, "gaze": 2, "other": 3}
@@ -98,7 +98,7 @@ def fit_pose_reference(
 
         def loss_at(angles: Tensor) -> Tensor:
             image = generator.synthesis(flow.place(identity[None], prior, angles), resolution)
-            return objective(_at(image, look.resolution), slice(None)).square().sum()  # noqa: B023
+            return objective(at_most(image, look.resolution), slice(None)).square().sum()  # noqa: B023
 
         with torch.no_grad():
             initial[t] = loss_at(measured[t : t + 1])
@@ -171,7 +171,7 @@ def fit_attributes_reference(
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
     gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
     resolution = min(options.resolution, generator.resolution)
-    targets = _at(targets, resolution)
+    targets = at_most(targets, resolution)
     weights = options.weights
     probes = torch.linspace(0, len(posed) - 1, min(options.probes, len(posed))).round().long().tolist()
     rates = options.rate * learning_rates(generator, networks.perceptual, channels, posed, regions, probes)
@@ -195,7 +195,7 @@ def fit_attributes_reference(
         for epoch in range(options.epochs + 1):
             value = value.detach().requires_grad_(True)
             made = generator.synthesis_from_styles(add_channels(styles, channels, value * scale), resolution)
-            image = _at(made, resolution)
+            image = at_most(made, resolution)
             fit = objective.residual(image).square().sum()
             loss = fit + objective.inter_frame(image, wrong).sum()
             if code is not None and weights.identity:
@@ -220,7 +220,3 @@ def fit_attributes_reference(
                 code = networks.identity(best_image)
         tick(1)
     return Attributes(found.half().float(), final, initial)
-
-
-def _at(images: Tensor, size: int) -> Tensor:
-    return images if images.shape[-1] <= size else F.interpolate(images, (size, size), mode="area")
