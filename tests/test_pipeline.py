@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from mien.encode import encode_with_report
 from mien.packs.delta import apply_delta, encode_delta
 from mien.packs.pack import Pack
 from mien.render import puppeteer, render
+from mien.stages.tune import RefineOptions, TuneOptions
 from mien.stream import Stream
 from mien.video import read_video, write_video
 
@@ -41,6 +44,16 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     path = tmp_path_factory.mktemp("pack") / "tiny.safetensors"
     tiny_pack().save(path, half=False)
     return Pack.load(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_steps() -> Iterator[None]:
+    """Tuning in seconds: the tiny pack needs no more."""
+    module = importlib.import_module("mien.encode")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=80, batch=4, seed=seed))
+        patch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=40, batch=4, seed=seed))
+        yield
 
 
 @pytest.fixture(scope="module")

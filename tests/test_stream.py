@@ -172,7 +172,7 @@ def test_a_tiny_file_cannot_ask_for_much() -> None:
     assert len(data) < 350
     with pytest.raises(StreamError, match="wrong length"):
         Stream.from_bytes(data)
-    prologue = struct.pack("<8sHHQ", container.MAGIC, 1, 0, 1 << 40)
+    prologue = struct.pack("<8sHHQ", container.STREAM.magic, 1, 0, 1 << 40)
     with pytest.raises(StreamError, match="claims 1,099,511,627,776 bytes"):
         Stream.from_bytes(prologue + struct.pack("<I", zlib.crc32(prologue)))
 

@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 for command in (
     pipeline.encode,
+    pipeline.person,
     pipeline.render,
     pipeline.puppeteer,
     pipeline.align,

@@ -1,4 +1,5 @@
-"""The frame of a `.mien` file: a prologue and tagged parts, each with its length and checksum (docs/format.md).
+"""The frame of a `.mien` or `.person` file: a prologue and tagged parts, each with its length and checksum
+(docs/format.md).
 
     prologue   magic[8]  version u16 . u16  total length u64  CRC-32 of these 20 bytes u32
     part       tag[4]  length u32  CRC-32 of tag, length and payload u32  payload[length]
@@ -6,7 +7,7 @@
 
 All numbers are little-endian. A tag is four ASCII letters; with a capital first letter the part is critical: a reader
 that does not know it must refuse the file. Other unknown parts are skipped. This module knows nothing of what the parts
-mean; `mien.stream` does.
+mean; `mien.parts` and `mien.person` do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import BinaryIO
 
 from .errors import StreamError
 
-MAGIC = b"\x89MIEN\r\n\x1a"  # not text, and changed by a transfer that rewrites line ends
 VERSION = (1, 0)
 MAX_TOTAL = 1 << 31  # bytes of a whole file
 MAX_PARTS = 256
@@ -29,6 +29,18 @@ _CRC = struct.Struct("<I")
 _PART = struct.Struct("<4sII")
 PROLOGUE_SIZE = _PROLOGUE.size + _CRC.size
 PART_HEADER_SIZE = _PART.size
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file by its first eight bytes: no text, and changed by a transfer that rewrites line ends."""
+
+    magic: bytes
+    suffix: str
+
+
+STREAM = Kind(b"\x89MIEN\r\n\x1a", ".mien")
+PERSON = Kind(b"\x89PERS\r\n\x1a", ".person")
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ def part_crc(tag: str, payload: bytes | memoryview) -> int:
     return zlib.crc32(payload, zlib.crc32(head))
 
 
-def join(parts: Sequence[Part]) -> bytes:
+def join(parts: Sequence[Part], kind: Kind = STREAM) -> bytes:
     """The bytes of a file made of `parts`, in this order.
 
     Raises:
@@ -89,8 +101,8 @@ def join(parts: Sequence[Part]) -> bytes:
     """
     total = PROLOGUE_SIZE + sum(PART_HEADER_SIZE + len(part.payload) for part in parts)
     if total > MAX_TOTAL or len(parts) > MAX_PARTS:
-        raise StreamError(f"the stream needs {total:,} bytes; a .mien file holds at most {MAX_TOTAL:,}.")
-    prologue = _PROLOGUE.pack(MAGIC, *VERSION, total)
+        raise StreamError(f"the stream needs {total:,} bytes; a {kind.suffix} file holds at most {MAX_TOTAL:,}.")
+    prologue = _PROLOGUE.pack(kind.magic, *VERSION, total)
     chunks = [prologue, _CRC.pack(zlib.crc32(prologue))]
     for part in parts:
         tag = part.tag.encode("ascii")
@@ -98,12 +110,13 @@ def join(parts: Sequence[Part]) -> bytes:
     return b"".join(chunks)
 
 
-def scan(file: BinaryIO, name: str, *, tolerant: bool = False) -> Layout:
+def scan(file: BinaryIO, name: str, *, tolerant: bool = False, kind: Kind = STREAM) -> Layout:
     """Reads the prologue and the part headers of an open file, and no payload.
 
     Args:
         file: seekable, opened for reading in binary.
         name: what to call the file in error messages.
+        kind: what the file must be.
         tolerant: keep what lies before the cut of a file that is cut short, or before a part header that makes no
             sense, instead of refusing the file.
 
@@ -114,7 +127,7 @@ def scan(file: BinaryIO, name: str, *, tolerant: bool = False) -> Layout:
     file.seek(0, 2)
     size = file.tell()
     file.seek(0)
-    version, total = _read_prologue(file.read(PROLOGUE_SIZE), name)
+    version, total = _read_prologue(file.read(PROLOGUE_SIZE), name, kind)
     if not tolerant:
         if size < total:
             raise StreamError(f"{name} is cut short: {size:,} of its {total:,} bytes are there.")
@@ -128,7 +141,7 @@ def scan(file: BinaryIO, name: str, *, tolerant: bool = False) -> Layout:
         if entry is None or len(parts) >= MAX_PARTS:
             if tolerant:
                 break
-            raise StreamError(f"{name} is damaged: what follows byte {at:,} is not a part of a .mien file.")
+            raise StreamError(f"{name} is damaged: what follows byte {at:,} is not a part of a {kind.suffix} file.")
         parts.append(entry)
         at = entry.offset + entry.length
     return Layout(version, total, size, tuple(parts))
@@ -145,13 +158,16 @@ def intact(entry: PartEntry, payload: bytes) -> bool:
     return len(payload) == entry.length and part_crc(entry.tag, payload) == entry.crc
 
 
-def _read_prologue(data: bytes, name: str) -> tuple[tuple[int, int], int]:
+def _read_prologue(data: bytes, name: str, kind: Kind) -> tuple[tuple[int, int], int]:
     if not data:
         raise StreamError(f"{name} is empty.")
-    if not data.startswith(MAGIC[: len(data)]):
-        if data[1:5] == MAGIC[1:5]:
+    if not data.startswith(kind.magic[: len(data)]):
+        for other in (STREAM, PERSON):
+            if data.startswith(other.magic):
+                raise StreamError(f"{name} is a {other.suffix} file, not a {kind.suffix} file.")
+        if data[1:5] == kind.magic[1:5]:
             raise StreamError(f"{name} was changed in transfer, as if it were text; copy it again as a binary file.")
-        raise StreamError(f"{name} is not a .mien file.")
+        raise StreamError(f"{name} is not a {kind.suffix} file.")
     if len(data) < PROLOGUE_SIZE:
         raise StreamError(f"{name} is cut short: only {len(data)} bytes are there.")
     _, major, minor, total = _PROLOGUE.unpack_from(data)
@@ -161,7 +177,7 @@ def _read_prologue(data: bytes, name: str) -> tuple[tuple[int, int], int]:
     if _CRC.unpack_from(data, _PROLOGUE.size)[0] != zlib.crc32(data[: _PROLOGUE.size]):
         raise StreamError(f"{name} is damaged: the checksum of its first bytes is wrong.")
     if not PROLOGUE_SIZE <= total <= MAX_TOTAL:
-        raise StreamError(f"{name} claims {total:,} bytes; a .mien file has at most {MAX_TOTAL:,}.")
+        raise StreamError(f"{name} claims {total:,} bytes; a {kind.suffix} file has at most {MAX_TOTAL:,}.")
     return (major, minor), total
 
 

@@ -20,6 +20,7 @@ from mien.errors import InputError
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack, channel_table
+from mien.person import Person
 from mien.placement import placement_from_quads
 from mien.progress import NoProgress, Progress
 from mien.provenance import SYNTHETIC
@@ -30,7 +31,7 @@ from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, LossNetworks, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.identity import select
-from mien.stages.invert import invert, synthesise, to_float
+from mien.stages.invert import inversion_named, invert, synthesise, to_float
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose
@@ -39,7 +40,7 @@ from mien.stages.regions import blinks, regions
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
 from mien.stages.view import as_seen
-from mien.stages.weights import weights_for
+from mien.stages.weights import FixedWeights, weights_for
 from mien.stream import Stream
 from mien.video import Clip, read_video, write_video
 from mien.workfolder import NoWork
@@ -142,6 +143,8 @@ def encode_with_report(
     aligned: bool = False,
     tune: bool = True,
     person_size: int | None = None,
+    person: Person | str | Path | None = None,
+    inversion: str = "encoder",
     start: float = 0.0,
     duration: float | None = None,
     device: str = "auto",
@@ -159,12 +162,14 @@ def encode_with_report(
 
     `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
     the generator to the person first (and send the difference, in at most `person_size` bytes where that is given, else
-    all weights). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest by default.
-    `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or the
-    paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32 channels for this clip.
-    `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5 fits the real frames I_t in place
-    of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on one machine. `work`: where finished
-    stages are kept (`mien.workfolder`), so that a run that was stopped is taken up again.
+    all weights). `person`: a person or its file instead: its weights stay as they are, only the encoder is tuned, and
+    the stream names the person by hash. `inversion`: `encoder`, or `restyle` for several looks at each frame
+    (`mien.stages.invert.Feedback`). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest
+    by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved,
+    `gauss-newton` or the paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32
+    channels for this clip. `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5 fits the
+    real frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on one machine.
+    `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up again.
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
@@ -176,14 +181,20 @@ def encode_with_report(
     source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
     torch.manual_seed(seed)
+    known = Person.load(person) if isinstance(person, (str, Path)) else person
+    if known is not None:
+        known.require_pack(networks.fingerprint, networks.name)
+        if person_size is not None:
+            raise InputError("a person that is given has its size already: take person or person_size.")
 
     with _timed(report, "align"), progress.stage("align", source.frame_count) as tick:
         size = networks.resolution
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
-    stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, aligned=aligned,
-                          seed=seed, optimizer=optimizer, channels=channels, inversions=inversions,
-                          real_targets=real_targets, progress=progress, report=report, work=work)  # fmt: skip
+    stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, person=known,
+                          inversion=inversion, aligned=aligned, seed=seed, optimizer=optimizer, channels=channels,
+                          inversions=inversions, real_targets=real_targets,
+                          progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report.bytes = stream.accounting()
@@ -191,20 +202,24 @@ def encode_with_report(
 
 
 def encode_crops(
-    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None, aligned: bool,
-    seed: int, progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton",
-    channels: str = "pack", inversions: Path | None = None, real_targets: bool = False, work: NoWork,
+    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
+    person: Person | None = None, inversion: str = "encoder", aligned: bool, seed: int, progress: Progress,
+    report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack", inversions: Path | None = None,
+    real_targets: bool = False, work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
     areas = regions(crops.landmarks, crops.size)
     measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
     blink = torch.from_numpy(blinks(crops.landmarks))
-    generator, encoder, solver = pack.generator, pack.encoder, optimizer_named(optimizer)
-    blob = b""
+    encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
+    blob = person.tuning if person else b""
+    generator = apply_delta(pack.generator, blob) if person else pack.generator
+    tuning, refining = TuneOptions(seed=seed), RefineOptions(seed=seed)
 
     with _timed(report, "invert"), progress.stage("invert", count) as tick:
-        w_plus = work.stage("invert", Tensor, lambda: invert(encoder, crops.crops, device=pack.device, tick=tick))
+        w_plus = work.stage("invert", Tensor, lambda: invert(
+            look_again(pack, encoder, generator), crops.crops, device=pack.device, tick=tick))  # fmt: skip
     with _timed(report, "identity"), progress.stage("identity", None):
         seen = as_seen(generator, w_plus)
         identity = _choose(pack, seen, crops, w_plus, measured, blink)
@@ -215,15 +230,14 @@ def encode_crops(
     unexplained = region_errors(crops.crops, synthesise(seen, w_plus, resolution=size), areas)
     material = Material.of(pack, crops.crops, crops.landmarks, areas)
     if tune_clip:
-        options = TuneOptions(seed=seed)
-        with _timed(report, "tune"), progress.stage("tune", options.steps) as tick:
+        weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
+        with _timed(report, "tune"), progress.stage("tune", tuning.steps, "steps") as tick:
             tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
-                weights_for(generator, person_size), encoder, material, measured, identity.frame, options, tick,
-                work.loop("tune"))))  # fmt: skip
+                weights, encoder, material, measured, identity.frame, tuning, tick, work.loop("tune"))))  # fmt: skip
             # What the receiver will have: the difference as it travels.
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
-            w_plus = invert(encoder, crops.crops, device=pack.device)
+            w_plus = invert(look_again(pack, encoder, generator), crops.crops, device=pack.device)
             seen = as_seen(generator, w_plus)
             identity = _choose(pack, seen, crops, w_plus, measured, blink, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
@@ -250,11 +264,10 @@ def encode_crops(
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     report.psnr["fit"] = _fit_psnr(pack, generator, final, angles, alpha, w_plus)
     if tune_clip:
-        refining = RefineOptions(seed=seed)
-        with _timed(report, "tune"), progress.stage("refine", refining.steps) as tick:
+        weights = FixedWeights(generator, blob) if person else weights_for(pack.generator, person_size, blob)
+        with _timed(report, "tune"), progress.stage("refine", refining.steps, "steps") as tick:
             refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
-                weights_for(pack.generator, person_size, blob), material, final, angles, alpha, refining, tick,
-                work.loop("refine"))))  # fmt: skip
+                weights, material, final, angles, alpha, refining, tick, work.loop("refine"))))  # fmt: skip
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha
@@ -268,7 +281,9 @@ def encode_crops(
         channels=channel_table(pack.channels),
         identity=final.cpu().numpy().astype(np.float16),
         frames=frames,
-        tuning=blob,
+        person=person.fingerprint if person else "",
+        person_name=person.name if person else "",
+        tuning=b"" if person else blob,
         placement=None if aligned else placement_from_quads(crops.quads, crops.frame_size, crops.lost),
         frame_size=None if aligned else crops.frame_size,
     )

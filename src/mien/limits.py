@@ -33,7 +33,7 @@ def require(condition: bool, what: str, name: str = "the stream") -> None:
         raise StreamError(f"{name} cannot be used: {what}.")
 
 
-def fingerprint(pack: str, name: str = "the stream") -> str:
+def fingerprint(pack: str, name: str = "the stream", *, what: str = "pack") -> str:
     """A SHA-256 as 64 lower-case hexadecimal digits.
 
     Raises:
@@ -41,10 +41,21 @@ def fingerprint(pack: str, name: str = "the stream") -> str:
     """
     require(
         isinstance(pack, str) and len(pack) == 64 and not set(pack.lower()) - set("0123456789abcdef"),
-        "its pack's fingerprint is not 64 hexadecimal digits",
+        f"its {what}'s fingerprint is not 64 hexadecimal digits",
         name,
     )
     return pack.lower()
+
+
+def person_name(text: str, named: bool, name: str = "the stream") -> None:
+    """Checks the name of a person: printable, at most 64 bytes, there when and only when `named`.
+
+    Raises:
+        StreamError: it is not.
+    """
+    require(isinstance(text, str) and text.isprintable(), "its person's name is not printable", name)
+    require(len(text.encode("utf-8", "replace")) <= MAX_NAME_BYTES, "its person's name is too long", name)
+    require(bool(text) == named, "its person has no name" if named else "it names a person and has none", name)
 
 
 def frame_rate(fps: Fraction, name: str = "the stream") -> Fraction:

@@ -20,8 +20,9 @@ from .errors import InputError, StreamError
 from .limits import CHANNELS, FRAME_BYTES, PARAMETERS, require
 
 CHECK_FRAMES = 16  # frames under one checksum of the table `fcrc`
-KNOWN = ("HEAD", "IDEN", "tune", "plac", "soun", "fcrc", "FRAM", "CODE")
+KNOWN = ("HEAD", "IDEN", "PERS", "tune", "plac", "soun", "fcrc", "FRAM", "CODE")
 
+_HASH = 32  # bytes of a SHA-256
 _HEAD = struct.Struct("<32sIIIIHHIIHH")
 
 
@@ -46,6 +47,8 @@ class Contents:
     channels: np.ndarray
     identity: np.ndarray
     frames: np.ndarray
+    person: str
+    person_name: str
     tuning: bytes
     placement: np.ndarray | None
     frame_size: tuple[int, int] | None
@@ -66,6 +69,8 @@ def write(contents: Contents) -> list[Part]:
         Part("HEAD", fixed + contents.channels.astype("<i2").tobytes() + name),
         Part("IDEN", limits.half_bytes(contents.identity)),
     ]
+    if contents.person:
+        parts.append(Part("PERS", bytes.fromhex(contents.person) + contents.person_name.encode()))
     if contents.tuning:
         parts.append(Part("tune", contents.tuning))
     if contents.placement is not None:
@@ -212,7 +217,7 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
     damages = [
         Damage(tag, f"the checksum of its part '{tag}' is wrong")
         for tag, entry in entries.items()
-        if tag in ("tune", "plac", "soun", "fcrc") and not container.intact(entry, payloads[tag])
+        if tag in ("PERS", "tune", "plac", "soun", "fcrc") and not container.intact(entry, payloads[tag])
     ]
     broken = {damage.part for damage in damages}
     coded = "CODE" in entries
@@ -241,6 +246,11 @@ def _contents(
     placement = None
     if "plac" in payloads and "plac" not in broken:
         placement = limits.placement_from_bytes(payloads["plac"], head.frames, name)[: len(frames)]
+    person = b"" if "PERS" in broken else payloads.get("PERS", b"")
+    try:
+        person_name = person[_HASH:].decode()
+    except UnicodeDecodeError as error:
+        raise StreamError(f"{name} cannot be used: its person's name is not text.") from error
     return Contents(
         pack=head.pack,
         pack_name=head.pack_name,
@@ -249,6 +259,8 @@ def _contents(
         channels=head.channels,
         identity=_as_halves(payloads["IDEN"], head.identity[1]),
         frames=frames,
+        person=person[:_HASH].hex(),
+        person_name=person_name,
         tuning=b"" if "tune" in broken else payloads.get("tune", b""),
         placement=placement,
         frame_size=head.frame_size,
@@ -312,6 +324,10 @@ def _entries(layout: Layout, name: str) -> dict[str, PartEntry]:
     require(bool(layout.parts) and layout.parts[0].tag == "HEAD", "it does not begin with its head", name)
     require("IDEN" in entries, "it has no identity latent", name)
     require("FRAM" in entries or "CODE" in entries, "it has no frames", name)
+    require(not ("PERS" in entries and "tune" in entries), "it has tuned weights twice, its own and a person's", name)
+    if "PERS" in entries:
+        least = _HASH + 1
+        require(least <= entries["PERS"].length <= _HASH + limits.MAX_NAME_BYTES, "its person has a wrong length", name)
     require(not ("FRAM" in entries and "CODE" in entries), "it has its frames twice, plain and coded", name)
     return entries
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +17,16 @@ from mien.errors import PackError, StreamError
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
+from mien.person import Person, find_person
+from mien.portrait import Driver, PortraitOptions, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.stages.attributes import add_channels, read_channels
-from mien.stages.identity import frontal
-from mien.stages.invert import invert, to_bytes
-from mien.stages.regions import regions
-from mien.stages.trainer import Material
-from mien.stages.tune import TuneOptions, pose_latents, tune
-from mien.stages.weights import weights_for
+from mien.stages.invert import to_bytes
+from mien.stages.tune import pose_latents
 from mien.stream import Stream
 
 BATCH = 8
+Where = Person | str | Path | None  # a person, its file, or a folder to look in
 
 
 def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
@@ -53,16 +53,30 @@ def latents(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, 
     return add_channels(generator.styles(pose_latents(pack.flow, identity, angles)), pack.channels, alpha)
 
 
-def render(stream: Stream, *, pack: str | Pack | None = None, device: str = "auto") -> Iterator[NDArray[np.uint8]]:
+def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:
+    """The generator that draws the stream: the pack's with the weights that the stream carries, or its person's.
+
+    `person`: see `find_person`. Raises StreamError and PackError as that does, StreamError for weights that do not fit.
+    """
+    found = find_person(stream, person)
+    if found is not None:
+        found.require_pack(pack.fingerprint, pack.name)
+    blob = stream.tuning if found is None else found.tuning
+    return apply_delta(pack.generator, blob) if blob else pack.generator
+
+
+def render(
+    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto"
+) -> Iterator[NDArray[np.uint8]]:
     """Frames of a stream, uint8 RGB `[H, W, 3]`, one by one.
 
-    `pack`: a name, a path or a loaded pack; by default the one that the stream names. Raises PackError, StreamError.
+    `pack`: a name, a path or a loaded pack; by default the one that the stream names. `person`: for a stream that names
+    a person, that person, its file, or a folder to look in first. Raises PackError, StreamError.
     """
     from mien.encode import resolve_device
 
     found = pack_for(stream, pack).to(resolve_device(device))
-    generator = apply_delta(found.generator, stream.tuning) if stream.tuning else found.generator
-    return render_frames(stream, found, generator)
+    return render_frames(stream, found, tuned_generator(stream, found, person))
 
 
 def render_frames(stream: Stream, pack: Pack, generator: Generator) -> Iterator[NDArray[np.uint8]]:
@@ -90,11 +104,12 @@ def stream_channels(stream: Stream, pack: Pack) -> tuple:
 
 def puppeteer(
     stream: Stream,
-    portrait: Stream | NDArray[np.uint8] | str | Path,
+    portrait: Stream | Person | NDArray[np.uint8] | str | Path,
     *,
     pack: str | Pack | None = None,
     device: str = "auto",
     tune_portrait: bool = True,
+    person_size: int | None = None,
     relative: bool = False,
     strength: float = 1.0,
     smoothing: float = 0.0,
@@ -105,7 +120,8 @@ def puppeteer(
 ) -> Stream:
     """The portrait's person doing what the stream does: the portrait's identity, the driver's numbers and sound.
 
-    `portrait`: an image (uint8 RGB `[H, W, 3]` or a path) or a stream, whose identity and tuning are taken.
+    `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person, whose identity and tuning are
+    taken. `tune_portrait`: tune the generator to the image, into at most `person_size` bytes (None: all weights).
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.
@@ -122,16 +138,27 @@ def puppeteer(
     if isinstance(portrait, (str, Path)):
         if str(portrait).lower().endswith(".mien"):
             portrait = Stream.load(portrait)
+        elif str(portrait).lower().endswith(".person"):
+            portrait = Person.load(portrait)
         else:
             from mien.video import read_image
 
             portrait = read_image(portrait)
+    weights: dict[str, Any]
     if isinstance(portrait, Stream):
         pack_for(portrait, found)
         identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
-        blob = portrait.tuning
+        weights = {"tuning": portrait.tuning, "person": portrait.person, "person_name": portrait.person_name}
+    elif isinstance(portrait, Person):
+        portrait.require_pack(found.fingerprint, found.name)
+        identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
+        weights = {"person": portrait.fingerprint, "person_name": portrait.name}
     else:
-        identity, blob = _portrait_identity(found, portrait, tune_portrait, progress, seed)
+        face = portrait_face(
+            found, portrait, stream_channels(stream, found), _driver(stream, found), progress, tune=tune_portrait,
+            size=person_size, options=PortraitOptions(seed=seed),
+        )  # fmt: skip
+        identity, weights = face.identity, {"tuning": face.tuning}
     numbers = np.asarray(stream.frames, np.float32).copy()
     if relative:
         numbers[:, :3] -= np.median(numbers[:, :3], axis=0)
@@ -147,8 +174,8 @@ def puppeteer(
         channels=np.asarray(stream.channels),
         identity=identity.cpu().numpy().astype(np.float16),
         frames=numbers.astype(np.float16),
-        tuning=blob,
         audio=stream.audio,
+        **weights,
     )
 
 
@@ -168,26 +195,14 @@ def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating
     return (values[0] - values[1]) * common
 
 
-def _portrait_identity(
-    pack: Pack, image: NDArray[np.uint8], tune_portrait: bool, progress: Progress, seed: int
-) -> tuple[Tensor, bytes]:
-    """Identity latent `[L, D]` facing the camera, and the tuned weights, of one image."""
-    from mien.stages.align import align_image
-
-    found = align_image(image, pack.resolution)
-    angles = np.array([[float(found.yaw[0]), float(found.pitch[0])]], np.float32)
-    generator, encoder, blob = pack.generator, pack.encoder, b""
-    if tune_portrait:
-        options = TuneOptions(steps=60, batch=4, seed=seed)
-        with progress.stage("portrait", options.steps) as tick:
-            tuned = tune(
-                weights_for(generator, None), encoder,
-                Material.of(pack, found.crops, found.landmarks, regions(found.landmarks, found.size)),
-                torch.from_numpy(angles), 0, options, tick,
-            )  # fmt: skip
-        encoder, blob = tuned.encoder, tuned.blob
-    w_plus = invert(encoder, found.crops, device=pack.device)
-    return frontal(pack.flow, w_plus[0], angles[0]), blob
+def _driver(stream: Stream, pack: Pack) -> Driver:
+    """The stream's angles, and the values that its channels take in StyleSpace."""
+    numbers = torch.from_numpy(np.asarray(stream.frames, np.float32)).to(pack.device)
+    identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
+    angles = pack.flow.clamp(numbers[:, 1:3])
+    with torch.no_grad():
+        styles = pack.generator.styles(pose_latents(pack.flow, identity, angles))
+        return Driver(angles, read_channels(styles, stream_channels(stream, pack)) + numbers[:, 3:])
 
 
-__all__ = ["channel_difference", "latents", "pack_for", "puppeteer", "render", "render_frames"]
+__all__ = ["channel_difference", "latents", "pack_for", "puppeteer", "render", "render_frames", "tuned_generator"]

@@ -42,6 +42,9 @@ class Stream:
         channels: int16 [32, 2], the StyleSpace channels V as (layer, index).
         identity: float16 [num_ws, w_dim], the identity latent L_ID in W+.
         frames: float16 [T, 35], R, Y, P in degrees and alpha_0..31 in the units of the channels.
+        person: SHA-256 of the `.person` file that holds the tuned weights (`mien.person`), 64 hexadecimal digits; empty
+            when the stream needs none. Not together with `tuning`.
+        person_name: that person's name, for people; empty when and only when `person` is.
         tuning: the tuned weights as their own codec wrote them; empty when there are none.
         placement: float32 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
             the frame's width, height and width, rounded to steps of 1/65536 of the range or finer.
@@ -61,6 +64,8 @@ class Stream:
     channels: np.ndarray
     identity: np.ndarray
     frames: np.ndarray
+    person: str = ""
+    person_name: str = ""
     tuning: bytes = b""
     placement: np.ndarray | None = None
     frame_size: tuple[int, int] | None = None
@@ -80,8 +85,11 @@ class Stream:
         require(frames.shape[1] == PARAMETERS, f"a frame has {PARAMETERS} parameters, not {frames.shape[1]}")
         require(1 <= len(frames) <= limits.MAX_FRAMES,
                 f"it has {len(frames):,} frames; 1 to {limits.MAX_FRAMES:,} are allowed")
+        limits.person_name(self.person_name, bool(self.person))
+        require(not (self.person and self.tuning), "it has tuned weights twice, its own and a person's")
         fixed: dict[str, Any] = {
             "pack": limits.fingerprint(self.pack),
+            "person": limits.fingerprint(self.person, what="person") if self.person else "",
             "fps": limits.frame_rate(self.fps),
             "channels": limits.channel_table(self.channels),
             "identity": identity,
@@ -188,8 +196,8 @@ class Stream:
     def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         """What is in a `.mien` file, damaged parts included, as values that JSON can hold (for `mien info`).
 
-        Keys: `version`, `pack`, `pack_name`, `resolution`, `fps` (text, a rational), `frames`, `seconds`, `coding`
-        ("raw" or "coded"), `key_interval` (None in a raw file), `num_ws`, `w_dim`, `channels`, `frame_size`, `bytes`
+        Keys: `version`, `pack`, `pack_name`, `person`, `person_name`, `resolution`, `fps` (text, a rational), `frames`,
+        `seconds`, `coding` ("raw" or "coded"), `key_interval` (None in a raw file), `num_ws`, `w_dim`, `channels`, `frame_size`, `bytes`
         (see `accounting`), `rate` (see `rates`), `parts` (list of `tag`, `offset`, `length`, `critical`, `known`,
         `intact`), `damage` (list of `part`, `sentence`, `first`, `last`).
 
@@ -207,6 +215,8 @@ class Stream:
             "version": ".".join(map(str, layout.version)),
             "pack": stream.pack,
             "pack_name": stream.pack_name,
+            "person": stream.person,
+            "person_name": stream.person_name,
             "resolution": stream.resolution,
             "fps": str(stream.fps),
             "frames": len(stream),

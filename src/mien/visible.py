@@ -8,9 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .packs.delta import apply_delta
 from .packs.pack import Pack
-from .render import BATCH, pack_for, stream_channels
+from .render import BATCH, Where, pack_for, stream_channels, tuned_generator
 from .stages.attributes import add_channels
 from .stages.tune import pose_latents
 from .stream import Stream
@@ -30,6 +29,7 @@ class Viewer:
     Args:
         stream: what is about to be coded.
         pack: a name, a path or a loaded pack; by default the one that the stream names.
+        person: as in `mien.render.render`.
         device: `auto`, `cpu`, `cuda`.
 
     Raises:
@@ -37,14 +37,14 @@ class Viewer:
     """
 
     def __init__(
-        self, stream: Stream, *, pack: str | Pack | None = None, device: str = "auto",
+        self, stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
         tick: Callable[[int], None] = lambda frames: None,
     ) -> None:  # fmt: skip
         from .encode import resolve_device
 
         found = pack_for(stream, pack).to(resolve_device(device))
         self.tick = tick
-        self._generator = apply_delta(found.generator, stream.tuning) if stream.tuning else found.generator
+        self._generator = tuned_generator(stream, found, person)
         self._flow, self._device = found.flow, found.device
         self._channels = stream_channels(stream, found)
         self._identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(found.device)
@@ -88,11 +88,12 @@ class Viewer:
 
 
 def stream_sensitivity(
-    stream: Stream, *, pack: str | Pack | None = None, device: str = "auto", probes: int = DEFAULT_PROBES,
+    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
+    probes: int = DEFAULT_PROBES,
     tick: Callable[[int], None] = lambda frames: None,
 ) -> np.ndarray:  # fmt: skip
     """`Viewer.sensitivity` of a stream, float [35, 35]. Raises as `Viewer`."""
-    return Viewer(stream, pack=pack, device=device, tick=tick).sensitivity(probes)
+    return Viewer(stream, pack=pack, person=person, device=device, tick=tick).sensitivity(probes)
 
 
 def _parts(chosen: np.ndarray) -> list[np.ndarray]:

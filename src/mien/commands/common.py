@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mien.stream import Stream
     from mien.video import Clip
 
+DEFAULT_SIZE = "full"  # of the tuned weights of a person
+
 Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
 Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
 PackName = Annotated[str, typer.Option("--pack", metavar="PACK", help="A pack's name, or the path of a pack file.")]
@@ -32,6 +34,17 @@ Aligned = Annotated[
     bool, typer.Option("--aligned", help="The frames are face crops already (FFHQ framing): leave out stage 1.")
 ]
 Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator to this person (slower, more alike).")]
+PersonSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most bytes of the tuned weights: 50k, 200k, 1000k, ... or full."),
+]
+PersonFile = Annotated[
+    Path | None,
+    typer.Option("--person", metavar="NAME.person", help="The person that the stream names: its file, or a folder."),
+]
+Inversion = Annotated[
+    str, typer.Option(metavar="NAME", help="encoder, or restyle: several looks at each frame, nearer to it.")
+]
 Optimizer = Annotated[
     str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
 ]
@@ -76,6 +89,25 @@ def checked_device(name: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no CUDA device: take --device cpu or auto.")
     return name
+
+
+def person_bytes(size: str | None) -> int | None:
+    """What `--person-size` says, in bytes; None for all weights. Raises InputError."""
+    text = (size or DEFAULT_SIZE).strip().lower()
+    if text == "full":
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m") else (text, "")
+    least, most = 10_000, 64_000_000
+    if number.isascii() and number.isdigit():
+        count = int(number[:12]) * {"": 1, "k": 1000, "m": 1_000_000}[unit]
+        if least <= count <= most:
+            return count
+    raise InputError(f"the size of a person is a number of bytes of 10k to 64M, as 200k, or full; not {size!r}.")
+
+
+def person_folder(given: Path | None, stream: Path) -> Path:
+    """Where the person that a stream names is looked for: as given, else beside the stream."""
+    return given if given is not None else stream.parent
 
 
 def pack_of(name: str) -> Pack:
@@ -133,6 +165,7 @@ def summary(stream: Stream) -> str:
     """One line: how many frames, and what they cost."""
     sizes, rates = stream.accounting(), {name: rate / 1000 for name, rate in stream.rates().items()}
     tuned = f", {rates['with_tuning']:,.1f} with tuning" if stream.tuning else ""
+    tuned = f", person '{stream.person_name}'" if stream.person else tuned
     return (
         f"{len(stream)} frames of {sizes['per_frame']} bytes ({rates['frames']:.1f} kbit/s at {stream.fps} a second, "
         f"{rates['with_identity']:.1f} with identity{tuned}), {sizes['total']:,} bytes in all"

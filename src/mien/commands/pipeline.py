@@ -19,9 +19,12 @@ from mien.commands.common import (
     Device,
     Duration,
     Face,
+    Inversion,
     Optimizer,
     Output,
     PackName,
+    PersonFile,
+    PersonSize,
     Report,
     Seed,
     Sound,
@@ -29,6 +32,8 @@ from mien.commands.common import (
     Tune,
     checked_device,
     pack_of,
+    person_bytes,
+    person_folder,
     progress_bars,
     summary,
     write_frames,
@@ -37,6 +42,7 @@ from mien.commands.transcode import coded
 from mien.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
+    from mien.person import Person
     from mien.provenance import Signer
     from mien.stream import Stream
     from mien.video import Clip
@@ -57,6 +63,12 @@ def encode(
     sound: Sound = True,
     optimizer: Optimizer = "gauss-newton",
     channels: Channels = "pack",
+    inversion: Inversion = "encoder",
+    person_size: PersonSize = None,
+    person: Annotated[
+        Path | None,
+        typer.Option("--person", metavar="NAME.person", help="Take this person's weights, and name them by hash."),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
     ] = None,
@@ -81,14 +93,17 @@ def encode(
         check_output(report)
     if inversions is not None:
         check_output(inversions, VIDEO_SUFFIXES)
+    size, known = _who(person_size, person, tune)
+    who = known.fingerprint if known else size
     with _resumable(
-        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels
+        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels, inversion, who
     ) as work:
         stream, facts = _encode(
-            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work, inversions
+            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work,
+            inversions, size, known, inversion,
         )  # fmt: skip
         if rate is not None:
-            stream = coded(stream, None, rate, None, pack, device)
+            stream = coded(stream, None, rate, None, pack, device, known)
             facts["bytes"].update(stream.accounting())
         facts["rate"] = stream.rates()
         work.publish(output, stream.to_bytes())
@@ -97,6 +112,52 @@ def encode(
     psnr = facts.get("psnr", {}).get("resynthesis")
     quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
     print(f"{output}: {summary(stream)}{quality}")
+
+
+def person(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of one person, or a tuned .mien of them.")],
+    output: Output,
+    pack: PackName = "mini",
+    aligned: Aligned = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    face: Face = None,
+    person_size: Annotated[
+        str | None, typer.Option("--size", metavar="SIZE", help="Most bytes of the tuned weights: 200k, ... or full.")
+    ] = None,
+    report: Report = None,
+) -> None:
+    """Tune the generator to a person once, for many streams.
+
+    `mien encode --person NAME.person` then makes streams that name the person by hash instead of carrying the weights;
+    `mien puppeteer` takes the file as the face.
+
+    Example: mien person ann.mp4 -o ann.person --size 200k
+    """
+    from mien.files import check_output, write_text
+    from mien.person import SUFFIX, Person
+    from mien.stream import Stream
+
+    check_output(output, (SUFFIX,))
+    if report is not None:
+        check_output(report)
+    size = person_bytes(person_size)
+    if clip.suffix.lower() == ".mien":
+        stream, facts = Stream.load(clip), {}
+    else:
+        with _resumable(clip, output, pack, device, aligned, True, start, duration, seed, face, "person", size) as work:
+            stream, facts = _encode(
+                clip, pack, aligned, True, start, duration, device, seed, face, False, work=work, person_size=size
+            )
+    made = Person.of(stream, output.stem)
+    made.save(output)
+    sizes = made.accounting()
+    if report is not None:
+        write_text(report, json.dumps(facts | {"person": made.facts()}, indent=2) + "\n")
+    parts = f"tuning {sizes['tuning']:,} bytes, identity {sizes['identity']:,} bytes, {sizes['total']:,} bytes in all"
+    print(f"{output}: {parts}; person {made.fingerprint[:8]}")
 
 
 def render(
@@ -114,6 +175,7 @@ def render(
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
     ] = None,
+    person: PersonFile = None,
     device: Device = "auto",
     c2pa_cert: C2paCert = None,
     c2pa_key: C2paKey = None,
@@ -136,12 +198,15 @@ def render(
     stream = Stream.load(file)
     beside = compare or paste_into
     clip = read_video(beside, start, stream.seconds) if beside else None
-    _render(stream, output, pack, checked_device(device), clip, paste=paste_into is not None, signer=signer)
+    owner = person_folder(person, file)
+    _render(
+        stream, output, pack, owner, checked_device(device), clip, paste=paste_into is not None, signer=signer
+    )
 
 
 def puppeteer(
     driver: Annotated[Path, typer.Argument(metavar="DRIVER", help="Who moves: a .mien file or a video.")],
-    portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image or a .mien file.")],
+    portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image, .mien or .person.")],
     output: Output,
     compare: Annotated[bool, typer.Option("--compare", help="Show the driver on the left.")] = False,
     strength: Annotated[
@@ -160,6 +225,8 @@ def puppeteer(
         str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
     ] = None,
     tune: Tune = True,
+    person_size: PersonSize = None,
+    person: PersonFile = None,
     start: Start = 0.0,
     duration: Duration = None,
     device: Device = "auto",
@@ -171,12 +238,13 @@ def puppeteer(
 ) -> None:
     """Let the portrait's person do what the driver does.
 
-    A video as the driver is encoded first. OUT may be a .mien file too: the portrait's identity with the driver's
-    35 numbers a frame.
+    A video as the driver is encoded first; the generator is tuned to a portrait that is an image. OUT may be a .mien
+    file too: the portrait's identity with the driver's 35 numbers a frame.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
     from mien.files import check_output
+    from mien.person import Person
     from mien.provenance import load_signer
     from mien.stream import Stream
     from mien.video import VIDEO_SUFFIXES, read_image, read_video
@@ -187,7 +255,9 @@ def puppeteer(
     is_stream = driver.suffix.lower() == ".mien"
     clip = None if is_stream else read_video(driver, start, duration)
     stream = Stream.load(driver) if is_stream else None
-    person: Any = Stream.load(portrait) if portrait.suffix.lower() == ".mien" else read_image(portrait)
+    kinds: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
+    seen: Any = kinds.get(portrait.suffix.lower(), read_image)(portrait)
+    size = person_bytes(person_size)
     if stream is None:
         stream, _ = _encode(driver, pack or "mini", False, tune, start, duration, device, seed, face, sound)
     from mien.render import puppeteer as make_puppet
@@ -196,8 +266,8 @@ def puppeteer(
     name = pack or stream.pack_name
     with progress_bars() as progress:
         puppet = make_puppet(
-            stream, person, pack=name, device=where, tune_portrait=tune, relative=relative, strength=strength,
-            smoothing=smoothing, blink=blink, gaze=gaze, progress=progress, seed=seed,
+            stream, seen, pack=name, device=where, tune_portrait=tune, person_size=size, relative=relative,
+            strength=strength, smoothing=smoothing, blink=blink, gaze=gaze, progress=progress, seed=seed,
         )  # fmt: skip
     puppet = replace(puppet, audio=stream.audio if sound else b"")
     if output.suffix.lower() == ".mien":
@@ -206,8 +276,10 @@ def puppeteer(
         return
     left: Iterable[Any] | None = None
     if compare:
-        left = _input_panels(clip, stream) if clip else make_frames(stream, pack=name, device=where)
-    write_frames(puppet, output, make_frames(puppet, pack=name, device=where), left, ("driver", "puppet"),
+        mover = person_folder(person, driver)
+        left = _input_panels(clip, stream) if clip else make_frames(stream, pack=name, person=mover, device=where)
+    owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
+    write_frames(puppet, output, make_frames(puppet, pack=name, person=owner, device=where), left, ("driver", "puppet"),
                  driver=stream, signer=signer)  # fmt: skip
 
 
@@ -263,6 +335,9 @@ def _encode(
     channels: str = "pack",
     work: WorkFolder | None = None,
     inversions: Path | None = None,
+    person_size: int | None = None,
+    person: Person | None = None,
+    inversion: str = "encoder",
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.video import probe
@@ -286,10 +361,22 @@ def _encode(
             optimizer=optimizer,
             channels=channels,
             inversions=inversions,
+            person_size=person_size,
+            person=person,
+            inversion=inversion,
             progress=progress,
             work=work,
         )
     return stream, report.to_json()
+
+
+def _who(size: str | None, person: Path | None, tune: bool) -> tuple[int | None, Person | None]:
+    """The most bytes of the tuned weights, and the person that is given. Raises InputError, StreamError."""
+    from mien.person import Person
+
+    if size is not None and (person is not None or not tune):
+        raise InputError("--person-size goes with neither --person nor --no-tune.")
+    return person_bytes(size), Person.load(person) if person is not None else None
 
 
 @contextmanager
@@ -312,11 +399,11 @@ def _resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) 
             ) from None
 
 
-def _render(stream: Stream, output: Path, pack: str | None, device: str, clip: Clip | None, *, paste: bool,
-            signer: Signer | None) -> None:  # fmt: skip
+def _render(stream: Stream, output: Path, pack: str | None, person: Path, device: str, clip: Clip | None, *,
+            paste: bool, signer: Signer | None) -> None:  # fmt: skip
     from mien.render import render as make_frames
 
-    frames = make_frames(stream, pack=pack, device=device)
+    frames = make_frames(stream, pack=pack, person=person, device=device)
     if clip is None:
         write_frames(stream, output, frames, signer=signer)
     elif paste:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.commands.common import Device, Output, checked_device, progress_bars, summary
+from mien.commands.common import Device, Output, PersonFile, checked_device, person_folder, progress_bars, summary
 from mien.errors import InputError, PackError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def transcode(
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
     ] = None,
+    person: PersonFile = None,
     device: Device = "auto",
 ) -> None:
     """Code the frames of a .mien file in a tenth of their bytes, or make them plain again.
@@ -46,7 +47,10 @@ def transcode(
     if raw and (quality is not None or rate is not None):
         raise InputError("--raw goes with neither --quality nor --rate.")
     stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())
-    result = plain(stream) if raw else coded(stream, quality, rate, key_interval, pack, device)
+    if raw:
+        result = plain(stream)
+    else:
+        result = coded(stream, quality, rate, key_interval, pack, device, person_folder(person, file))
     result.save(output)
     print(f"{output}: {summary(result)}")
     for damage in damages:
@@ -54,8 +58,9 @@ def transcode(
 
 
 def coded(
-    stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str
-) -> Stream:
+    stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str,
+    person: Any = None,
+) -> Stream:  # fmt: skip
     """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
     import numpy as np
 
@@ -69,7 +74,7 @@ def coded(
     with progress_bars() as progress:
         try:
             with progress.stage("sensitivity", 70 * DEFAULT_PROBES) as tick:
-                viewer = Viewer(stream, pack=pack, device=where, tick=tick)
+                viewer = Viewer(stream, pack=pack, person=person, device=where, tick=tick)
                 sensitivity = viewer.sensitivity()
         except PackError as error:
             if pack is not None:

@@ -1,4 +1,7 @@
-"""Stage 2: inversion of every crop into W+ by the pack's encoder, L_t = E(I_t) (the paper, Sec. 3.1)."""
+"""Stage 2: inversion of every crop into W+ by the pack's encoder, L_t = E(I_t) (the paper, Sec. 3.1).
+
+`inversion_named` gives the ways to do it: `encoder` looks once, `restyle` several times (the ablation of Table 1).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mien.errors import InputError
+from mien.models.e4e import ReStyleLoop
 from mien.models.stylegan2 import Generator
+from mien.packs.pack import Pack
 
 
 def to_float(crops: NDArray[np.uint8], size: int | None = None, device: str | torch.device = "cpu") -> Tensor:
@@ -24,6 +30,64 @@ def to_float(crops: NDArray[np.uint8], size: int | None = None, device: str | to
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     """Float `[N, 3, H, W]` in [-1, 1] -> uint8 `[N, H, W, 3]`."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+RESTYLE_STEPS = 5
+
+
+class Feedback(nn.Module):
+    """ReStyle's idea (Alaluf et al. 2021) with an encoder that was not made for it: images -> `w_plus`.
+
+        L <- L + E(I) - E(G(L))
+
+    What the encoder reads off the render less than off the image is added. Each frame keeps the latent whose render was
+    nearest to the image (L1), and takes half a step from it where the last one led away.
+    """
+
+    def __init__(self, encoder: nn.Module, generator: Generator, steps: int = RESTYLE_STEPS) -> None:
+        super().__init__()
+        self.encoder, self.generator, self.steps = encoder, generator, steps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, w_dim]`."""
+        wanted = self.encoder(image).float()
+        best, latent = wanted, wanted
+        least = image.new_full((len(image),), float("inf"))
+        length = image.new_ones(len(image))
+        direction = torch.zeros_like(wanted)
+        for number in range(self.steps):
+            render = self.generator.synthesis(latent)
+            seen = render if render.shape == image.shape else F.interpolate(render, image.shape[-2:], mode="area")
+            error = (seen - image).abs().mean((1, 2, 3))
+            better = error < least
+            best = torch.where(better[:, None, None], latent, best)
+            least = torch.where(better, error, least)
+            if number == self.steps - 1:
+                break
+            length = torch.where(better, length, length / 2)
+            step = wanted - self.encoder(render.clamp(-1, 1)).float()
+            direction = torch.where(better[:, None, None], step, direction)
+            latent = best + length[:, None, None] * direction
+        return best
+
+
+def _restyle(pack: Pack, encoder: nn.Module, generator: Generator) -> nn.Module:
+    """The pack's own ReStyle network where it has one, else feedback through its encoder."""
+    if "restyle" in pack.networks:
+        return ReStyleLoop(pack.need("restyle"), generator)  # type: ignore[arg-type]
+    return Feedback(encoder, generator)
+
+
+Inversion = Callable[[Pack, nn.Module, Generator], nn.Module]
+INVERSIONS: dict[str, Inversion] = {"encoder": lambda pack, encoder, generator: encoder, "restyle": _restyle}
+
+
+def inversion_named(name: str) -> Inversion:
+    """How frames are inverted, given a pack, its encoder (tuned or not) and the generator. Raises InputError for a name
+    that is none."""
+    if name not in INVERSIONS:
+        raise InputError(f"there is no inversion {name!r}: take {' or '.join(INVERSIONS)}.")
+    return INVERSIONS[name]
 
 
 @torch.no_grad()

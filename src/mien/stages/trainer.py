@@ -1,6 +1,8 @@
 """The loop that tuning and refining share: frames drawn evenly, image losses, locality, rates, early stop.
 
-What is rendered from the frames that were drawn is the caller's: `Trainer.run` asks for it.
+What styles the frames that were drawn have is the caller's: `Trainer.run` asks for them. At large sizes a step draws
+the whole picture at half its size and the last block in a random window only, which is nearly as cheap as half the size
+and sees every pixel in turn.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.models.styleflow import HeadPoseFlow
-from mien.models.stylegan2 import Generator
+from mien.models.stylegan2 import Generator, Window
 from mien.packs.pack import Channel, Pack
 from mien.stages.checkpoint import Checkpoint, Loop
 from mien.stages.invert import to_float
@@ -24,6 +26,7 @@ from mien.stages.precision import fast
 from mien.stages.regions import Regions
 from mien.stages.weights import Weights
 
+WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _WINDOW = 20  # steps whose mean loss early stopping compares
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
@@ -138,12 +141,17 @@ class Schedule:
 @dataclass(frozen=True)
 class Drawn:
     """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
-    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, and `size` S."""
+    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, and `window`, where the last block is drawn, if not
+    everywhere."""
 
     index: Tensor
     target: Tensor
     weight: Tensor
-    size: int
+    window: Window | None
+
+
+# The styles of the frames that were drawn, and a loss of the caller's own.
+Step = Callable[[Generator, Drawn], tuple[list[Tensor], Tensor | None]]
 
 
 class Trainer:
@@ -172,9 +180,8 @@ class Trainer:
         self._checkpoint = checkpoint
         self._end = torch.tensor([-1, 0])  # once it is decided: the step the fall began at, and the last one
 
-    def run(self, step: Callable[[Generator, Drawn], tuple[Tensor, Tensor | None]]) -> float:
-        """Train. `step` renders the frames that were drawn, and may add a loss of its own. Returns the mean loss of
-        the last ten steps."""
+    def run(self, step: Step) -> float:
+        """Train. Returns the mean loss of the last ten steps."""
         plan = self._schedule
         more = [t for t in self._trained if not any(t is kept for kept in self.weights.state)]
         state = [*self.weights.state, *more, self._losses, self._end]
@@ -192,7 +199,7 @@ class Trainer:
         recent = self._losses.roll(-(done % len(self._losses)))
         return float(recent[-10:].nanmean())
 
-    def _one(self, number: int, step: Callable[[Generator, Drawn], tuple[Tensor, Tensor | None]]) -> None:
+    def _one(self, number: int, step: Step) -> None:
         plan, weights = self._schedule, self.weights
         fall = self._fall(number)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
@@ -201,11 +208,8 @@ class Trainer:
         weights.place()
         device = drawn.target.device
         with fast(device):
-            image, extra = step(weights.generator, drawn)
-            loss = pyramid_loss(image, drawn.target, drawn.weight)
-            loss = loss + plan.perceptual * perceptual_loss(
-                self._material.perceptual, image, drawn.target, drawn.weight
-            )
+            styles, extra = step(weights.generator, drawn)
+            loss = self._image_loss(weights.generator, styles, drawn)
             if plan.locality and weights.groups and number % 4 == 0:
                 loss = loss + plan.locality * locality_loss(
                     weights.generator, self._material.original, self._material.others, self._random
@@ -220,6 +224,18 @@ class Trainer:
         self._losses[number % len(self._losses)] = loss.detach()
         self._watch(number)
 
+    def _image_loss(self, generator: Generator, styles: list[Tensor], drawn: Drawn) -> Tensor:
+        target, weight, loss = drawn.target, drawn.weight, drawn.target.new_zeros(())
+        if drawn.window is None:
+            image = generator.synthesis_from_styles(styles, target.shape[-1])
+        else:
+            image, detail = generator.synthesis_with_detail(styles, drawn.window)
+            whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
+            loss = pyramid_loss(detail, drawn.window.cut(target), drawn.window.cut(whole))
+            target = F.avg_pool2d(target, 2)
+        loss = loss + pyramid_loss(image, target, weight)
+        return loss + self._schedule.perceptual * perceptual_loss(self._material.perceptual, image, target, weight)
+
     def _draw(self, number: int) -> Drawn:
         plan = self._schedule
         full = self.weights.generator.resolution
@@ -228,7 +244,11 @@ class Trainer:
         device = self._attention.device
         images = to_float(self._material.crops[chosen], size, device)
         index = torch.from_numpy(chosen)
-        return Drawn(index, images, self._attention[index], size)
+        window = None
+        if size >= WINDOWS_FROM and size == full:
+            top, left = (2 * self._random.randint(size // 4 + 1, size=2)).tolist()
+            window = Window(top, left, top + size // 2, left + size // 2)
+        return Drawn(index, images, self._attention[index], window)
 
     def _fall(self, number: int) -> float:
         """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""

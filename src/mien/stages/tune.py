@@ -92,7 +92,7 @@ def tune(
         weights, material, options.generator_rate, [(inner, options.encoder_rate)], schedule, tick, checkpoint
     )
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[Tensor, None]:
+    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], None]:
         index = torch.cat([drawn.index, torch.tensor([anchor])])
         w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
         half = len(drawn.index) // 2
@@ -102,8 +102,7 @@ def tune(
         driven = generator.styles(turned)
         own = generator.styles(w_plus[:half])
         driven = add_channels(driven, channels, read_channels(own, channels) - read_channels(driven, channels))
-        styles = [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)]
-        return generator.synthesis_from_styles(styles, drawn.size), None
+        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], None
 
     loss = trainer.run(step)
     encoder.requires_grad_(False)
@@ -172,15 +171,14 @@ def refine(
     )  # fmt: skip
     trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, checkpoint)
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index
         posed = pose_latents(flow, w, turn[index])
         styles = add_channels(generator.styles(posed), channels, units[index] * scale)
-        image = generator.synthesis_from_styles(styles, drawn.size)
         strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(
             1
         )
-        return image, options.hold * strayed.mean()
+        return styles, options.hold * strayed.mean()
 
     trainer.run(step)
     generator, blob = weights.finish()

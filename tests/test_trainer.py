@@ -1,0 +1,76 @@
+"""The loop of tuning: which frames it draws, that windows teach as whole pictures do, and when it stops early."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_pack
+
+from mien.stages import trainer as module
+from mien.stages.checkpoint import NO_CHECKPOINT
+from mien.stages.regions import regions
+from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
+from mien.stages.weights import FullWeights
+
+
+def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
+    random = np.random.RandomState(0)
+    landmarks = random.rand(1, 478, 2).repeat(100, 0) * 64 + random.randn(100, 1, 2)  # the head moves: no expression
+    landmarks[95:, :40, 1] += 5.0  # the mouth opens in five frames
+    landmarks += random.randn(*landmarks.shape) * 1e-3
+    probability = even_sampling(landmarks, groups=2)
+    assert probability.sum() == pytest.approx(1.0)
+    assert probability[95:].sum() == pytest.approx(0.5 * 0.05 + 0.5 * 0.5, abs=0.01)
+    chosen = draw(random, np.full(100, 0.01), 10)
+    assert np.array_equal(np.sort(chosen) // 10, np.arange(10)), "spread over the clip"
+    assert even_sampling(landmarks[:1]).tolist() == [1.0]
+
+
+def losses(
+    window: bool, least_gain: float, monkeypatch: pytest.MonkeyPatch, steps: int = 60
+) -> tuple[float, int, bool]:
+    """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, steps, windows."""
+    monkeypatch.setattr(module, "WINDOWS_FROM", 64 if window else 1024)
+    pack = tiny_pack()
+    generator = pack.generator
+    random = np.random.RandomState(0)
+    torch.manual_seed(0)
+    latents = torch.randn(2, generator.num_ws, generator.w_dim)
+    wanted = generator.synthesis(latents).flip(2)
+    crops = ((wanted.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
+    landmarks = random.rand(2, 478, 2).astype(np.float32) * 64
+    material = Material.of(pack, crops, landmarks, regions(landmarks, 64))
+    schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0)
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+
+    weights = FullWeights(generator)
+    trainer = Trainer(weights, material, 0.01, [], schedule, tick, NO_CHECKPOINT)
+    seen: list[bool] = []
+
+    def step(tuned: torch.nn.Module, drawn: Drawn) -> tuple[list[torch.Tensor], None]:
+        seen.append(drawn.window is not None)
+        return tuned.styles(latents[drawn.index]), None
+
+    trainer.run(step)
+    with torch.no_grad():
+        error = (weights.generator.synthesis(latents) - wanted.clamp(-1, 1)).abs().mean()
+    assert done == steps
+    return float(error), len(seen), all(seen)
+
+
+def test_windows_teach_as_whole_pictures_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = losses(False, 0.0, monkeypatch, 1)[0]
+    whole, _, windows = losses(False, 0.0, monkeypatch)
+    assert not windows and whole < 0.7 * start
+    parts, _, windows = losses(True, 0.0, monkeypatch)
+    assert windows and parts < 0.8 * start
+
+
+def test_it_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert losses(False, 0.0, monkeypatch)[1] == 60
+    assert losses(False, 0.9, monkeypatch)[1] == 40 + 6  # two windows of 20, and a tenth for the rates to fall
