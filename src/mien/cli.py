@@ -17,6 +17,7 @@ import typer
 from mien.commands import inspect, measure, pipeline
 from mien.commands.edit import edit
 from mien.commands.models import models
+from mien.commands.studio import studio
 from mien.commands.transcode import transcode
 from mien.errors import MienError
 
@@ -45,6 +46,7 @@ for command in (
     inspect.info,
     inspect.plot,
     measure.evaluate,
+    studio,
 ):
     app.command()(command)
 app.add_typer(models, name="models")

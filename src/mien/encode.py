@@ -22,7 +22,7 @@ from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack, channel_table
 from mien.person import Person
 from mien.placement import placement_from_quads
-from mien.progress import NoProgress, Progress
+from mien.progress import NoProgress, Progress, show
 from mien.provenance import SYNTHETIC
 from mien.render import latents, render_frames
 from mien.sound import extract_audio
@@ -31,7 +31,7 @@ from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, LossNetworks, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.identity import select
-from mien.stages.invert import inversion_named, invert, synthesise, to_float
+from mien.stages.invert import inversion_named, invert, synthesise, to_bytes, to_float
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose
@@ -46,6 +46,7 @@ from mien.video import Clip, read_video, write_video
 from mien.workfolder import NoWork
 
 CHANNELS = ("pack", "clip")
+PREVIEWS = 6  # frames that are shown while the work goes on
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
 
 
@@ -217,9 +218,12 @@ def encode_crops(
     generator = apply_delta(pack.generator, blob) if person else pack.generator
     tuning, refining = TuneOptions(seed=seed), RefineOptions(seed=seed)
 
+    some = np.unique(np.linspace(0, count - 1, PREVIEWS).round().astype(int))
+    show(progress, "input", lambda: np.stack([crops.crops[i] for i in some]))
     with _timed(report, "invert"), progress.stage("invert", count) as tick:
         w_plus = work.stage("invert", Tensor, lambda: invert(
             look_again(pack, encoder, generator), crops.crops, device=pack.device, tick=tick))  # fmt: skip
+    show(progress, "inverted", lambda: np.stack(list(_inverted(generator, w_plus[some]))))
     with _timed(report, "identity"), progress.stage("identity", None):
         seen = as_seen(generator, w_plus)
         identity = _choose(pack, seen, crops, w_plus, measured, blink)
@@ -262,6 +266,7 @@ def encode_crops(
             blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
+    show(progress, "35 numbers", lambda: _rendered(generator, pack, final, angles[some], alpha[some]))
     report.psnr["fit"] = _fit_psnr(pack, generator, final, angles, alpha, w_plus)
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(pack.generator, person_size, blob)
@@ -329,9 +334,21 @@ def _choose(
     return select(pack.identity, pack.flow, real, made, w_plus, angles.numpy(), allowed)
 
 
-def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:
-    from mien.stages.invert import to_bytes
+@torch.no_grad()
+def _rendered(
+    generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor
+) -> NDArray[np.uint8]:
+    return np.stack(list(to_bytes(generator.synthesis_from_styles(latents(generator, pack, identity, angles, alpha)))))
 
+
+def _poor(loss: Tensor) -> list[int]:
+    """Frames whose fit is far from the clip's usual: more than the median and six median deviations."""
+    middle = loss.median()
+    spread = (loss - middle).abs().median()
+    return torch.nonzero(loss > middle + 6 * spread + 0.5 * middle)[:, 0].tolist()
+
+
+def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:
     for i in range(0, len(w_plus), 16):
         yield from to_bytes(generator.synthesis(w_plus[i : i + 16]))
 

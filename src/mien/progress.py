@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Tick = Callable[[int], None]
 
@@ -19,6 +23,16 @@ class Progress(Protocol):
     def stage(self, name: str, total: int | None, unit: str = "frames") -> AbstractContextManager[Tick]:
         """Open the stage `name` of `total` frames, or of another `unit` (None: not known)."""
         ...
+
+
+def show(progress: Progress, name: str, frames: Callable[[], NDArray[np.uint8]]) -> None:
+    """Offer pictures of the work so far, uint8 `[K, H, W, 3]`, to a `progress` that has a `picture(name, frames)`.
+
+    They are made only where somebody looks.
+    """
+    picture = getattr(progress, "picture", None)
+    if picture is not None:
+        picture(name, frames())
 
 
 class NoProgress:
