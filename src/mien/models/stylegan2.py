@@ -177,9 +177,11 @@ class ModulatedConv(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated convolution, noise constant, bias and leaky ReLU (gain sqrt 2)."""
+    """Modulated convolution, noise constant, bias and leaky ReLU (gain sqrt 2).
 
-    noise_const: Tensor
+    The noise constant is a parameter: what stays in its place in a person's pictures is learned there, as projection
+    does (Karras et al. 2020, Sec. 5).
+    """
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ class SynthesisLayer(nn.Module):
         self.has_noise = noise
         if noise:
             self.noise_strength = nn.Parameter(torch.zeros(()))
-            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.noise_const = nn.Parameter(torch.randn(resolution, resolution))
 
     def forward(self, x: Tensor, style: Tensor, window: Window | None = None) -> Tensor:
         # The leaky ReLU is homogeneous: its gain may as well multiply the weights.

@@ -24,9 +24,15 @@ MAGIC = b"MTD1"
 LEVELS = 127
 
 
+def tunable_names(generator: Generator) -> list[str]:
+    """The weights that tuning may change, by name: all but the affine layers, so that StyleSpace keeps its meaning, and
+    the strength of the noise, since its constants may change."""
+    return [n for n, _ in generator.named_parameters() if ".affine." not in n and not n.endswith("noise_strength")]
+
+
 def tunable(generator: Generator) -> list[nn.Parameter]:
-    """The weights that tuning may change: all but the affine layers, so that StyleSpace keeps its meaning."""
-    return [p for name, p in generator.named_parameters() if ".affine." not in name]
+    """The weights that tuning may change, in the generator's order."""
+    return [generator.get_parameter(name) for name in tunable_names(generator)]
 
 
 def encode_delta(base: Generator, tuned: Generator, *, level: int = 12) -> bytes:

@@ -21,10 +21,13 @@ from torch import Tensor, nn
 
 from mien.models.stylegan2 import Generator
 from mien.packs import lowrank
-from mien.packs.delta import apply_delta, encode_delta, tunable
+from mien.packs.delta import apply_delta, encode_delta, tunable, tunable_names
 
 NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, finer, or more, coarser
 FACTOR_RATE = 4.0  # a factor moves so much faster than a weight: a weight moves by sums of its products
+# So much faster a noise constant moves than a weight: each stands for one pixel. Measured: without constants 27.0 dB on
+# 1.5 s of a real clip after 120 steps of 4 frames, with them 31.1 dB.
+NOISE_RATE = 3.5
 CHOOSE_EVERY = 15  # training steps
 _DECAY = 0.9  # of the running mean of squared gradients
 
@@ -88,10 +91,12 @@ class FullWeights:
         self._base = base
         self.generator = apply_delta(base, start) if start else copy.deepcopy(base)
         self._tuned: list[Tensor] = [p.requires_grad_(True) for p in tunable(self.generator)]
+        self._noise = noise_places(self.generator)
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
-        return [(self._tuned, 1.0)]
+        noise = [p for i, p in enumerate(self._tuned) if i in self._noise]
+        return [([p for i, p in enumerate(self._tuned) if i not in self._noise], 1.0), (noise, NOISE_RATE)]
 
     @property
     def state(self) -> list[Tensor]:
@@ -129,14 +134,16 @@ class CompactWeights:
         self._fisher = torch.zeros(len(self.plan))
         self._steps = torch.zeros(len(self.plan))  # 0: not rounded yet
         self.generator = copy.deepcopy(base)
+        self._noise = noise_places(base)
         self._slots = _slots(self.generator)
         self.place()
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
-        whole = [v for v, p in zip(self._values, self.plan, strict=True) if not p.factor]
-        factors = [v for v, p in zip(self._values, self.plan, strict=True) if p.factor]
-        return [(whole, 1.0), (factors, FACTOR_RATE)]
+        of: dict[str, list[Tensor]] = {"whole": [], "noise": [], "factor": []}
+        for value, piece in zip(self._values, self.plan, strict=True):
+            of["factor" if piece.factor else "noise" if piece.tensor in self._noise else "whole"].append(value)
+        return [(of["whole"], 1.0), (of["noise"], NOISE_RATE), (of["factor"], FACTOR_RATE)]
 
     @property
     def state(self) -> list[Tensor]:
@@ -209,11 +216,15 @@ def _rounded(value: Tensor, step: float) -> Tensor:
     return value + ((value / step).round() * step - value).detach()
 
 
+def noise_places(generator: Generator) -> frozenset[int]:
+    """Which of the tunable tensors are noise constants."""
+    return frozenset(i for i, name in enumerate(tunable_names(generator)) if name.endswith("noise_const"))
+
+
 def _slots(generator: Generator) -> list[tuple[nn.Module, str]]:
     """Where each tunable weight belongs, as plain attributes from now on: they are computed, not stored."""
     found: list[tuple[nn.Module, str]] = []
-    names = [name for name, _ in generator.named_parameters() if ".affine." not in name]
-    for name in names:
+    for name in tunable_names(generator):
         path, _, leaf = name.rpartition(".")
         module = generator.get_submodule(path)
         del module._parameters[leaf]

@@ -16,6 +16,7 @@ from torch import nn
 
 from mien.models.identity import IdentityNet
 from mien.models.parsing import FaceParser
+from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack, People
 from mien.train.autoencoder import Networks, expression_channels
 from mien.train.dataset import Faces
@@ -46,6 +47,17 @@ def truncated(networks: Networks, resolution: int) -> Networks:
 
 
 @torch.no_grad()
+def with_silent_noise(generator: Generator) -> Generator:
+    """The same generator with noise inputs of strength 1 whose constants are 0: a place for what tuning finds still."""
+    out = Generator(replace(generator.config, noise=True))
+    state = out.state_dict()
+    for name, value in state.items():
+        state[name] = torch.full_like(value, float(name.endswith("noise_strength")))
+    out.load_state_dict(state | generator.state_dict())
+    return out
+
+
+@torch.no_grad()
 def assemble(
     autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str = "mini",
     channels: Path | None = None, card: dict | None = None,
@@ -55,6 +67,7 @@ def assemble(
     full = Networks.build(state.get("resolution", 256))
     full.load(state["mean"])
     nets = truncated(full, resolution)
+    nets.generator = with_silent_noise(nets.generator)
     face_parser, person = FaceParser(), IdentityNet()
     face_parser.load_state_dict(state_of(parser)["parser"])
     faces = Faces(data, 128)

@@ -419,7 +419,7 @@ def take_over(nets: Networks, pack: Path) -> None:
                 if key.endswith("conv.weight") and own[key].shape[0] == 3 and own[key].shape[-1] == 1:
                     own[key].zero_()
         for key, value in learned[name].state_dict().items():
-            if key in own:
+            if key in own and value.ndim:
                 place = tuple(slice(0, min(a, b)) for a, b in zip(own[key].shape, value.shape, strict=True))
                 own[key][place] = value[place]
         module.load_state_dict(own)
