@@ -13,6 +13,7 @@ from torch import Tensor
 from mien.errors import InputError
 from mien.packs.pack import Pack
 from mien.stages.attributes import Attributes, LossNetworks, add_channels, read_channels
+from mien.stages.losses import features_and_logits
 from mien.stages.optimizers import OPTIMIZERS, optimizer
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.stages.regions import Regions
@@ -141,3 +142,13 @@ def test_sensitivity_is_eq_5_spelt_out(case: Case) -> None:
 def test_an_unknown_optimizer_is_named() -> None:
     with pytest.raises(InputError, match="'newton'.*gauss-newton or reference"):
         optimizer("newton")
+
+
+def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
+    p = case.pack
+    features, logits = features_and_logits(p.perceptual, p.parser, case.frames)
+    torch.testing.assert_close(logits, p.parser(case.frames)[0])
+    for found, wanted in zip(features, p.perceptual.features(case.frames), strict=True):
+        torch.testing.assert_close(found, wanted)
+    other = tiny_pack(1).parser  # not the perceptual network's own
+    torch.testing.assert_close(features_and_logits(p.perceptual, other, case.frames)[1], other(case.frames)[0])

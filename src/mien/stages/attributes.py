@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
-from mien.stages.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
+from mien.stages.losses import AttributeObjective, AttributeWeights, features_and_logits, identity_loss, logits_loss
 from mien.stages.regions import Regions
 from mien.stages.view import Seen, at_most
 
@@ -202,12 +202,16 @@ def _solve(
     for iteration in range(options.iterations + 1):
         value = value.detach().requires_grad_(True)
         images = render(value)
-        fit = objective.residual(images).square().sum(1)
+        logits: Tensor | None = None
+        features: list[Tensor] | None = None
+        if labels is not None and weights.parsing:
+            features, logits = features_and_logits(networks.perceptual, networks.parser, images)
+        fit = objective.residual(images, features=features).square().sum(1)
         loss = fit + objective.inter_frame(images, before)
         if code is not None and weights.identity:
             loss = loss + weights.identity * identity_loss(networks.identity, images, code)
-        if labels is not None and weights.parsing:
-            loss = loss + weights.parsing * parsing_loss(networks.parser, images, labels)
+        if logits is not None and labels is not None:
+            loss = loss + weights.parsing * logits_loss(logits, labels)
         loss = loss + options.ridge * value.square().sum(1)
         if len(value) > 2:
             bend = value[:-2] - 2 * value[1:-1] + value[2:]

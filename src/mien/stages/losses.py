@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.models.perceptual import ParserPerceptual, normalised
 from mien.stages.regions import Regions
 
 
@@ -70,11 +71,14 @@ class AttributeObjective:
                 (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
             )
 
-    def residual(self, images: Tensor, index: Tensor | slice = slice(None)) -> Tensor:
+    def residual(
+        self, images: Tensor, index: Tensor | slice = slice(None), features: list[Tensor] | None = None
+    ) -> Tensor:
         """`[N, R]`: masked pixel and feature differences of renders of frames `index`; squared and summed, the L2 and
-        perceptual terms of Eq. 10-12."""
+        perceptual terms of Eq. 10-12. `features`: the perceptual network's of `images`, where they are known."""
         parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
-        for f, g, mask in zip(self.perceptual.features(images), self.features, self.look, strict=True):
+        seen = self.perceptual.features(images) if features is None else features
+        for f, g, mask in zip(seen, self.features, self.look, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         return torch.cat(parts, dim=1)
 
@@ -97,5 +101,17 @@ def identity_loss(network: Any, images: Tensor, code: Tensor) -> Tensor:
 
 def parsing_loss(parser: Any, images: Tensor, labels: Tensor) -> Tensor:
     """L_FP `[N]`: cross entropy of the parser's logits against the labels `[N, h, w]` it gives the target."""
-    logits = parser(images)[0].float()
-    return F.cross_entropy(logits, labels, reduction="none").mean((1, 2))
+    return logits_loss(parser(images)[0], labels)
+
+
+def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """L_FP `[N]` of logits `[N, K, h, w]` that are known already."""
+    return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2))
+
+
+def features_and_logits(perceptual: Any, parser: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What the perceptual network and the parser make of images: one pass where the former is a part of the latter."""
+    if isinstance(perceptual, ParserPerceptual) and perceptual.parser is parser:
+        maps = parser.features(images)
+        return normalised(maps), parser.parse(maps)
+    return perceptual.features(images), parser(images)[0]
