@@ -176,7 +176,8 @@ def identity(folder: Path) -> Iterator[Row]:
     ours = seeded(ArcFace())
     with (
         mock.patch.object(torch, "load", lambda *_, **__: {}),
-        mock.patch.object(loss.Backbone, "load_state_dict", lambda *_, **__: None),redirect_stdout(io.StringIO())
+        mock.patch.object(loss.Backbone, "load_state_dict", lambda *_, **__: None),
+        redirect_stdout(io.StringIO()),
     ):  # it says that it loads
         canonical = loss.IDLoss()
     same_weights(canonical.facenet, ours)

@@ -15,6 +15,7 @@ import pytest
 from streams import flipped, make_stream, offset_of, replaced
 
 from mien import codec
+from mien.cli import main
 from mien.errors import InputError, StreamError
 from mien.rangecoder import Bit, Decoder, Encoder
 from mien.stream import Stream, read_frame
@@ -198,7 +199,7 @@ def test_new_frames_make_a_raw_stream() -> None:
     assert dataclasses.replace(stream, frames=stream.frames[:50]).coded == b""
 
 
-def test_damage_costs_the_frames_up_to_the_next_key_frame(tmp_path: Path) -> None:
+def test_damage_costs_the_frames_up_to_the_next_key_frame(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.mien"
     stream = coded_stream()
     data = stream.to_bytes()
@@ -220,6 +221,13 @@ def test_damage_costs_the_frames_up_to_the_next_key_frame(tmp_path: Path) -> Non
     path.write_bytes(data[:-10])  # cut within the last block
     back, damages = Stream.salvage(path)
     assert np.array_equal(back.frames, stream.frames[:90]) and [(d.first, d.last) for d in damages] == [(90, 99)]
+    many = flipped(flipped(data, start + codec.read_info(stream.coded).blocks[0][0]), start + second + 9)
+    path.write_bytes(flipped(many, start + len(stream.coded) - 1))
+    assert [(d["first"], d["last"]) for d in Stream.inspect(path)["damage"]] == [(0, 59), (90, 99)]
+    assert np.array_equal(Stream.salvage(path)[0].frames[60:90], stream.frames[60:90])
+    assert main(["info", str(path)]) == 2
+    said = capfd.readouterr().err
+    assert "frames 0 to 59" in said and "frames 90 to 99" in said and said.count("\n") == 2
     path.write_bytes(flipped(data, start + 20))  # the header, without which nothing can be read
     with pytest.raises(StreamError, match="header of the coded frames is damaged"):
         Stream.salvage(path)
@@ -305,14 +313,23 @@ def test_golden_bytes_decode_to_golden_numbers() -> None:
 
 
 def test_decoding_does_not_depend_on_threads_or_precision() -> None:
-    """A process with other thread counts, where torch was told to compute in bfloat16, decodes the same bytes."""
+    """Golden files decode to the same bytes where torch computes in float32 or bfloat16, with one thread or two."""
     code = (
-        "import sys, torch; torch.set_num_threads(2); torch.set_default_dtype(torch.bfloat16);"
-        "from mien import codec; data = codec.decode_frames(open(sys.argv[1], 'rb').read());"
-        "sys.stdout.buffer.write(data.astype('<f2').tobytes())"
+        "import sys, zlib, torch; from mien import codec; from mien.stream import Stream\n"
+        "for kind in (torch.float32, torch.bfloat16):\n"
+        "    for threads in (1, 2):\n"
+        "        torch.set_num_threads(threads); torch.set_default_dtype(kind)\n"
+        "        with torch.autocast('cpu', torch.bfloat16, enabled=kind != torch.float32):\n"
+        "            coded = codec.decode_frames(open(sys.argv[1], 'rb').read()).astype('<f2').tobytes()\n"
+        "            plain = [Stream.load(path).frames.astype('<f2').tobytes() for path in sys.argv[2:]]\n"
+        "        print(*(zlib.crc32(data) for data in [coded, *plain]))\n"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(GOLDEN / "coded.bin")],
-        capture_output=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"},
-    ).stdout  # fmt: skip
-    assert out == (GOLDEN / "coded.f2").read_bytes()
+    files = [GOLDEN / name for name in ("coded.bin", "plain.mien", "full.mien")]
+    plain = [Stream.load(path).frames.astype("<f2").tobytes() for path in files[1:]]
+    wanted = [zlib.crc32(data) for data in [(GOLDEN / "coded.f2").read_bytes(), *plain]]
+    for threads in ("1", "2"):
+        out = subprocess.run(
+            [sys.executable, "-c", code, *files],
+            capture_output=True, check=True, text=True, env={**os.environ, "OMP_NUM_THREADS": threads},
+        ).stdout.splitlines()  # fmt: skip
+        assert len(out) == 4 and all([int(word) for word in line.split()] == wanted for line in out)
