@@ -136,11 +136,13 @@ def person(
 
     Example: mien person ann.mp4 -o ann.person --size 200k
     """
+    from mien import limits
     from mien.files import check_output, write_text
     from mien.person import SUFFIX, Person
     from mien.stream import Stream
 
     check_output(output, (SUFFIX,))
+    limits.person_name(output.stem, True, str(output))
     if report is not None:
         check_output(report)
     size = person_bytes(person_size)

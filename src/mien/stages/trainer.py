@@ -24,6 +24,7 @@ from mien.stages.checkpoint import Checkpoint, Loop
 from mien.stages.invert import to_float
 from mien.stages.precision import fast
 from mien.stages.regions import Regions
+from mien.stages.view import as_seen, at_most
 from mien.stages.weights import Weights
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
@@ -170,6 +171,10 @@ class Trainer:
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
         self._attention = material.regions.attention
         self._random = np.random.RandomState(schedule.seed)
+        # Where sums of RGB are no pictures, small pictures are made of more blocks, and there are no windows.
+        full = material.original.resolution
+        small = {min(schedule.resolution, full), max(full // 2, 4)}
+        self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
@@ -227,7 +232,8 @@ class Trainer:
     def _image_loss(self, generator: Generator, styles: list[Tensor], drawn: Drawn) -> Tensor:
         target, weight, loss = drawn.target, drawn.weight, drawn.target.new_zeros(())
         if drawn.window is None:
-            image = generator.synthesis_from_styles(styles, target.shape[-1])
+            size = target.shape[-1]
+            image = at_most(generator.synthesis_from_styles(styles, self._through.get(size, size)), size)
         else:
             image, detail = generator.synthesis_with_detail(styles, drawn.window)
             whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
@@ -245,7 +251,7 @@ class Trainer:
         images = to_float(self._material.crops[chosen], size, device)
         index = torch.from_numpy(chosen)
         window = None
-        if size >= WINDOWS_FROM and size == full:
+        if size >= WINDOWS_FROM and size == full and self._through[full // 2] == full // 2:
             top, left = (2 * self._random.randint(size // 4 + 1, size=2)).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)
         return Drawn(index, images, self._attention[index], window)
