@@ -12,7 +12,7 @@ from mien.packs import lowrank
 from mien.packs.delta import apply_delta, tunable
 from mien.stages.weights import CompactWeights, FullWeights, weights_for
 
-SHAPES = [(1, 4, 4, 4), (16,), (16, 16, 3, 3), (3, 16, 1, 1), (3,), (32, 16, 3, 3)]
+SHAPES = [(1, 4, 4, 4), (16,), (16, 16, 3, 3), (3, 16, 1, 1), (3,), (8, 8), (32, 16, 3, 3)]
 
 
 def numbers(rank: int, spread: float, seed: int = 0) -> list[np.ndarray]:

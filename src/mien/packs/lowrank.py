@@ -64,11 +64,12 @@ def pieces(shapes: Sequence[tuple[int, ...]], rank: int) -> tuple[Piece, ...]:
 
 
 def rank_for(shapes: Sequence[tuple[int, ...]], numbers: float) -> int:
-    """The largest rank whose pieces hold at most so many numbers, at least 1."""
+    """The largest rank whose pieces hold at most so many numbers, at least 1. Those of planes `[H, W]`, the noise
+    constants, count a fifth: most of them stay near zero and take few bits."""
     low, high = 1, MAX_RANK
     while low < high:
         middle = (low + high + 1) // 2
-        if sum(piece.size for piece in pieces(shapes, middle)) <= numbers:
+        if sum(p.size / (5 if len(p.shape) == 2 and not p.factor else 1) for p in pieces(shapes, middle)) <= numbers:
             low = middle
         else:
             high = middle - 1
