@@ -1,7 +1,7 @@
 """The studio in a real browser, step by step, with a screenshot of each: what issue 11 asks to be shown.
 
     apt-get install chromium && pip install 'mien[studio]' playwright
-    python benchmarks/studio_click.py CLIP.mp4 -o shots [--seconds 1] [--tune] [--width 1366] [--phone]
+    python benchmarks/studio_click.py CLIP.mp4 -o shots [--seconds 1] [--tune] [--dark]
 
 Prints one line a step, and at the end whether all held. Exit code 1 when one did not. The studio that it starts runs
 under an audit hook that notes every connection and every host look-up beyond this machine.
@@ -230,6 +230,17 @@ def refusals(page: Any, walk: Walk, folder: Path) -> None:
         walk.step(page, f"{name} refused", wanted in said, said[:160])
 
 
+def narrow(page: Any, walk: Walk) -> None:
+    """All tabs, with what they hold by now, at a phone's width."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in ("Encode", "Puppeteer", "Edit", "Explore"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.wait_for_timeout(900)
+        over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        walk.step(page, f"{name} at 390 pixels", over <= 1, f"{over} pixels too wide")
+    page.set_viewport_size({"width": 1366, "height": 860})
+
+
 def apart(browser: Any, address: str, page: Any, walk: Walk, kept: str) -> None:
     """A second visitor sees nothing of the first one's."""
     other = browser.new_context()
@@ -259,7 +270,6 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("shots"))
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--phone", action="store_true", help="390 pixels wide, touch")
     parser.add_argument("--dark", action="store_true")
     options = parser.parse_args()
     try:
@@ -271,7 +281,7 @@ def main() -> int:
         print(f"SKIPPED: there is no {CHROMIUM} (apt-get install chromium).")
         return 0
     options.output.mkdir(parents=True, exist_ok=True)
-    walk = Walk(options.output, ("-phone" if options.phone else "") + ("-dark" if options.dark else ""))
+    walk = Walk(options.output, "-dark" if options.dark else "")
     outside: list[str] = []
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as player:
@@ -279,8 +289,7 @@ def main() -> int:
         begin = time.monotonic()
         with studio(folder) as (address, _, left):
             browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            size = {"width": 390, "height": 844} if options.phone else {"width": 1366, "height": 860}
-            context = browser.new_context(viewport=size, accept_downloads=True,
+            context = browser.new_context(viewport={"width": 1366, "height": 860}, accept_downloads=True,
                                           color_scheme="dark" if options.dark else "light")  # fmt: skip
             page = context.new_page()
             page.set_default_timeout(60_000)
@@ -301,8 +310,7 @@ def main() -> int:
             bend(page, walk, folder)
             explore(page, walk)
             apart(browser, address, page, walk, kept)
-            wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            walk.step(None, "nothing is wider than the page", wide <= 1, f"{wide} pixels over")
+            narrow(page, walk)
             refusals(page, walk, folder)
             browser.close()
             files = lambda: [path for path in folder.glob("mien-studio-*/*/*") if path.exists()]

@@ -12,6 +12,7 @@ import numpy as np
 from mien.edit import Copy, Curves, Cut, Keep, Mix, Offset, Operation, Scale, Smooth, curves_of, edit
 from mien.errors import InputError
 from mien.packs.pack import Pack
+from mien.provenance import Origin
 from mien.stream import Stream
 from mien.studio import markup
 from mien.studio.context import Studio, sentence
@@ -331,7 +332,7 @@ def _frames(studio: Studio, session: Session, editor: Editor, changed: Stream | 
 
 
 def _work(studio: Studio, session: Session, job: Job, stream: Stream) -> str:
-    render = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job)
+    render = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
     file = write_stream(session, stream, "edited.mien")
     session.keep("edit", [render, file])
     return (

@@ -12,6 +12,7 @@ import gradio as gr
 
 import mien
 from mien.errors import InputError
+from mien.provenance import Origin
 from mien.stream import Stream
 from mien.studio import markup
 from mien.studio.context import Studio, sentence
@@ -160,7 +161,7 @@ def _work(studio: Studio, session: Session, job: Job, clip: Any, tune: bool, sou
 
     stream, report = encode_with_report(clip, pack=studio.pack, tune=tune, sound=sound, progress=job)
     panels = write_panel(session, input_panels(clip, stream), stream, "input", job)
-    made = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job)
+    made = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
     file = write_stream(session, stream, "clip.mien")
     session.memory["encoded"] = Encoded(stream, panels, made)
     session.keep("encode", [panels, made, file])

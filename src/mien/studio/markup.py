@@ -23,6 +23,7 @@ STAGE_NAMES = {
     "attributes": "Fitting 32 expression channels",
     "portrait": "Learning the portrait",
     "input": "Writing the input's panel",
+    "driver": "Rendering the driver",
     "render": "Rendering",
     "evaluate": "Measuring",
 }

@@ -17,6 +17,7 @@ from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
 from mien.progress import Progress
+from mien.provenance import Origin
 from mien.render import pack_for, render_frames
 from mien.stages.invert import to_bytes
 from mien.stream import Stream
@@ -67,6 +68,8 @@ def checked_stream(path: Path, pack: Pack) -> Stream:
         raise type(error)(str(error).replace(str(path), "The file")) from error
     if len(stream) > STREAM_FRAMES:
         raise InputError(f"This stream has {len(stream):,} frames; up to {STREAM_FRAMES:,} are taken here.")
+    if stream.person:  # whose weights lie on this machine is nobody's business here
+        raise InputError(f"This stream needs the person {stream.person_name!r}; take one that carries its own weights.")
     pack_for(stream, pack)
     return stream
 
@@ -110,7 +113,7 @@ def person_stream(pack: Pack, w_plus: torch.Tensor, like: Stream) -> Stream:
     """A stream of one still frame that has this identity, as a portrait for puppeteering."""
     return replace(
         like, identity=w_plus.cpu().numpy().astype(np.float16), frames=np.zeros((1, 35), np.float16), tuning=b"",
-        placement=None, frame_size=None, audio=b"", coded=b"", pack=pack.fingerprint,
+        placement=None, frame_size=None, audio=b"", coded=b"", person="", person_name="", pack=pack.fingerprint,
     )  # fmt: skip
 
 
@@ -122,9 +125,15 @@ def input_panels(clip: Clip, stream: Stream) -> Iterator[Frame]:
 
 
 def write_panel(
-    session: Session, frames: Iterator[Frame], stream: Stream, name: str, progress: Progress | None = None
+    session: Session,
+    frames: Iterator[Frame],
+    stream: Stream,
+    name: str,
+    progress: Progress | None = None,
+    origin: Origin | None = None,
 ) -> str:
-    """A video of the frames with the stream's sound, offered to the page; returns its address."""
+    """A video of the frames with the stream's sound, offered to the page; returns its address. `origin`: what a render
+    says of itself in its metadata."""
     path = session.path(".mp4")
 
     def counted() -> Iterator[Frame]:
@@ -136,7 +145,8 @@ def write_panel(
                 yield frame
                 tick(1)
 
-    write_video(path, counted(), stream.fps, stream.audio or None, metadata={"comment": "Rendered by mien's studio."})
+    metadata = {"comment": origin.sentence()} if origin is not None else None
+    write_video(path, counted(), stream.fps, stream.audio or None, metadata=metadata)
     return session.offer(path, f"{name.replace(' ', '_')}.mp4")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from mien.errors import InputError
+from mien.provenance import Origin
 from mien.stream import Stream
 from mien.studio import markup
 from mien.studio.context import TOUR, Studio, sentence
@@ -25,7 +26,7 @@ from mien.studio.sessions import CLIPS, IMAGES, TAKEN_SECONDS, Session
 MINE = "The clip I encoded"
 FILE = "A .mien file"
 VIDEO = "Another video"
-STAGES = ("portrait", "render")
+STAGES = ("portrait", "driver", "render")
 EMPTY = markup.empty(
     "The driver and the puppet will stand here",
     "Choose who is seen and who moves. The face on the shelf belongs to nobody: these people do not exist.",
@@ -182,8 +183,8 @@ def _work(studio: Studio, session: Session, job: Job, source: Any, learn: bool, 
         portrait = person_stream(pack, pack.people[session.memory.get("person", 0)], studio.blank)
     puppet = puppeteer(driver, portrait, pack=pack, tune_portrait=learn, progress=job, **options)
     renderer = studio.renderer(session)
-    left = write_panel(session, renderer.frames(driver), driver, "driver", job)
-    right = write_panel(session, renderer.frames(puppet), puppet, "render", job)
+    left = write_panel(session, renderer.frames(driver), driver, "driver", job, Origin(driver))
+    right = write_panel(session, renderer.frames(puppet), puppet, "render", job, Origin(puppet, driver))
     file = write_stream(session, puppet, "puppet.mien")
     session.memory["puppet"] = puppet
     session.keep("puppet", [left, right, file])
