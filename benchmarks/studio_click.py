@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def studio(folder: Path) -> Iterator[tuple[str, float, Path]]:
         yield found[0], time.monotonic() - start, left
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 class Walk:
@@ -79,12 +79,15 @@ class Walk:
 def play(page: Any, where: str) -> tuple[bool, str]:
     """Press play and see to it that all videos of the player run, in step."""
     page.locator(f"{where} .m-play").first.click()
-    page.wait_for_timeout(700)
+    moving = f"[...document.querySelectorAll('{where} video')].every(v => v.currentTime > 0)"
+    with suppress(Exception):  # what it came to is told below
+        page.wait_for_function(moving, timeout=15_000)
     times = page.evaluate(
         f"[...document.querySelectorAll('{where} video')].map(v => [v.currentTime, v.readyState, v.videoWidth])"
     )
     page.locator(f"{where} .m-play").first.click()
     ran = all(ready >= 2 and width > 0 for _, ready, width in times) and any(t > 0 for t, _, _ in times)
+    ran = ran and max(t for t, _, _ in times) - min(t for t, _, _ in times) < 0.2
     return ran, str([round(t, 2) for t, _, _ in times])
 
 

@@ -96,7 +96,7 @@ def serve(host: str, port: int, pack_name: str) -> None:
         app, studio = make_app(folder, pack_name, LOOPBACK if host in LOOPBACK else ())
         import uvicorn
 
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2,
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2,
                                                server_header=False))  # fmt: skip
         ended = threading.Event()
         threading.Thread(target=_sweeping, args=(studio.sessions, ended), daemon=True).start()
