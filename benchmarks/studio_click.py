@@ -262,8 +262,8 @@ def apart(browser: Any, address: str, page: Any, walk: Walk, kept: str) -> None:
     page.locator("#measure").click()
     waited = page.wait_for_selector("#figures :text('Waiting in line'), #figures .m-now", timeout=60_000).inner_text()
     walk.step(page, "the second job waits in line", "Waiting" in waited, " ".join(waited.split()))
-    page.wait_for_selector("#figures .m-metrics", timeout=600_000)
-    stranger.wait_for_selector("#puppet mien-player", timeout=600_000)
+    page.wait_for_selector("#figures .m-metrics, #figures .m-fault", timeout=600_000)
+    stranger.wait_for_selector("#puppet mien-player, #puppet .m-fault", timeout=600_000)
     other.close()
 
 

@@ -261,22 +261,30 @@ def _compare(studio: Studio) -> None:
 
 def _measure(studio: Studio, job: Job, paths: tuple[Path, Path]) -> str:
     """The evaluation's table and its series over time."""
-    from mien.evaluate.report import METRICS, Judges, evaluate
+    from mien.evaluate.judges import gather
+    from mien.evaluate.report import evaluate
 
     clip = checked_clip(paths[0])
     with job.stage("evaluate", clip.frame_count) as tick:
-        result = evaluate(*paths, judges=Judges(studio.pack), tick=tick)
+        result = evaluate(*paths, judges=gather(studio.pack_name), tick=tick)
     seconds = result.frames / float(clip.fps)
     titles = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1": "L1, of 255"}
-    charts = [markup.chart([result.series[k]], [title], title, seconds) for k, title in titles.items()]
+    charts = [markup.chart([result.series[k]], [t], t, seconds) for k, t in titles.items() if k in result.series]
+    for name, title in (("mouth_open", "mouth opening"), ("eye_open", "eye opening"), ("yaw", "yaw")):
+        both = [result.series.get(f"{side}mesh_{name}") for side in ("reference_", "")]
+        if all(one is not None for one in both):
+            title = f"{title}: reference and output"
+            charts.append(
+                markup.chart([one for one in both if one is not None], ["reference", "output"], title, seconds)
+            )
     rows = []
-    for metric in METRICS:
-        arrow = "↑" if metric.more_is_better else "↓"
+    for metric in result.metrics:
+        label = escape(f"{metric.label} {'↑' if metric.more_is_better else '↓'}")
         if metric.key in result.values:
             value = f"{result.values[metric.key]:.3f} {metric.unit}"
-            rows.append(f"<tr><td>{escape(metric.label)} {arrow}</td><td>{escape(value)}</td></tr>")
+            rows.append(f"<tr><td>{label}</td><td>{escape(value)}</td></tr>")
         elif metric.key in result.missing:
             why = f"<br><small>not measured: needs {escape(result.missing[metric.key])}</small>"
-            rows.append(f"<tr><td>{escape(metric.label)} {arrow}{why}</td><td>–</td></tr>")
+            rows.append(f"<tr><td>{label}{why}</td><td>–</td></tr>")
     head = f'<p class="m-note">{result.frames} frames, {result.faces} with a face in both.</p>'
     return f'<div class="m-card">{"".join(charts)}{head}<table class="m-metrics">{"".join(rows)}</table></div>'

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.stream import Stream
 from mien.studio.line import State
@@ -144,10 +145,13 @@ def numbers(rows: Iterable[tuple[str, str]]) -> str:
     return f'<div class="m-numbers">{made}</div>'
 
 
-def chart(series: Sequence[Sequence[float]], labels: Sequence[str], title: str, seconds: float) -> str:
-    """Lines over time as an inline picture that takes the page's colours."""
+def chart(series: Sequence[NDArray[np.floating]], labels: Sequence[str], title: str, seconds: float) -> str:
+    """Lines over time `[T]` as an inline picture that takes the page's colours; NaN is left out."""
     width, height, left = 640, 130, 44
-    values = np.array([value for one in series for value in one], float)
+    values = np.concatenate([np.asarray(one, float) for one in series])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ""
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
@@ -155,7 +159,7 @@ def chart(series: Sequence[Sequence[float]], labels: Sequence[str], title: str, 
     for i, one in enumerate(series):
         xs = left + (width - left - 6) * np.arange(len(one)) / max(len(one) - 1, 1)
         ys = 8 + (height - 30) * (high - np.asarray(one, float)) / (high - low)
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True) if np.isfinite(y))
         lines.append(f'<polyline class="m-l{i}" points="{points}"><title>{escape(labels[i])}</title></polyline>')
     marks = "".join(
         f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{value:.4g}</text>'
