@@ -31,7 +31,7 @@ class PoseOptions:
 
     resolution: int = 64
     perceptual: float = 0.05
-    iterations: int = 3
+    iterations: int = 2
     step: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4

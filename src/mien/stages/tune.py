@@ -38,14 +38,14 @@ class TuneOptions:
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
     steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none."""
 
-    steps: int = 240
-    batch: int = 8
-    generator_rate: float = 2e-3
+    steps: int = 120
+    batch: int = 4
+    generator_rate: float = 6e-3
     encoder_rate: float = 4e-4
     locality: float = 0.5
     perceptual: float = 0.3
-    resolution: int = 128
-    least_gain: float = 0.01
+    resolution: int = 256
+    least_gain: float = 0.002
     seed: int = 0
 
 
@@ -117,15 +117,15 @@ class RefineOptions:
     `TuneOptions`."""
 
     steps: int = 160
-    batch: int = 8
-    generator_rate: float = 1e-3
+    batch: int = 4
+    generator_rate: float = 4e-3
     identity_rate: float = 2e-3
     angle_rate: float = 0.1
     channel_rate: float = 0.04
     perceptual: float = 0.3
     hold: float = 2e-4
     locality: float = 0.5
-    least_gain: float = 0.01
+    least_gain: float = 0.002
     seed: int = 0
 
 
