@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from mien.commands import inspect, measure, pipeline
+from mien.commands.batch import batch
 from mien.commands.edit import edit
 from mien.commands.models import models
 from mien.commands.studio import studio
@@ -41,6 +42,7 @@ for command in (
     pipeline.render,
     pipeline.puppeteer,
     pipeline.align,
+    batch,
     transcode,
     edit,
     inspect.info,
