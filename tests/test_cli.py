@@ -71,7 +71,7 @@ def astronaut_clip(path: Path, count: int = 10) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["encode", "person", "render", "puppeteer", "align", "batch", "info", "plot", "evaluate"]
+    ["encode", "person", "render", "puppeteer", "align", "batch", "play", "info", "plot", "evaluate"]
     + ["models list", "models verify"],
 )
 def test_help_teaches_with_an_example(capfd: pytest.CaptureFixture[str], command: str) -> None:

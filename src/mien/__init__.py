@@ -21,6 +21,7 @@ from mien.errors import FaceError, InputError, MienError, OutputError, PackError
 if TYPE_CHECKING:
     from mien.edit import edit as edit
     from mien.encode import encode as encode
+    from mien.live import live as live
     from mien.packs.pack import Pack as Pack
     from mien.render import puppeteer as puppeteer
     from mien.render import render as render
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["FaceError", "InputError", "MienError", "OutputError", "Pack", "PackError", "Stream", "StreamError"]
-__all__ += ["VideoError", "edit", "encode", "load", "puppeteer", "render"]
+__all__ += ["VideoError", "edit", "encode", "live", "load", "puppeteer", "render"]
 
 _WHERE = {
     "edit": ("mien.edit", "edit"),
     "encode": ("mien.encode", "encode"),
+    "live": ("mien.live", "live"),
     "render": ("mien.render", "render"),
     "puppeteer": ("mien.render", "puppeteer"),
     "Stream": ("mien.stream", "Stream"),

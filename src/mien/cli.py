@@ -18,6 +18,7 @@ from mien.commands import inspect, measure, pipeline
 from mien.commands.batch import batch
 from mien.commands.edit import edit
 from mien.commands.models import models
+from mien.commands.play import play
 from mien.commands.studio import studio
 from mien.commands.transcode import transcode
 from mien.errors import MienError
@@ -42,6 +43,7 @@ for command in (
     pipeline.render,
     pipeline.puppeteer,
     pipeline.align,
+    play,
     batch,
     transcode,
     edit,

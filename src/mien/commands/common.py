@@ -130,6 +130,7 @@ def write_frames(
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
 
     The metadata say that it is synthetic and from which stream (and `driver`); `signer` signs it."""
+    from mien.live import FRAMES_AHEAD, ahead
     from mien.provenance import Origin, signed_output
     from mien.video import write_video
 
@@ -139,7 +140,8 @@ def write_frames(
     if source is None and audio is not None and audio.has_audio:
         source, span = audio.path, ((audio.start, audio.duration) if audio.cut else span)
     with progress_bars() as progress, progress.stage("render", len(stream)) as tick:
-        shown = _ticked(frames, tick)
+        # Frames are rendered in a thread of their own while others are coded.
+        shown = _ticked(ahead(frames, FRAMES_AHEAD), tick)
         if left is not None:
             from mien.compare import side_by_side
 

@@ -1,0 +1,99 @@
+"""The compiled decoder is the generator, but for rounding; where it cannot be had, the generator itself decodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mien import native
+from mien.models import decoder as module
+from mien.models.decoder import Decoder
+from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.stages.invert import to_bytes
+
+needs_compiler = pytest.mark.skipif(
+    native.library() is None, reason="no C compiler here: the fast decoder is not built"
+)
+CONFIGS = {
+    "plain": GeneratorConfig(64, 32, (32, 32, 16, 16, 8)),
+    "noise": GeneratorConfig(32, 32, (16, 24, 40, 8), noise=True),
+    "clamped": GeneratorConfig(32, 16, (64, 64, 64, 64), noise=True, clamp=0.9),
+    "wide": GeneratorConfig(16, 16, (8, 136, 72)),
+    "same widths": GeneratorConfig(64, 16, (16,) * 5),
+}
+
+
+def random_generator(config: GeneratorConfig) -> Generator:
+    torch.manual_seed(1)
+    generator = Generator(config).eval().requires_grad_(False)
+    for name, parameter in generator.named_parameters():
+        if name.endswith(("bias", "noise_strength")):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    for block in generator.blocks:
+        if hasattr(block, "conv") and block.conv.weight.shape[0] == 3:
+            block.conv.weight *= 0.02  # ToRGB stays within its clamp, which the fast decoder leaves out
+            block.bias *= 0.1
+    return generator.to(memory_format=torch.channels_last)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_fast_is_exact_but_for_rounding(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEWEST_TILES", 64 if name == "same widths" else 1)  # 64: from 32x32/Conv1 on
+    generator = random_generator(CONFIGS[name])
+    styles = generator.styles(torch.randn(3, generator.num_ws, generator.w_dim))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    fast = Decoder(generator)
+    assert fast.native
+    wanted = generator.synthesis_from_styles(styles)
+    if generator.config.clamp is not None:  # it must matter
+        free = Generator(replace(generator.config, clamp=None)).eval()
+        free.load_state_dict(generator.state_dict())
+        assert (free.synthesis_from_styles(styles) - wanted).abs().mean() > 0.01 * wanted.std()
+    for _ in range(2):  # the second time in buffers that have been used
+        images = fast.images(styles).permute(0, 3, 1, 2)
+        error = (images - wanted).square().mean().sqrt() / wanted.std()
+        assert error < 1e-5, float(error)
+    bytes_error = np.square(fast(styles).astype(float) - to_bytes(wanted)).mean()
+    assert 10 * np.log10(255**2 / max(bytes_error, 1e-9)) > 60
+    assert np.array_equal(Decoder(generator, exact=True)(styles), to_bytes(wanted))
+
+
+@needs_compiler
+def test_bytes_are_rounded_as_they_are_without() -> None:
+    values = torch.cat([torch.linspace(-1.2, 1.2, 9001), (torch.arange(256) + 0.5) / 127.5 - 1])
+    out = np.empty(len(values), np.uint8)
+    native.library().to_bytes(values.data_ptr(), out.ctypes.data, len(values))
+    assert np.array_equal(out, to_bytes(values.view(1, 1, 1, -1)).reshape(-1))
+
+
+def test_without_a_compiler_the_generator_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+    generator = random_generator(CONFIGS["plain"])
+    styles = generator.styles(torch.randn(2, generator.num_ws, generator.w_dim))
+    decoder = Decoder(generator)
+    assert not decoder.native and np.array_equal(decoder(styles), to_bytes(generator.synthesis_from_styles(styles)))
+    odd = random_generator(GeneratorConfig(64, 16, (20,) * 5))  # no whole vectors of 8
+    assert not Decoder(odd).native
+
+
+def test_no_compiler_no_library(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    for variable, value in (("MIEN_NATIVE", "0"), ("CC", "/nonexistent/cc"), ("CC", "false")):
+        with monkeypatch.context() as context:
+            context.setenv(variable, value)
+            assert native.library.__wrapped__() is None
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_compiler
+def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    assert native.library.__wrapped__() is not None
+    (built,) = (tmp_path / "native").iterdir()
+    monkeypatch.setenv("CC", "false")
+    assert native.library.__wrapped__() is not None and list((tmp_path / "native").iterdir()) == [built]
