@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from mien.allocator import keep_memory
 from mien.commands import inspect, measure, pipeline
 from mien.commands.batch import batch
 from mien.commands.edit import edit
@@ -59,6 +60,7 @@ app.add_typer(models, name="models")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Never shows a traceback unless MIEN_DEBUG is set."""
     debug = bool(os.environ.get(DEBUG))
+    keep_memory()
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that half-written files go
     with _quiet_natives(debug):

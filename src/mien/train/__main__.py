@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from mien.allocator import keep_memory
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` step wrote.")]
 
@@ -136,4 +138,5 @@ def channels(
 
 
 if __name__ == "__main__":
+    keep_memory()
     app()
