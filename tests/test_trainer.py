@@ -74,5 +74,6 @@ def test_windows_teach_as_whole_pictures_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WINDOW", 20)
     assert losses(False, 0.0, monkeypatch)[1] == 60
     assert losses(False, 0.9, monkeypatch)[1] == 40 + 6  # two windows of 20, and a tenth for the rates to fall

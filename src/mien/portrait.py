@@ -48,7 +48,7 @@ class PortraitOptions:
     motion: float = 2.0
     motion_frames: int = 12
     locality: float = 0.5
-    least_gain: float = 0.01
+    least_gain: float = 0.002
     seed: int = 0
 
 
