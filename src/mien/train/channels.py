@@ -66,7 +66,7 @@ def locality(pack: Pack, channels: list[Channel], people: int = 16, amount: floa
         change: Tensor = torch.zeros_like(base[:, :1])
         for sign in (-1, 1):
             moved = pack.generator.synthesis_from_styles(
-                add_channels(styles, one, torch.full((people, 1), sign * amount * channel.scale))
+                add_channels(styles, one, torch.full((len(latents), 1), sign * amount * channel.scale))
             )
             change += (moved - base).abs().sum(1, keepdim=True)
         shares.append(float((change * masks[:, column : column + 1]).sum() / change.sum().clamp_min(1e-9)))
