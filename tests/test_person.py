@@ -131,8 +131,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("mien.encode")
-    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=4, batch=2, seed=seed))
-    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=4, batch=2, seed=seed))
+    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed))
+    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed))
     portraits = importlib.import_module("mien.render")
     options = portraits.PortraitOptions
     monkeypatch.setattr(portraits, "PortraitOptions", lambda seed: options(steps=30, seed=seed))

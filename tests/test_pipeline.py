@@ -51,8 +51,8 @@ def fewer_steps() -> Iterator[None]:
     """Tuning in seconds: the tiny pack needs no more."""
     module = importlib.import_module("mien.encode")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=80, batch=4, seed=seed))
-        patch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=40, batch=4, seed=seed))
+        patch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=80, batch=4, passes=0, seed=seed))
+        patch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=40, batch=4, passes=0, seed=seed))
         yield
 
 

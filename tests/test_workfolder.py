@@ -151,12 +151,12 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: in
 
     def tuned(kept: checkpoint.Checkpoint) -> list[Tensor]:
         done = tune(weights_for(found.generator, size), found.encoder, material, angles, 2,
-                    TuneOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
+                    TuneOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), *done.encoder.parameters(), torch.tensor(done.loss)]
 
     def refined(kept: checkpoint.Checkpoint) -> list[Tensor]:
         done = refine(weights_for(found.generator, size), material, torch.zeros(found.generator.num_ws, 32), angles,
-                      torch.zeros(5, 32), RefineOptions(steps=7, batch=4), checkpoint=kept)  # fmt: skip
+                      torch.zeros(5, 32), RefineOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), done.identity, done.angles, done.alpha]
 
     for loop in (tuned, refined):
@@ -172,8 +172,8 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = importlib.import_module("mien.encode")
-    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=3, batch=2, seed=seed))
-    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=3, batch=2, seed=seed))
+    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed))
+    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed))
     monkeypatch.setenv("MIEN_CHECKPOINT", "0")
     clip = astronaut_clip(tmp_path / "face.mp4", count=2)
     options = ["--pack", pack]

@@ -38,7 +38,7 @@ from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
 from mien.stages.trainer import Material
-from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, pose_latents, refine, tune
+from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, pose_latents, refine, tune
 from mien.stages.view import as_seen
 from mien.stages.weights import FixedWeights, weights_for
 from mien.stream import Stream
@@ -216,7 +216,7 @@ def encode_crops(
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
-    tuning, refining = TuneOptions(seed=seed), RefineOptions(seed=seed)
+    tuning, refining = for_clip(TuneOptions(seed=seed), count), for_clip(RefineOptions(seed=seed), count)
 
     some = np.unique(np.linspace(0, count - 1, PREVIEWS).round().astype(int))
     show(progress, "input", lambda: np.stack([crops.crops[i] for i in some]))

@@ -13,8 +13,10 @@ Both train whatever `mien.stages.weights` says a person is (all weights, or few 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +36,13 @@ LARGEST_TUNED_ENCODER = 50_000_000
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """`steps` of `batch` frames each; learning rates of generator and encoder; `locality`: weight of staying the same
+    """`steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
+    (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
     steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none."""
 
     steps: int = 120
+    passes: float = 2.0
     batch: int = 4
     generator_rate: float = 6e-3
     encoder_rate: float = 4e-4
@@ -112,11 +116,12 @@ def tune(
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """The last joint pass. Learning rates of weights, identity latent, angles (degrees) and channels (units of their
+    """The last joint pass. `steps`, `passes`, `batch`: as in `TuneOptions`. Learning rates of weights, identity latent, angles (degrees) and channels (units of their
     scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `resolution`, `least_gain`: as in
     `TuneOptions`."""
 
     steps: int = 160
+    passes: float = 5.0
     batch: int = 4
     generator_rate: float = 4e-3
     identity_rate: float = 2e-3
@@ -127,6 +132,14 @@ class RefineOptions:
     locality: float = 0.5
     least_gain: float = 0.002
     seed: int = 0
+
+
+Options = TypeVar("Options", TuneOptions, RefineOptions)
+
+
+def for_clip(options: Options, frames: int) -> Options:
+    """The options with as many steps as a clip of so many frames takes."""
+    return replace(options, steps=max(options.steps, math.ceil(options.passes * frames / options.batch)))
 
 
 @dataclass(frozen=True)
