@@ -23,6 +23,7 @@ from mien.evaluate.page import write_page
 from mien.evaluate.suite import Result, read_suite, run_suite
 from mien.evaluate.table import interval, markdown, summarise
 from mien.video import read_image, write_image, write_video
+from mien.workers import LocalPool
 
 TOML = """
 name = "two <clips>"
@@ -98,6 +99,21 @@ def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path, mon
     asked.clear()
     run_suite(suite, tmp_path / "results")
     assert ("same", "two") in asked and ("blurred", "two") not in asked
+
+
+def test_a_pool_of_workers_measures_the_same(toml: Path, tmp_path: Path) -> None:
+    suite, counts = read_suite(toml), []
+
+    def make_pool(count: int) -> LocalPool:
+        counts.append(count)
+        return LocalPool(suites.measure_on, ["cpu"])
+
+    by_pool = run_suite(suite, tmp_path / "a", make_pool=make_pool)
+    assert counts == [6] and set(by_pool) == {(j.method, j.clip) for j in suite.jobs}
+    here = suites.measure(next(j for j in suite.jobs if (j.method, j.clip) == ("blurred", "two")))
+    assert by_pool["blurred", "two"].facts == here.facts and "does not exist" in by_pool["absent", "one"].error
+    run_suite(suite, tmp_path / "a", make_pool=make_pool)
+    assert counts == [6, 2], "only what failed is tried again"
 
 
 def test_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mien.commands.batch import make_pool
 from mien.commands.common import progress_bars
 from mien.errors import InputError
 
@@ -25,6 +26,10 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the suite's results and page go.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many of the suite's pairs to measure at a time.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster for the suite: host:port, auto or local."),
+    ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the figures there.")] = None,
     as_csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a table there.")] = None,
     size: Annotated[int, typer.Option(min=32, help="Frames are averaged down to this side first.")] = 256,
@@ -69,8 +74,10 @@ def evaluate(
     if suite is not None:
         if reference is not None or folder is None:
             raise InputError("--suite takes -o FOLDER and no other clips.")
-        _suite(suite, folder, jobs)
+        _suite(suite, folder, jobs, ray)
         return
+    if ray is not None:
+        raise InputError("--ray is for a suite.")
     if reference is None or output is None:
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.frames import count_frames
@@ -101,17 +108,18 @@ def evaluate(
     print(result.to_text())
 
 
-def _suite(path: Path, folder: Path, jobs: int) -> None:
+def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:
     from mien.evaluate.page import write_page
-    from mien.evaluate.suite import read_suite, run_suite
+    from mien.evaluate.suite import measure_on, read_suite, run_suite
     from mien.evaluate.table import comma_separated, markdown, summarise
     from mien.files import check_output, write_text
 
     suite = read_suite(path)
     check_output(folder.parent / (folder.name + ".html"))
     folder.mkdir(exist_ok=True)
+    pool = (lambda count: make_pool(measure_on, count, ray, None)) if ray is not None else None
     with progress_bars() as progress, progress.stage("evaluate", len(suite.jobs), unit="pairs") as tick:
-        results = run_suite(suite, folder, workers=jobs, tick=tick)
+        results = run_suite(suite, folder, workers=jobs, make_pool=pool, tick=tick)
     table = summarise(suite, results)
     write_text(folder / "table.md", markdown(suite, table))
     write_text(folder / "table.csv", comma_separated(suite, table))

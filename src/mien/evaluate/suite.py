@@ -26,6 +26,7 @@ from mien.evaluate.judges import gather, stamps
 from mien.evaluate.metrics import BY_KEY, PUPPETEERING, RESYNTHESIS
 from mien.evaluate.report import Options, evaluate
 from mien.files import atomic_path, write_text
+from mien.workers import Pool, run_all
 
 VERSION = 2  # of the stored results
 LAYOUTS = ("metrics", "clips")
@@ -150,9 +151,12 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
 
 
 def run_suite(
-    suite: Suite, folder: Path, *, workers: int = 1, tick: Callable[[int], None] = lambda jobs: None
-) -> Results:
-    """Measure what is not yet in `folder`; returns all results. `tick` is called with the number of jobs done."""
+    suite: Suite, folder: Path, *, workers: int = 1, make_pool: Callable[[int], Pool] | None = None,
+    tick: Callable[[int], None] = lambda jobs: None,
+) -> Results:  # fmt: skip
+    """Measure what is not yet in `folder`; returns all results. `tick` is called with the number of jobs done.
+
+    `make_pool(count)`: workers that run `measure_on`, in place of `workers` processes of this machine."""
     results: Results = {}
     open_jobs = []
     for job in suite.jobs:
@@ -162,12 +166,21 @@ def run_suite(
         else:
             results[job.method, job.clip] = known
     tick(len(results))
-    for job, result in _measure_all(open_jobs, workers):
+    if make_pool is not None and open_jobs:
+        measured = _measure_by(make_pool(len(open_jobs)), open_jobs)
+    else:
+        measured = _measure_all(open_jobs, workers)
+    for job, result in measured:
         if result.error is None:
             _store(job, result, folder)
         results[job.method, job.clip] = result
         tick(1)
     return results
+
+
+def _measure_by(pool: Pool, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+    for outcome in run_all(jobs, pool):
+        yield outcome.job, Result({"error": outcome.error}) if outcome.error else outcome.value
 
 
 def _measure_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
@@ -203,6 +216,12 @@ def measure(job: Job) -> Result:
         key: [round(float(v), 4) if np.isfinite(v) else None for v in values] for key, values in found.series.items()
     }
     return Result(found.to_json(), series, found.features)
+
+
+def measure_on(job: Job, device: str) -> Result:
+    """`measure`, as a pool's workers are given it. The judges run where their own code puts them."""
+    del device
+    return measure(job)
 
 
 def _place(job: Job, folder: Path) -> Path:

@@ -18,7 +18,9 @@ typedef float v8 __attribute__((vector_size(32)));
 typedef float v8_anywhere __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t lanes __attribute__((vector_size(32)));
 
-enum { TILES = 48, ROWS = 6, COLUMNS = 16, CHUNK = 64 }; /* tiles at a time; the kernel's block; outputs at a time */
+/* Tiles at a time; the product's block; outputs at a time; what keeps the 36 planes out of one set of the cache. */
+enum { TILES = 48, ROWS = 6, COLUMNS = 16, CHUNK = 64, SHIFT = 16 };
+enum { PLANE = TILES * CHUNK + SHIFT };
 
 static inline v8 load(const float *p) { return *(const v8_anywhere *)p; }
 static inline void store(float *p, v8 v) { *(v8_anywhere *)p = v; }
@@ -50,6 +52,9 @@ static inline void out_line(const v8 *m, long step, v8 *y, long out) {
     y[3 * out] = q + 8.0f * s + m[5 * step];
 }
 
+/* A plane of v, [TILES][C]. */
+static inline long plane(int C) { return (long)TILES * C + SHIFT; }
+
 /* v [36][TILES][C] from the tile at x, its channels times the style. */
 static void tile_in(const float *x, long row, int C, const float *style, float *v) {
     for (int c = 0; c < C; c += 8) {
@@ -58,7 +63,7 @@ static void tile_in(const float *x, long row, int C, const float *style, float *
             for (int j = 0; j < 6; j++) d[6 * i + j] = load(x + i * row + (long)j * C + c) * s;
         for (int j = 0; j < 6; j++) in_line(d + j, 6, t + j, 6);
         for (int i = 0; i < 6; i++) in_line(t + 6 * i, 1, d + 6 * i, 1);
-        for (int k = 0; k < 36; k++) store(v + (long)k * TILES * C + c, d[k]);
+        for (int k = 0; k < 36; k++) store(v + k * plane(C) + c, d[k]);
     }
 }
 
@@ -100,7 +105,7 @@ typedef struct {
     int32_t H, W, C, O, up, first, last; /* rows of tiles `first` to `last` - 1 of the H / 4 */
 } Layer;
 
-long scratch_size(int C) { return (long)36 * TILES * (C + CHUNK) + 16; }
+long scratch_size(int C) { return 36 * (plane(C) + PLANE) + 16; }
 
 /* Channels n to n + count of one tile: m [36][TILES][CHUNK] to pixels. */
 static void tile_out(const Layer *l, int row, int column, const float *m, int n, int count) {
@@ -112,7 +117,7 @@ static void tile_out(const Layer *l, int row, int column, const float *m, int n,
     for (int c = 0; c < count; c += 8) {
         int o = n - phase * O + c;
         v8 a[36], b[24], y[16], scale = load(l->scale + o), bias = load(l->bias + o), limit = all(l->clamp);
-        for (int k = 0; k < 36; k++) a[k] = load(m + (long)k * TILES * CHUNK + c);
+        for (int k = 0; k < 36; k++) a[k] = load(m + (long)k * PLANE + c);
         for (int j = 0; j < 6; j++) out_line(a + j, 6, b + j, 6);
         for (int i = 0; i < 4; i++) out_line(b + 6 * i, 1, y + 4 * i, 1);
         for (int i = 0; i < 4; i++)
@@ -141,7 +146,7 @@ static void tile_out(const Layer *l, int row, int column, const float *m, int n,
 void synthesis_layer(const Layer *l) {
     int C = l->C, across = l->W / 4, N = l->up ? 4 * l->O : l->O, padded = (N + COLUMNS - 1) / COLUMNS * COLUMNS;
     long row = (long)(l->W + 2) * C, end = (long)l->last * across;
-    float *v = (float *)(((uintptr_t)l->scratch + 31) & ~(uintptr_t)31), *m = v + (long)36 * TILES * C;
+    float *v = (float *)(((uintptr_t)l->scratch + 31) & ~(uintptr_t)31), *m = v + 36 * plane(C);
     for (long from = (long)l->first * across; from < end; from += TILES) {
         int tiles = end - from < TILES ? (int)(end - from) : TILES;
         for (int t = 0; t < tiles; t++) {
@@ -154,7 +159,7 @@ void synthesis_layer(const Layer *l) {
                 for (int j = 0; j < columns; j += COLUMNS) {
                     const float *u = l->weight + ((long)k * padded + n + j) * C;
                     for (int t = 0; t < tiles; t += ROWS)
-                        product(v + ((long)k * TILES + t) * C, C, u, m + ((long)k * TILES + t) * CHUNK + j);
+                        product(v + k * plane(C) + (long)t * C, C, u, m + (long)k * PLANE + (long)t * CHUNK + j);
                 }
             /* A chunk may hold parts of several phases. */
             for (int c = n; c < n + columns && c < N;) {
