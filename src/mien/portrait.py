@@ -114,7 +114,7 @@ def _tuned(
         options.steps, 1, options.resolution, low, 5, options.perceptual, options.locality, options.least_gain,
         options.seed,
     )  # fmt: skip
-    weights = weights_for(original, size)
+    weights = weights_for(original, size, noise=False)
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
     trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, NO_CHECKPOINT)
     random = np.random.RandomState(options.seed)

@@ -87,16 +87,18 @@ class FixedWeights:
 class FullWeights:
     """All tunable weights of a copy of `base`, sent as 8-bit differences."""
 
-    def __init__(self, base: Generator, start: bytes = b"") -> None:
+    def __init__(self, base: Generator, start: bytes = b"", noise: bool = True) -> None:
         self._base = base
         self.generator = apply_delta(base, start) if start else copy.deepcopy(base)
         self._tuned: list[Tensor] = [p.requires_grad_(True) for p in tunable(self.generator)]
         self._noise = noise_places(self.generator)
+        self._still = noise
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
         noise = [p for i, p in enumerate(self._tuned) if i in self._noise]
-        return [([p for i, p in enumerate(self._tuned) if i not in self._noise], 1.0), (noise, NOISE_RATE)]
+        weights = [p for i, p in enumerate(self._tuned) if i not in self._noise]
+        return [(weights, 1.0), (noise if self._still else [], NOISE_RATE)]
 
     @property
     def state(self) -> list[Tensor]:
@@ -116,8 +118,8 @@ class FullWeights:
 class CompactWeights:
     """A low-rank, quantised difference to `base` of at most `size` bytes, from which the rank follows."""
 
-    def __init__(self, base: Generator, size: int, start: bytes = b"") -> None:
-        self._base, self._size = base, size
+    def __init__(self, base: Generator, size: int, start: bytes = b"", noise: bool = True) -> None:
+        self._base, self._size, self._still = base, size, noise
         before = tunable(base)
         self._before = [p.detach() for p in before]
         shapes = [tuple(p.shape) for p in before]
@@ -143,7 +145,8 @@ class CompactWeights:
         of: dict[str, list[Tensor]] = {"whole": [], "noise": [], "factor": []}
         for value, piece in zip(self._values, self.plan, strict=True):
             of["factor" if piece.factor else "noise" if piece.tensor in self._noise else "whole"].append(value)
-        return [(of["whole"], 1.0), (of["noise"], NOISE_RATE), (of["factor"], FACTOR_RATE)]
+        noise = of["noise"] if self._still else []
+        return [(of["whole"], 1.0), (noise, NOISE_RATE), (of["factor"], FACTOR_RATE)]
 
     @property
     def state(self) -> list[Tensor]:
@@ -232,7 +235,7 @@ def _slots(generator: Generator) -> list[tuple[nn.Module, str]]:
     return found
 
 
-def weights_for(base: Generator, size: int | None, start: bytes = b"") -> Weights:
+def weights_for(base: Generator, size: int | None, start: bytes = b"", *, noise: bool = True) -> Weights:
     """Compact weights of at most `size` bytes, or all of them (None); `start`: a difference of that kind to go on
-    from."""
-    return FullWeights(base, start) if size is None else CompactWeights(base, size, start)
+    from; `noise`: whether noise constants may change (not from one picture: they would hold the face still)."""
+    return FullWeights(base, start, noise) if size is None else CompactWeights(base, size, start, noise)
