@@ -221,7 +221,7 @@ def refusals(page: Any, walk: Walk, folder: Path) -> None:
     for name, wanted in (
         ("words.mp4", "something else inside"),
         ("page.html", "file type"),
-        ("large.mp4", "too large"),
+        ("large.mp4", "maximum allowed size"),
     ):
         page.reload()
         page.wait_for_selector("#clip input[type=file]", state="attached", timeout=60_000)
@@ -316,7 +316,7 @@ def main() -> int:
             narrow(page, walk)
             refusals(page, walk, folder)
             browser.close()
-            files = lambda: [path for path in folder.glob("mien-studio-*/*/*") if path.exists()]
+            files = lambda: [path for path in folder.glob("mien-studio-*/**/*") if path.is_file()]
             before, deadline = len(files()), time.monotonic() + 120
             while files() and time.monotonic() < deadline:
                 time.sleep(1)

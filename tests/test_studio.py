@@ -293,6 +293,20 @@ def test_the_same_upload_of_two_visitors_stays_until_both_are_gone(sessions: Ses
     assert path.exists() and sessions.owns(path, "ben") and not sessions.owns(path, "anna")
 
 
+def test_uploads_without_a_page_go_too(sessions: Sessions) -> None:
+    path = upload(sessions, "anna")
+    refused = sessions.uploads / "r" / "x.html"
+    refused.parent.mkdir()
+    refused.touch()
+    sessions.discard(path)  # hers: not to be thrown away
+    sessions.discard(refused)
+    assert path.exists() and not refused.parent.exists()
+    sessions.sweep(time.monotonic() + LEFT_SECONDS - 5)
+    assert path.exists()
+    sessions.sweep(time.monotonic() + LEFT_SECONDS + 1)
+    assert list(sessions.uploads.iterdir()) == []
+
+
 def test_a_visitor_has_only_so_much(sessions: Sessions) -> None:
     paths = []
     for i in range(5):

@@ -80,7 +80,6 @@ def build(studio: Studio) -> dict[str, Any]:
                 js_on_load="for (const name of ['scrub', 'span', 'pick']) "
                 "element.addEventListener(name, (e) => trigger(name, e.detail));",
             )  # fmt: skip
-            out = gr.HTML("", elem_classes="m-out", elem_id="edited")
         with gr.Column(scale=4, min_width=300):
             frames = gr.HTML("", elem_id="frames", elem_classes="m-quiet")
             with gr.Column(visible=False) as form:
@@ -102,6 +101,7 @@ def build(studio: Studio) -> dict[str, Any]:
                     undo = gr.Button("Undo", size="sm", interactive=False, elem_id="undo", min_width=70)
                     redo = gr.Button("Redo", size="sm", interactive=False, min_width=70)
                     render = gr.Button("Render and save", size="sm", elem_id="render-edit", min_width=120)
+    out = gr.HTML("", elem_classes="m-out", elem_id="edited")
     shown = [line, frames, form, undo, redo, start, end, what, said]
 
     def view(session: Session, message: str = "") -> tuple[Any, ...]:

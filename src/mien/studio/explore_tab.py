@@ -197,12 +197,12 @@ def _compare(studio: Studio) -> None:
                 output = gr.File(label="Output", file_types=list(CLIPS), height=120, min_width=130)
             both = gr.Button("Compare these two", elem_id="compare-files")
             measure = gr.Button("Measure them", variant="primary", visible=False, elem_id="measure")
-            figures = gr.HTML("", elem_classes="m-out", elem_id="figures")
         with gr.Column(scale=7, min_width=320):
             out = gr.HTML(
                 markup.empty("The wiper will stand here", "Take your clip and its render, or two videos of your own."),
                 elem_classes="m-out", elem_id="wiper",
             )  # fmt: skip
+            figures = gr.HTML("", elem_classes="m-out", elem_id="figures")
 
     def shown(session: Session, paths: tuple[Path, Path], names: tuple[str, str]) -> tuple[Any, ...]:
         addresses = [session.offer(path, f"{name}.mp4") for path, name in zip(paths, names, strict=True)]
@@ -277,14 +277,21 @@ def _measure(studio: Studio, job: Job, paths: tuple[Path, Path]) -> str:
             charts.append(
                 markup.chart([one for one in both if one is not None], ["reference", "output"], title, seconds)
             )
-    rows = []
+    rows, unknown = [], []
     for metric in result.metrics:
         label = escape(f"{metric.label} {'↑' if metric.more_is_better else '↓'}")
         if metric.key in result.values:
             value = f"{result.values[metric.key]:.3f} {metric.unit}"
             rows.append(f"<tr><td>{label}</td><td>{escape(value)}</td></tr>")
         elif metric.key in result.missing:
-            why = f"<br><small>not measured: needs {escape(result.missing[metric.key])}</small>"
-            rows.append(f"<tr><td>{label}{why}</td><td>–</td></tr>")
+            why = f"<small>not measured: needs {escape(result.missing[metric.key])}</small>"
+            unknown.append(f"<tr><td>{label}<br>{why}</td></tr>")
     head = f'<p class="m-note">{result.frames} frames, {result.faces} with a face in both.</p>'
-    return f'<div class="m-card">{"".join(charts)}{head}<table class="m-metrics">{"".join(rows)}</table></div>'
+    keys = '<div class="m-keys"><span><i></i>reference, or the figure alone</span><span><i></i>output</span></div>'
+    table = f'<table class="m-metrics">{"".join(rows)}</table>'
+    if unknown:
+        table += (
+            f"<details><summary>{len(unknown)} metrics were not measured, and why</summary>"
+            f'<table class="m-metrics">{"".join(unknown)}</table></details>'
+        )
+    return f'<div class="m-card">{keys}<div class="m-charts">{"".join(charts)}</div>{head}{table}</div>'

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from mien.errors import InputError
 from mien.studio.sessions import MEGABYTE, UPLOAD_BYTES, Sessions, check_kind
@@ -79,7 +79,13 @@ class Gate:
         try:
             await self._http(scope, headers, receive, send)
         except Refused as refusal:
-            answer = JSONResponse({"detail": refusal.sentence}, refusal.status, headers=HEADERS)
+            # The page shows what is said of an upload as it comes.
+            upload = scope["path"].rstrip("/") == f"{API}/upload"
+            answer = (
+                PlainTextResponse(refusal.sentence, refusal.status, headers=HEADERS)
+                if upload
+                else JSONResponse({"detail": refusal.sentence}, refusal.status, headers=HEADERS)
+            )
             await answer(scope, receive, send)  # type: ignore[arg-type]
 
     async def _http(self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send) -> None:
@@ -210,8 +216,7 @@ class Gate:
                 self._sessions.own(path, visitor)
         except (InputError, OSError) as error:
             for path in paths:
-                if self._sessions.uploads in path.parents and not self._sessions.owned(path):
-                    path.unlink(missing_ok=True)
+                self._sessions.discard(path)
             sentence = str(error) if isinstance(error, InputError) else "This upload cannot be read."
             raise Refused(415, sentence) from error
         answer = Response(body, 200, headers=HEADERS, media_type="application/json")

@@ -147,7 +147,7 @@ def numbers(rows: Iterable[tuple[str, str]]) -> str:
 
 def chart(series: Sequence[NDArray[np.floating]], labels: Sequence[str], title: str, seconds: float) -> str:
     """Lines over time `[T]` as an inline picture that takes the page's colours; NaN is left out."""
-    width, height, left = 640, 130, 44
+    width, height, left = 330, 104, 40
     values = np.concatenate([np.asarray(one, float) for one in series])
     values = values[np.isfinite(values)]
     if not len(values):
@@ -162,7 +162,7 @@ def chart(series: Sequence[NDArray[np.floating]], labels: Sequence[str], title: 
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True) if np.isfinite(y))
         lines.append(f'<polyline class="m-l{i}" points="{points}"><title>{escape(labels[i])}</title></polyline>')
     marks = "".join(
-        f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{value:.4g}</text>'
+        f'<text x="{left - 6}" y="{y:.0f}" text-anchor="end">{value:.3g}</text>'
         f'<line x1="{left}" x2="{width - 6}" y1="{y - 4:.0f}" y2="{y - 4:.0f}"/>'
         for y, value in ((12, high), (height - 18, low))
     )

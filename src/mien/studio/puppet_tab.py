@@ -41,7 +41,7 @@ def build(studio: Studio) -> dict[str, Any]:
         with gr.Column(scale=5, min_width=300):
             gr.HTML(markup.step(1, "Who is seen"))
             with gr.Tabs(elem_classes="m-inner"):
-                with gr.Tab("Someone who does not exist", id="shelf"):
+                with gr.Tab("From the shelf", id="shelf"):
                     shelf = gr.HTML(
                         "", elem_id="shelf", elem_classes="m-quiet",
                         js_on_load="element.addEventListener('pick', (e) => trigger('pick', e.detail));",

@@ -32,7 +32,7 @@ KINDS = {  # what may be uploaded: its ending, and what such a file begins with,
     ".m4v": ((4, b"ftyp"),),
     ".mov": ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free")),
     ".mkv": ((0, b"\x1a\x45\xdf\xa3"),),
-    ".webm": ((0, b"\x1a\x45\xdf\xa3"),),
+    ".webm": ((0, b"\x1a\x45\xdf\xa3"), (4, b"ftyp")),  # some browsers record MP4 under this name
     ".png": ((0, b"\x89PNG\r\n\x1a\n"),),
     ".jpg": ((0, b"\xff\xd8\xff"),),
     ".jpeg": ((0, b"\xff\xd8\xff"),),
@@ -51,6 +51,8 @@ def check_kind(path: Path) -> None:
                          "WebP) or a .mien file.")  # fmt: skip
     with path.open("rb") as file:
         head = file.read(16)
+    if not head:
+        raise InputError("This file is empty.")
     if not any(head[at : at + len(magic)] == magic for at, magic in KINDS[suffix]):
         raise InputError(f"This file ends in {suffix} but is something else inside.")
 
@@ -100,7 +102,7 @@ class Sessions:
         self.uploads = root / "uploads"
         self.uploads.mkdir(mode=0o700)
         (root / "sessions").mkdir(mode=0o700)
-        self._owners: dict[Path, set[str]] = {}
+        self._owners: dict[Path, dict[str, float]] = {}  # of uploads: visitors, and since when
         self._sessions: dict[str, Session] = {}
         self._bound: dict[str, str] = {}  # session hash -> visitor, also before the session has a folder
         self._lock = threading.RLock()
@@ -136,7 +138,7 @@ class Sessions:
     def own(self, path: Path, visitor: str) -> None:
         """Note an upload. Raises InputError when the visitor has too much; the file is removed then."""
         with self._lock:
-            self._owners.setdefault(path, set()).add(visitor)
+            self._owners.setdefault(path, {})[visitor] = time.monotonic()
             total = sum(p.stat().st_size for p, owners in self._owners.items() if visitor in owners and p.exists())
             if total > VISITOR_BYTES:
                 self._disown(path, visitor)
@@ -147,11 +149,6 @@ class Sessions:
         """Whether this visitor uploaded exactly this file."""
         with self._lock:
             return visitor in self._owners.get(Path(path), ())
-
-    def owned(self, path: Path) -> bool:
-        """Whether anybody uploaded this file."""
-        with self._lock:
-            return bool(self._owners.get(path))
 
     def take(self, session: Session, path: str | Path, kinds: tuple[str, ...]) -> Path:
         """An upload of the session's visitor as a file of the session's own folder.
@@ -189,9 +186,12 @@ class Sessions:
                     session.job.cancel()
                 shutil.rmtree(session.folder, ignore_errors=True)
             here = {s.visitor for s in self._sessions.values()}
-            for visitor in {s.visitor for s in over} - here:
-                for path in [p for p, owners in self._owners.items() if visitor in owners]:
-                    self._disown(path, visitor)
+            gone = {s.visitor for s in over} - here
+            for path, owners in list(self._owners.items()):
+                for visitor, since in list(owners.items()):
+                    if visitor in gone or (visitor not in here and now - since > LEFT_SECONDS):
+                        self._disown(path, visitor)
+            self._sweep_remains()
         return len(over)
 
     def close(self) -> None:
@@ -202,11 +202,30 @@ class Sessions:
                     session.job.cancel()
             shutil.rmtree(self.root, ignore_errors=True)
 
+    def _sweep_remains(self) -> None:
+        """Remove what uploads that were broken off have left."""
+        kept = {path.parent for path in self._owners}
+        for entry in self.uploads.iterdir():
+            try:
+                if entry not in kept and time.time() - entry.stat().st_mtime > IDLE_SECONDS:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            except OSError:
+                continue  # somebody else was quicker
+
+    def discard(self, path: Path) -> None:
+        """Remove a refused upload that is nobody's."""
+        with self._lock:
+            if self.uploads in path.parents and not self._owners.get(path):
+                self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        if path.parent != self.uploads and not any(path.parent.glob("*")):
+            path.parent.rmdir()
+
     def _disown(self, path: Path, visitor: str) -> None:
-        owners = self._owners.get(path, set())
-        owners.discard(visitor)
+        owners = self._owners.get(path, {})
+        owners.pop(visitor, None)
         if not owners:
             self._owners.pop(path, None)
-            path.unlink(missing_ok=True)
-            if path.parent != self.uploads:
-                shutil.rmtree(path.parent, ignore_errors=True)
+            self._remove(path)

@@ -303,6 +303,21 @@
     }
   }
 
+  // Notices say what is wrong, not with which number: "HTTP 413: This file is ..." begins at "This".
+  const plain = (node) => {
+    const words = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+    while (words.nextNode()) {
+      const text = words.currentNode.data;
+      const said = text.replace(/^\s*HTTP \d{3}: /, "").replace(/maximum allowed size of (\d+) bytes/, (_, n) => `limit of ${Math.round(n / 1048576)} MB`);
+      if (said !== text) words.currentNode.data = said;
+    }
+  };
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes)
+      for (const node of addedNodes)
+        if (node.nodeType === 1 && /toast/.test(String(node.className) + String(node.parentElement?.className))) plain(node);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   for (const [name, kind] of Object.entries({ "mien-player": Player, "mien-timeline": Timeline, "mien-shelf": Shelf, "mien-sliders": Sliders }))
     if (!customElements.get(name)) customElements.define(name, kind);
 })();
