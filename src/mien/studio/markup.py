@@ -147,7 +147,7 @@ def numbers(rows: Iterable[tuple[str, str]]) -> str:
 
 def chart(series: Sequence[NDArray[np.floating]], labels: Sequence[str], title: str, seconds: float) -> str:
     """Lines over time `[T]` as an inline picture that takes the page's colours; NaN is left out."""
-    width, height, left = 330, 104, 40
+    width, height, left = 330, 104, 52
     values = np.concatenate([np.asarray(one, float) for one in series])
     values = values[np.isfinite(values)]
     if not len(values):
