@@ -44,6 +44,7 @@ from mien.visible import Viewer
 
 QUALITIES = (36.0, 40.0, 45.0, 50.0)
 TARGET_PSNR, TARGET_RATE = 40.0, 3500.0
+COLOURS = plt.get_cmap("tab20")
 MESH_SIZE = 512  # the mesh is found on renders of this size
 STILL = {"mouth_open": 0.01, "mouth_width": 0.01, "eye_open": 0.01, "brow": 0.01, "gaze": 0.02, "yaw": 0.02,
          "pitch": 0.01}  # standard deviations below which nothing moves; roll is not in the crop  # fmt: skip
@@ -137,15 +138,17 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
         ("perceptual distance", lambda row: row["perceptual"]),
         (
             "lowest r of the mesh's measures",
-            lambda row: min((r for r in row["r"].values() if r is not None), default=1),
+            lambda row: min((r for r in row["r"].values() if r is not None), default=np.nan),
         ),
     )
     for axes, (label, value) in zip(panels, shown, strict=True):
-        for name, rows in results.items():
+        for number, (name, rows) in enumerate(results.items()):
             axes.plot([row["bits_per_second"] / 1000 for row in rows], [value(row) for row in rows], "o-", label=name,
-                      markersize=3, lw=1)  # fmt: skip
+                      markersize=3, lw=1, color=COLOURS(number % 20))  # fmt: skip
         axes.axvline(TARGET_RATE / 1000, color="0.6", lw=0.8, ls="--")
         axes.set_xscale("log")
+        axes.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel("frames, kbit/s")
         axes.set_ylabel(label)
     panels[0].axhline(TARGET_PSNR, color="0.6", lw=0.8, ls="--")
