@@ -97,3 +97,19 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path)
     (built,) = (tmp_path / "native").iterdir()
     monkeypatch.setenv("CC", "false")
     assert native.library.__wrapped__() is not None and list((tmp_path / "native").iterdir()) == [built]
+
+
+def test_frames_made_when_looked_at_are_the_frames() -> None:
+    from mien.stages.frames import Cropped, Synthesised
+    from mien.stages.invert import synthesise, to_float
+
+    generator = random_generator(CONFIGS["plain"])
+    w_plus = torch.randn(9, generator.num_ws, generator.w_dim)
+    crops = np.random.RandomState(0).randint(0, 256, (9, 64, 64, 3)).astype(np.uint8)
+    for made, whole in (
+        (Synthesised(generator, w_plus, 32), synthesise(generator, w_plus, resolution=32)),
+        (Cropped(crops, 32), to_float(crops, 32)),
+    ):
+        assert len(made) == 9
+        for part in (slice(2, 5), torch.tensor([7, 0, 3])):
+            assert torch.allclose(made[part], whole[part], atol=1e-5)

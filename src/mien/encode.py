@@ -30,8 +30,9 @@ from mien.stages import align as stage1
 from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, LossNetworks, warm_start
 from mien.stages.clipchannels import clip_channels
+from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.identity import select
-from mien.stages.invert import inversion_named, invert, synthesise, to_bytes, to_float
+from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose
@@ -231,7 +232,7 @@ def encode_crops(
             posed = pose_latents(pack.flow, identity.w_plus, measured)
             pack = replace(pack, channels=clip_channels(seen, w_plus, posed, areas, pack.flow.pose.rows))
     size = min(128, generator.resolution)
-    unexplained = region_errors(crops.crops, synthesise(seen, w_plus, resolution=size), areas)
+    unexplained = region_errors(crops.crops, Synthesised(seen, w_plus, size), areas)
     material = Material.of(pack, crops.crops, crops.landmarks, areas)
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
@@ -258,8 +259,9 @@ def encode_crops(
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
-        targets = (to_float(crops.crops, size, pack.device) if real_targets
-                   else synthesise(seen, w_plus, resolution=size))  # fmt: skip
+        targets: Frames = Synthesised(seen, w_plus, size)
+        if real_targets:
+            targets = Cropped(crops.crops, size, pack.device)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
         fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
             seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
@@ -325,12 +327,11 @@ def _choose(
     if frame is not None:
         allowed = np.arange(len(crops)) == frame
         only = slice(frame, frame + 1)
-        real, made = to_float(crops.crops[only], 128, pack.device), synthesise(generator, w_plus[only], resolution=128)
+        real, made = Cropped(crops.crops[only], 128, pack.device), Synthesised(generator, w_plus[only], 128)
         chosen = select(pack.identity, pack.flow, real, made, w_plus[only], angles[only].numpy())
         return type(chosen)(frame, chosen.similarity, chosen.w_plus)
     size = min(128, generator.resolution)
-    real = torch.cat([to_float(crops.crops[i : i + 32], size, pack.device) for i in range(0, len(crops), 32)])
-    made = synthesise(generator, w_plus, resolution=size)
+    real, made = Cropped(crops.crops, size, pack.device), Synthesised(generator, w_plus, size)
     return select(pack.identity, pack.flow, real, made, w_plus, angles.numpy(), allowed)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
+from mien.stages.frames import Frames
 from mien.stages.losses import AttributeObjective, AttributeWeights, features_and_logits, identity_loss, logits_loss
 from mien.stages.regions import Regions
 from mien.stages.view import Seen, at_most
@@ -86,7 +87,7 @@ def fit_attributes(
     networks: LossNetworks,
     channels: Sequence[Channel],
     posed: Tensor,
-    targets: Tensor,
+    targets: Frames,
     regions: Regions,
     start: Tensor,
     blink: Tensor,
@@ -105,7 +106,6 @@ def fit_attributes(
     gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
     start = _across_blinks(start, blink, gaze)
     resolution = min(options.resolution, generator.resolution)
-    targets_small = at_most(targets, resolution)
     with torch.no_grad():
         code = networks.identity(identity_image) if networks.identity is not None else None
     alpha = (start / scale).clamp(-options.limit, options.limit)
@@ -114,12 +114,13 @@ def fit_attributes(
     run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
     for first in range(0, len(alpha), run):
         part = slice(first, min(first + run, len(alpha)))
+        target = at_most(targets[part], resolution)
         with torch.no_grad():
             styles = generator.styles(posed[part])
             labels = None
             if networks.parser is not None:
-                labels = networks.parser(targets_small[part])[0].argmax(1)
-        objective = AttributeObjective(networks.perceptual, targets_small[part], regions.part(part), options.weights)
+                labels = networks.parser(target)[0].argmax(1)
+        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights)
 
         def render(a: Tensor, ids: Tensor | slice = slice(None)) -> Tensor:
             chosen = [s[ids] for s in styles]  # noqa: B023

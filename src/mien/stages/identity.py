@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.models.styleflow import HeadPoseFlow
+from mien.stages.frames import Frames
 
 NEAR_FRONTAL = 10.0  # degrees; the paper's supplement has the number, this one is ours
 SMALLEST_SHARE = 0.2  # where fewer frames than this are near frontal, the most frontal fifth is looked at
@@ -48,8 +49,8 @@ def similarities(network: nn.Module, real: Tensor, synthesised: Tensor) -> Tenso
 def select(
     network: nn.Module,
     flow: HeadPoseFlow,
-    real: Tensor,
-    synthesised: Tensor,
+    real: Frames,
+    synthesised: Frames,
     w_plus: Tensor,
     angles: NDArray[np.floating],
     allowed: NDArray[np.bool_] | None = None,
@@ -62,8 +63,8 @@ def select(
     candidates = near_frontal(angles)
     if allowed is not None and allowed[candidates].any():
         candidates = candidates[allowed[candidates]]
-    index = torch.from_numpy(candidates).to(real.device)
-    similarity = similarities(network, real[index], synthesised[index])
+    parts = torch.from_numpy(candidates).split(32)
+    similarity = torch.cat([similarities(network, real[part], synthesised[part]) for part in parts])
     best = int(similarity.argmax())
     frame = int(candidates[best])
     return Identity(frame, float(similarity[best]), frontal(flow, w_plus[frame], angles[frame]))

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.stages.frames import Frames
 from mien.stages.invert import to_float
 from mien.stages.regions import Regions
 
@@ -21,7 +22,7 @@ def outliers(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def region_errors(crops: NDArray[np.uint8], synthesised: Tensor, regions: Regions) -> Tensor:
+def region_errors(crops: NDArray[np.uint8], synthesised: Frames, regions: Regions) -> Tensor:
     """Mean squared error of S_t `[T, 3, R, R]` against the crops uint8 `[T, S, S, 3]` over mouth and jaw, over eyes and
     brows, and over the rest of the face: `[T, 3]`."""
     masks = torch.cat([regions.mouth, regions.eyes, regions.rigid], 1)

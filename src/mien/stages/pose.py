@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
+from mien.stages.frames import Frames
 from mien.stages.regions import Regions
 from mien.stages.view import at_most
 
@@ -78,7 +79,7 @@ def fit_pose(
     flow: HeadPoseFlow,
     perceptual: Any,
     identity: Tensor,
-    targets: Tensor,
+    targets: Frames,
     measured: Tensor,
     regions: Regions,
     options: PoseOptions = PoseOptions(),

@@ -19,6 +19,7 @@ from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
 from mien.stages.attributes import Attributes, LossNetworks, add_channels, read_channels
+from mien.stages.frames import Frames
 from mien.stages.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
 from mien.stages.pose import Pose, PoseObjective, PoseOptions
 from mien.stages.regions import Regions
@@ -75,7 +76,7 @@ def fit_pose_reference(
     flow: HeadPoseFlow,
     perceptual: Any,
     identity: Tensor,
-    targets: Tensor,
+    targets: Frames,
     measured: Tensor,
     regions: Regions,
     options: ReferencePoseOptions = ReferencePoseOptions(),
@@ -155,7 +156,7 @@ def fit_attributes_reference(
     networks: LossNetworks,
     channels: Sequence[Channel],
     posed: Tensor,
-    targets: Tensor,
+    targets: Frames,
     regions: Regions,
     start: Tensor,
     blink: Tensor,
@@ -171,7 +172,6 @@ def fit_attributes_reference(
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
     gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
     resolution = min(options.resolution, generator.resolution)
-    targets = at_most(targets, resolution)
     weights = options.weights
     probes = torch.linspace(0, len(posed) - 1, min(options.probes, len(posed))).round().long().tolist()
     rates = options.rate * learning_rates(generator, networks.perceptual, channels, posed, regions, probes)
@@ -183,15 +183,16 @@ def fit_attributes_reference(
     wrong: Tensor | None = None
     for t in range(len(posed)):
         part = slice(t, t + 1)
+        target = at_most(targets[part], resolution)
         with torch.no_grad():
             styles = generator.styles(posed[part])
-            labels = networks.parser(targets[part])[0].argmax(1) if networks.parser is not None else None
-        objective = AttributeObjective(networks.perceptual, targets[part], regions.part(part), weights)
+            labels = networks.parser(target)[0].argmax(1) if networks.parser is not None else None
+        objective = AttributeObjective(networks.perceptual, target, regions.part(part), weights)
         value = torch.zeros(1, len(channels))
         if t:
             value = ((base[t - 1 : t] + found[t - 1 : t] - base[part]) / scale).clamp(-options.limit, options.limit)
         direction = Adam(value)
-        best, best_loss, best_image = value, float("inf"), targets[part]
+        best, best_loss, best_image = value, float("inf"), target
         for epoch in range(options.epochs + 1):
             value = value.detach().requires_grad_(True)
             made = generator.synthesis_from_styles(add_channels(styles, channels, value * scale), resolution)
@@ -214,7 +215,7 @@ def fit_attributes_reference(
                     step = step.masked_fill(gaze, 0.0)
                 value = (value.detach() - step).clamp(-options.limit, options.limit)
         found[t] = best[0] * scale
-        wrong = best_image - targets[part]
+        wrong = best_image - target
         if t == 0 and networks.identity is not None:
             with torch.no_grad():
                 code = networks.identity(best_image)
