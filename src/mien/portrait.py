@@ -35,7 +35,7 @@ from mien.stages.weights import weights_for
 class PortraitOptions:
     """`steps`, the first two thirds at `resolution` where the pack's is larger; learning rates of weights, identity
     latent, angles (degrees) and channels (units of their scale); `motion`: weight of moving as the pack's generator
-    does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 64x64, every fourth step;
+    does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every second step;
     `locality`: of other people."""
 
     steps: int = 100
@@ -43,9 +43,9 @@ class PortraitOptions:
     generator_rate: float = 3e-3
     identity_rate: float = 4e-3
     angle_rate: float = 0.1
-    channel_rate: float = 0.02
+    channel_rate: float = 0.05
     perceptual: float = 0.3
-    motion: float = 2.0
+    motion: float = 6.0
     motion_frames: int = 12
     locality: float = 0.5
     least_gain: float = 0.002
@@ -128,7 +128,7 @@ def _tuned(
         nonlocal turns
         turns += 1
         styles = add_channels(generator.styles(pose_latents(flow, w, turn)), channels, units * scale)
-        if not options.motion or turns % 4 or len(spread) < 2:
+        if not options.motion or turns % 2 or len(spread) < 2:
             return styles, None
         pair = random.choice(len(spread), 2, replace=False)
         made = _moved(generator, flow, channels, w, driver, torch.from_numpy(spread[pair]))
@@ -145,7 +145,8 @@ def _moved(
     generator: Generator, flow: HeadPoseFlow, channels: tuple[Channel, ...], identity: Tensor, driver: Driver,
     frames: Tensor,
 ) -> Tensor:  # fmt: skip
-    """The identity doing what the driver does at some frames, `[N, 3, 64, 64]` at most."""
+    """The identity doing what the driver does at some frames, `[N, 3, 32, 32]` at most: where things are, not how
+    sharp they are."""
     styles = generator.styles(pose_latents(flow, identity, driver.angles[frames]))
     styles = add_channels(styles, channels, driver.values[frames] - read_channels(styles, channels))
-    return generator.synthesis_from_styles(styles, min(64, generator.resolution))
+    return F.avg_pool2d(generator.synthesis_from_styles(styles, min(64, generator.resolution)), 2)
