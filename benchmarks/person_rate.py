@@ -206,8 +206,8 @@ def main() -> None:
     if options.quick:
         module: Any = importlib.import_module("mien.encode")
         tuning, refining = module.TuneOptions, module.RefineOptions
-        module.TuneOptions = lambda seed: replace(tuning(seed=seed), steps=30)
-        module.RefineOptions = lambda seed: replace(refining(seed=seed), steps=20)
+        module.TuneOptions = lambda seed: replace(tuning(seed=seed), steps=30, passes=0)
+        module.RefineOptions = lambda seed: replace(refining(seed=seed), steps=20, passes=0)
     options.output.mkdir(parents=True, exist_ok=True)
     out = options.output / "person_rate.json"
     rows: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
