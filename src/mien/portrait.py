@@ -35,17 +35,18 @@ from mien.stages.weights import weights_for
 class PortraitOptions:
     """`steps`, the first two thirds at `resolution` where the pack's is larger; learning rates of weights, identity
     latent, angles (degrees) and channels (units of their scale); `motion`: weight of moving as the pack's generator
-    does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every second step;
-    `locality`: of other people."""
+    does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every `motion_every`
+    steps; `locality`: of other people."""
 
-    steps: int = 100
+    steps: int = 80
     resolution: int = 128
     generator_rate: float = 3e-3
     identity_rate: float = 4e-3
     angle_rate: float = 0.1
     channel_rate: float = 0.05
     perceptual: float = 0.3
-    motion: float = 6.0
+    motion: float = 30.0
+    motion_every: int = 3
     motion_frames: int = 12
     locality: float = 0.5
     least_gain: float = 0.002
@@ -128,7 +129,7 @@ def _tuned(
         nonlocal turns
         turns += 1
         styles = add_channels(generator.styles(pose_latents(flow, w, turn)), channels, units * scale)
-        if not options.motion or turns % 2 or len(spread) < 2:
+        if not options.motion or turns % options.motion_every or len(spread) < 2:
             return styles, None
         pair = random.choice(len(spread), 2, replace=False)
         made = _moved(generator, flow, channels, w, driver, torch.from_numpy(spread[pair]))
