@@ -17,7 +17,7 @@ setup: $(STAMP)
 # MediaPipe's own requirements are far wider than what its face mesh needs: pyproject.toml names those.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,studio]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,studio,cluster]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt mediapipe
 	touch $@
 
