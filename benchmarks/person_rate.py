@@ -16,7 +16,7 @@ OUT/person_rate.png and a table on stdout. For each row:
 - with --driver: r of mouth, lids and yaw of a puppet with this person as the face, against the driver's own crops;
 - process seconds of the whole encode, and of tuning.
 
-`--quick` takes 30 and 20 steps of tuning instead of the default.
+`--quick` takes 30 and 20 steps of tuning instead of the default. `--no-noise` leaves the noise constants as they are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import importlib
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +203,12 @@ def main() -> None:
     parser.add_argument("--driver", help="CLIP or CLIP:PANEL that moves the puppets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--no-noise", action="store_true")
     options = parser.parse_args()
+    module: Any = importlib.import_module("mien.encode")
+    if options.no_noise:
+        module.weights_for = partial(module.weights_for, noise=False)
     if options.quick:
-        module: Any = importlib.import_module("mien.encode")
         tuning, refining = module.TuneOptions, module.RefineOptions
         module.TuneOptions = lambda seed: replace(tuning(seed=seed), steps=30, passes=0)
         module.RefineOptions = lambda seed: replace(refining(seed=seed), steps=20, passes=0)
