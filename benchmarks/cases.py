@@ -32,6 +32,7 @@ from mien.stages.pose import Pose
 from mien.stages.regions import Regions, blinks, regions
 from mien.stages.trainer import Material
 from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.stages.view import as_seen
 from mien.stages.weights import weights_for
 from mien.video import read_video, write_video
 
@@ -179,7 +180,7 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Stages 4 and 5 of a case by the optimiser `name`; `pose` and `attributes` are further arguments of theirs.
     `found`: a pose to take as it is; `start`: another start of stage 5."""
-    pack, generator, solver = case.pack, case.generator, optimizer(name)
+    pack, generator, solver = case.pack, as_seen(case.generator, case.w_plus), optimizer(name)
     channels = channels or pack.channels
     size = min(64, generator.resolution)
     targets = synthesise(generator, case.w_plus, resolution=size)

@@ -15,6 +15,7 @@ from cases import jitter, prepare, shorter
 
 from mien.stages.invert import synthesise
 from mien.stages.optimizers import optimizer
+from mien.stages.view import as_seen
 
 
 def main() -> None:
@@ -31,10 +32,11 @@ def main() -> None:
     for path in args.clips:
         case = prepare(path, pack_name=args.pack, tuned=args.tuned, duration=max(2.0, args.frames / 20))
         case = shorter(case, args.frames)
-        target = synthesise(case.generator, case.w_plus, resolution=min(64, case.generator.resolution))
+        seen = as_seen(case.generator, case.w_plus)
+        target = synthesise(seen, case.w_plus, resolution=min(64, seen.resolution))
         cells, before = [], 0.0
         for name in names:
-            pose = optimizer(name).pose(case.generator, case.pack.flow, case.pack.perceptual, case.identity, target,
+            pose = optimizer(name).pose(seen, case.pack.flow, case.pack.perceptual, case.identity, target,
                                         case.measured, case.areas)  # fmt: skip
             before = float(pose.initial_loss.mean()) * 1000
             cells += [f"{pose.loss.mean() * 1000:.2f}", f"{(pose.angles - case.measured).abs().mean():.2f}",

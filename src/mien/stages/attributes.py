@@ -28,6 +28,9 @@ from mien.stages.view import Seen, at_most
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
 JUMP = 2.0
+# Largest eigenvalue of the squared second difference: with it in the preconditioner, smoothing cannot overshoot and shake
+# channels that hardly show.
+STIFFEST = 16.0
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, options: AttributeOptions) -> Tensor:
-    """J'J `[32, 32]` of the residual at the run's middle frame, by forward differences of half a unit of scale."""
+    """J'J `[32, 32]` of the residual at the run's middle frame, by forward differences of half a unit of scale, plus the
+    curvature of ridge and smoothing, and damping."""
     middle = len(alpha) // 2
     count = alpha.shape[1]
     moved = alpha[middle].expand(count, -1) + 0.5 * torch.eye(count)
@@ -180,7 +184,7 @@ def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, op
     return (
         normal
         + options.damping * torch.diag(normal.diagonal())
-        + (0.02 * normal.diagonal().mean() + 1e-6) * torch.eye(count)
+        + (0.02 * normal.diagonal().mean() + 1e-6 + options.ridge + STIFFEST * options.smooth) * torch.eye(count)
     )
 
 
