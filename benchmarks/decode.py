@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.allocator import keep_memory
 from mien.models.decoder import Decoder
 from mien.models.stylegan2 import Generator, GeneratorConfig, SynthesisLayer
 from mien.packs.pack import Pack
@@ -177,8 +178,11 @@ def main() -> None:
     parser.add_argument("--only", choices=["pack", "1024"])
     parser.add_argument("--nvidia", type=Path, help="a checkout of NVlabs/stylegan2-ada-pytorch")
     parser.add_argument("--rosinality", type=Path, help="a checkout of rosinality/stylegan2-pytorch")
+    parser.add_argument("--keep-memory", action="store_true", help="freed memory stays with the process, for all alike")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.keep_memory:
+        keep_memory()
     torch.set_num_threads(options.threads)
     speed = machine()
     print(
