@@ -7,12 +7,14 @@ import pytest
 import torch
 from tiny import tiny_pack
 
+from mien.models import landmarks as lm
+from mien.packs.delta import tunable_names
 from mien.stages import trainer as module
 from mien.stages import view
 from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.regions import regions
-from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
-from mien.stages.weights import FullWeights
+from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, still_places
+from mien.stages.weights import FullWeights, weights_for
 
 
 def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
@@ -77,3 +79,30 @@ def test_it_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_WINDOW", 20)
     assert losses(False, 0.0, monkeypatch)[1] == 60
     assert losses(False, 0.9, monkeypatch)[1] == 40 + 6  # two windows of 20, and a tenth for the rates to fall
+
+
+@pytest.mark.parametrize("size", [None, 20_000])
+@pytest.mark.parametrize("noise", [True, False])
+def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool) -> None:
+    pack = tiny_pack(noise=True)
+    generator = pack.generator
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith(("noise_const", "noise_strength")):
+                parameter.fill_(float(name.endswith("noise_strength")))
+    crops = np.random.RandomState(0).randint(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
+    areas = regions(landmarks, 64)
+    material = Material.of(pack, crops, landmarks, areas)
+    weights = weights_for(generator, size, noise=noise)
+    trainer = Trainer(weights, material, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
+                      NO_CHECKPOINT)  # fmt: skip
+    latents = torch.randn(2, generator.num_ws, generator.w_dim)
+    trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
+    tuned = weights.finish()[0]
+    largest = [n for n in tunable_names(tuned) if n.endswith("noise_const")][-1]
+    learned = tuned.get_parameter(largest)
+    places = still_places(areas)[0, 0]
+    assert (places == 0).any() and (places == 1).any()
+    assert not learned[places == 0].any(), "eyes and mouth are left alone"
+    assert bool(learned[places == 1].any()) == noise

@@ -14,11 +14,11 @@ from mien.models.stylegan2 import Generator, GeneratorConfig
 from mien.packs.pack import Channel, Pack, People
 
 
-def tiny_pack(seed: int = 0) -> Pack:
+def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:
     """64x64, W of 32 dimensions, 16 features a layer; every slot of a pack filled with seeded random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(GeneratorConfig(64, 32, (16,) * 5))
+        generator = Generator(GeneratorConfig(64, 32, (16,) * 5, noise=noise))
         encoder = Encoder(EncoderConfig(generator.num_ws, 32, width=8))
         flow = mini_flow(32, hidden=(16,), steps=2)
         torch.nn.init.normal_(flow.flow.layers[-1].layer.weight, std=0.2)

@@ -47,6 +47,11 @@ class Weights(Protocol):
         """Everything that a loop must keep to go on later."""
         ...
 
+    @property
+    def noise(self) -> list[Tensor]:
+        """Those of them that are noise constants, `[r, r]` each."""
+        ...
+
     def place(self) -> None:
         """Put the present weights into `generator`, differentiably. Before each forward pass."""
         ...
@@ -68,6 +73,10 @@ class FixedWeights:
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
+        return []
+
+    @property
+    def noise(self) -> list[Tensor]:
         return []
 
     @property
@@ -96,9 +105,12 @@ class FullWeights:
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
-        noise = [p for i, p in enumerate(self._tuned) if i in self._noise]
         weights = [p for i, p in enumerate(self._tuned) if i not in self._noise]
-        return [(weights, 1.0), (noise if self._still else [], NOISE_RATE)]
+        return [(weights, 1.0), (self.noise, NOISE_RATE)]
+
+    @property
+    def noise(self) -> list[Tensor]:
+        return [p for i, p in enumerate(self._tuned) if i in self._noise and self._still]
 
     @property
     def state(self) -> list[Tensor]:
@@ -142,11 +154,13 @@ class CompactWeights:
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
-        of: dict[str, list[Tensor]] = {"whole": [], "noise": [], "factor": []}
-        for value, piece in zip(self._values, self.plan, strict=True):
-            of["factor" if piece.factor else "noise" if piece.tensor in self._noise else "whole"].append(value)
-        noise = of["noise"] if self._still else []
-        return [(of["whole"], 1.0), (noise, NOISE_RATE), (of["factor"], FACTOR_RATE)]
+        each = list(zip(self._values, self.plan, strict=True))
+        whole = [v for v, p in each if not p.factor and p.tensor not in self._noise]
+        return [(whole, 1.0), (self.noise, NOISE_RATE), ([v for v, p in each if p.factor], FACTOR_RATE)]
+
+    @property
+    def noise(self) -> list[Tensor]:
+        return [v for v, p in zip(self._values, self.plan, strict=True) if p.tensor in self._noise and self._still]
 
     @property
     def state(self) -> list[Tensor]:
