@@ -120,8 +120,8 @@ class RefineOptions:
     scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `resolution`, `least_gain`: as in
     `TuneOptions`."""
 
-    steps: int = 160
-    passes: float = 5.0
+    steps: int = 240
+    passes: float = 8.0
     batch: int = 4
     generator_rate: float = 4e-3
     identity_rate: float = 2e-3
