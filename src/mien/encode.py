@@ -38,6 +38,7 @@ from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
+from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, pose_latents, refine, tune
 from mien.stages.view import as_seen
@@ -237,8 +238,10 @@ def encode_crops(
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
         with _timed(report, "tune"), progress.stage("tune", tuning.steps, "steps") as tick:
+            lesson = taught(pack.generator, pack.channels, w_plus[identity.frame], identity.frame,
+                            crops.landmarks, blink.numpy(), areas)  # fmt: skip
             tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
-                weights, encoder, material, measured, identity.frame, tuning, tick, work.loop("tune"))))  # fmt: skip
+                weights, encoder, material, measured, identity.frame, tuning, tick, work.loop("tune"), lesson)))  # fmt: skip
             # What the receiver will have: the difference as it travels.
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
@@ -273,6 +276,7 @@ def encode_crops(
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(pack.generator, person_size, blob)
         with _timed(report, "tune"), progress.stage("refine", refining.steps, "steps") as tick:
+            alpha = tell(alpha, lesson, identity.frame)
             refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
                 weights, material, final, angles, alpha, refining, tick, work.loop("refine"))))  # fmt: skip
             blob = refined.delta.tobytes()

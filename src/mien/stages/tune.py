@@ -73,10 +73,12 @@ def tune(
     options: TuneOptions = TuneOptions(),
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
+    lesson: Tensor | None = None,
 ) -> Tuned:
     """Tune `weights` and a copy of the encoder to a clip; the pack's generator is left as it is.
 
     `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
+    `lesson [T, 32]`: what some channels shall carry (`mien.stages.taught`).
     Deterministic for a seed on one machine. `checkpoint` keeps what the steps change, so that a run that was stopped
     ends with the same weights.
     """
@@ -105,7 +107,12 @@ def tune(
         direct = generator.styles(w_plus[half:-1])
         driven = generator.styles(turned)
         own = generator.styles(w_plus[:half])
-        driven = add_channels(driven, channels, read_channels(own, channels) - read_channels(driven, channels))
+        wanted = read_channels(own, channels)
+        if lesson is not None:
+            told = lesson[drawn.index[:half]].to(device)
+            base = read_channels(generator.styles(w_plus[-1:]), channels)
+            wanted = torch.where(told.isnan(), wanted, base + told)
+        driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
         return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], None
 
     loss = trainer.run(step)
