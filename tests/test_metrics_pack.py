@@ -87,7 +87,10 @@ def test_files_in_a_folder_become_the_pack_that_evaluate_finds(
     assert main(["models", "verify", "metrics"]) == 0
     out = capfd.readouterr().out
     assert "i3d: kinetics400, answers [1, 400]" in out and "gaze: l2cs, answers [1, 2]" in out
-    assert "action_units: libreface, answers [1, 12]" in out and "cannot be measured with it: FID, LPIPS by VGG16, L_ID" in out
+    assert (
+        "action_units: libreface, answers [1, 12]" in out
+        and "cannot be measured with it: FID, LPIPS by VGG16, L_ID" in out
+    )
     assert any(line.startswith("metrics") and "at hand" in line for line in zoo.listing())
     with pytest.raises(PackError, match="no generator"):
         _ = pack.generator

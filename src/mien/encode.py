@@ -340,9 +340,7 @@ def _choose(
 
 
 @torch.no_grad()
-def _rendered(
-    generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor
-) -> NDArray[np.uint8]:
+def _rendered(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> NDArray[np.uint8]:
     return np.stack(list(to_bytes(generator.synthesis_from_styles(latents(generator, pack, identity, angles, alpha)))))
 
 

@@ -190,10 +190,16 @@ class _Head:
         )
         require(channels == CHANNELS, f"it has {channels} channels, not {CHANNELS}", name)
         require(entry.length == whole + name_bytes, "its head has a wrong length", name)
-        require(0 < frames <= limits.MAX_FRAMES,
-                f"it claims {frames:,} frames; 1 to {limits.MAX_FRAMES:,} are allowed", name)
-        require(1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
-                f"it claims an identity latent of {num_ws} x {w_dim}", name)
+        require(
+            0 < frames <= limits.MAX_FRAMES,
+            f"it claims {frames:,} frames; 1 to {limits.MAX_FRAMES:,} are allowed",
+            name,
+        )
+        require(
+            1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
+            f"it claims an identity latent of {num_ws} x {w_dim}",
+            name,
+        )
         require(denominator > 0, "its frame rate is not a number", name)
         require((width == 0) == (height == 0), "the clip's frame size is out of range", name)
         try:

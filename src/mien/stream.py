@@ -76,15 +76,21 @@ class Stream:
         name = self.pack_name
         require(isinstance(name, str) and name.isprintable(), "its pack's name is not printable")
         require(len(name.encode("utf-8", "replace")) <= limits.MAX_NAME_BYTES, "its pack's name is too long")
-        require(limits.MIN_RESOLUTION <= self.resolution <= limits.MAX_RESOLUTION,
-                f"the resolution {self.resolution} is out of range")
+        require(
+            limits.MIN_RESOLUTION <= self.resolution <= limits.MAX_RESOLUTION,
+            f"the resolution {self.resolution} is out of range",
+        )
         identity = limits.halves(self.identity, "identity latent", 2)
-        require(1 <= identity.shape[0] <= limits.MAX_NUM_WS and 1 <= identity.shape[1] <= limits.MAX_W_DIM,
-                f"an identity latent of shape {identity.shape} is out of range")
+        require(
+            1 <= identity.shape[0] <= limits.MAX_NUM_WS and 1 <= identity.shape[1] <= limits.MAX_W_DIM,
+            f"an identity latent of shape {identity.shape} is out of range",
+        )
         frames = limits.halves(self.frames, "frames", 2)
         require(frames.shape[1] == PARAMETERS, f"a frame has {PARAMETERS} parameters, not {frames.shape[1]}")
-        require(1 <= len(frames) <= limits.MAX_FRAMES,
-                f"it has {len(frames):,} frames; 1 to {limits.MAX_FRAMES:,} are allowed")
+        require(
+            1 <= len(frames) <= limits.MAX_FRAMES,
+            f"it has {len(frames):,} frames; 1 to {limits.MAX_FRAMES:,} are allowed",
+        )
         limits.person_name(self.person_name, bool(self.person))
         require(not (self.person and self.tuning), "it has tuned weights twice, its own and a person's")
         fixed: dict[str, Any] = {

@@ -201,9 +201,7 @@ def render(
     beside = compare or paste_into
     clip = read_video(beside, start, stream.seconds) if beside else None
     owner = person_folder(person, file)
-    _render(
-        stream, output, pack, owner, checked_device(device), clip, paste=paste_into is not None, signer=signer
-    )
+    _render(stream, output, pack, owner, checked_device(device), clip, paste=paste_into is not None, signer=signer)
 
 
 def puppeteer(

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 Backbone = Literal["vgg", "alex"]
 
 # (width, kernel, stride, padding) of each convolution; a tuple of layers per tap, a pooling before all but the first.
-_VGG = (((64, 3, 1, 1),) * 2, ((128, 3, 1, 1),) * 2, ((256, 3, 1, 1),) * 3, ((512, 3, 1, 1),) * 3, ((512, 3, 1, 1),) * 3)
+_VGG = (
+    ((64, 3, 1, 1),) * 2,
+    ((128, 3, 1, 1),) * 2,
+    ((256, 3, 1, 1),) * 3,
+    ((512, 3, 1, 1),) * 3,
+    ((512, 3, 1, 1),) * 3,
+)
 _ALEX = (((64, 11, 4, 2),), ((192, 5, 1, 2),), ((384, 3, 1, 1),), ((256, 3, 1, 1),), ((256, 3, 1, 1),))
 _POOL = {"vgg": (nn.MaxPool2d(2, 2), (1, 2, 3, 4)), "alex": (nn.MaxPool2d(3, 2), (1, 2))}
 WIDTHS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
@@ -69,9 +75,7 @@ class LPIPS(nn.Module):
 
     def compare(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """Distance `[N]` between two results of `maps`."""
-        levels = [
-            ((x - y).square() * weight).sum(1).mean((1, 2)) for x, y, weight in zip(a, b, self.lin, strict=True)
-        ]
+        levels = [((x - y).square() * weight).sum(1).mean((1, 2)) for x, y, weight in zip(a, b, self.lin, strict=True)]
         return torch.stack(levels).sum(0)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

@@ -45,7 +45,9 @@ class GeneratorConfig:
         if 2 ** (blocks + 1) != self.resolution or blocks < 1:
             raise ValueError(f"resolution must be a power of two of at least 4, not {self.resolution}")
         if len(self.channels) != blocks:
-            raise ValueError(f"{blocks} widths are needed at {self.resolution}x{self.resolution}, not {len(self.channels)}")
+            raise ValueError(
+                f"{blocks} widths are needed at {self.resolution}x{self.resolution}, not {len(self.channels)}"
+            )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -168,7 +170,9 @@ class ModulatedConv(nn.Module):
         x = self._convolve(x * style[:, :, None, None].to(x.dtype), weight, None)
         if demodulation is None:
             return (x + bias[:, None, None].to(x.dtype)) * gain
-        return torch.addcmul((bias * gain)[:, None, None].to(x.dtype), x, (demodulation * gain)[:, :, None, None].to(x.dtype))
+        return torch.addcmul(
+            (bias * gain)[:, None, None].to(x.dtype), x, (demodulation * gain)[:, :, None, None].to(x.dtype)
+        )
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.up:

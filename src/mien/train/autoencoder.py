@@ -84,7 +84,9 @@ def attribute_masks(label: Tensor) -> Tensor:
     small = label[:, ::2, ::2]
     masks = []
     lips = ((small == 6) | (small == 7)).float()
-    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full_like(small[:, 0, 0], 64)).view(-1, 1, 1)
+    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full_like(small[:, 0, 0], 64)).view(
+        -1, 1, 1
+    )
     below = (torch.arange(64, device=label.device).view(1, 64, 1) >= top - 2) & (small > 0)
     masks.append(_blur((below | (lips > 0)).float()[:, None], 4))
     for name in ATTRIBUTES[1:]:
@@ -226,9 +228,7 @@ class Trainer:
     def window(self) -> Window:
         """A random quarter of the picture, rather in its middle than at its rim, where no face is."""
         side = self.size // 2
-        top, left = (
-            2 * int(side // 2 * (torch.rand(2, generator=self.random).sum() / 2)) for _ in range(2)
-        )
+        top, left = (2 * int(side // 2 * (torch.rand(2, generator=self.random).sum() / 2)) for _ in range(2))
         return Window(top, left, top + side, left + side)
 
     def locality(self, styles: list[Tensor], label: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ POINT_STEP = 1 / 128  # of a pixel of the 256x256 crop
 
 
 def _encoded(images: NDArray[np.uint8], suffix: str, quality: list[int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    parts = [cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, quality)[1].ravel() for image in images]
+    parts = [
+        cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, quality)[1].ravel() for image in images
+    ]
     return np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts])
 
 
