@@ -140,7 +140,7 @@ def jitter(points: list[Array], seconds: list[Array], kept: list[NDArray[np.bool
             every.append(np.square(second[good]).sum(1))
             common.append(np.square(explained).sum(1))
             rest.append(np.square(second[good] - explained).sum(1))
-    rms = lambda parts: round(float(np.sqrt(np.concatenate(parts).mean())), 3)  # noqa: E731
+    rms = lambda parts: round(float(np.sqrt(np.concatenate(parts).mean())), 3)
     return {"all": rms(every), "crop": rms(common), "least": rms(rest)}
 
 

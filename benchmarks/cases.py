@@ -37,6 +37,7 @@ from mien.stages.weights import weights_for
 from mien.video import read_video, write_video
 
 CACHE = Path("runs/cases")
+DEFAULTS = TuneOptions()
 RNAMES = MEASURES[:7]
 
 
@@ -82,7 +83,7 @@ def panel(source: Path, index: int, out: Path, start: float, duration: float) ->
 
 def prepare(
     clip: Path, *, pack_name: str = "mini", start: float = 0.0, duration: float = 2.0, aligned: bool = False,
-    tuned: bool = False, cover: tuple[int, int] | None = None, options: TuneOptions = TuneOptions(),
+    tuned: bool = False, cover: tuple[int, int] | None = None, options: TuneOptions = DEFAULTS,
 ) -> Case:  # fmt: skip
     """Stages 1 to 3. `cover`: first and last frame over whose mouth a grey box is laid before stage 1 sees it."""
     pack = Pack.load(pack_name)

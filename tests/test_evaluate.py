@@ -25,8 +25,8 @@ from mien.evaluate.identity import similarity
 from mien.evaluate.jitter import jitter
 from mien.evaluate.l1 import l1
 from mien.evaluate.lpips import lpips
-from mien.evaluate.psnr import SAME, psnr
 from mien.evaluate.metrics import NEEDS, RESYNTHESIS, metrics_of
+from mien.evaluate.psnr import SAME, psnr
 from mien.evaluate.report import Options, evaluate
 from mien.evaluate.ssim import ssim
 from mien.models.landmarks import canonical_face

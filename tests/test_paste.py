@@ -60,7 +60,7 @@ def test_noise_of_the_frame_does_not_make_the_face_flicker() -> None:
     place, rng = quad(), np.random.default_rng(0)
     render = warp_crop(face(), place, SIZE)
     paster = Paster()
-    flash = lambda k: np.clip(face() + rng.normal(0, 4, face().shape) + 6 * (-1) ** k, 0, 255)  # noqa: E731
+    flash = lambda k: np.clip(face() + rng.normal(0, 4, face().shape) + 6 * (-1) ** k, 0, 255)
     means = [
         paster(flash(k).astype(np.uint8), render, place)[within(face().shape, place, 0.4)].mean() for k in range(20)
     ]

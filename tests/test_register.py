@@ -90,7 +90,7 @@ def test_the_mask_leaves_out_what_expressions_move() -> None:
     size = 256
     points = apply(np.linalg.inv(matrix_from_crop(crop())), mesh()[:, :2])
     mask = rigid_mask(points, size)
-    inside = lambda ids: mask[tuple(((points[ids][:, ::-1] + 1) * size / 2).astype(int).T)]  # noqa: E731
+    inside = lambda ids: mask[tuple(((points[ids][:, ::-1] + 1) * size / 2).astype(int).T)]
     for moving in (lm.LIPS_OUTER, *lm.EYES, *lm.BROWS, [152, 148, 377]):
         assert not inside(moving).any()
     assert inside([168, 6, 197, 195, 5, 151, 9, 116, 345]).all(), "nose, forehead, cheekbones"

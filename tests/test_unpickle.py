@@ -40,6 +40,11 @@ def call(module: str, name: str, *arguments: str) -> bytes:
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + texts + b"tR."
 
 
+def counted(content: bytes) -> bytes:
+    """Bytes as a pickle holds them after BINBYTES: their number first."""
+    return struct.pack("<I", len(content)) + content
+
+
 def state() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return collections.OrderedDict(
@@ -253,7 +258,7 @@ def malicious(flag: Path) -> dict[str, bytes]:
         "in torch.save's legacy file": saved(Reduced(os.system, touch), _use_new_zipfile_serialization=False),
         "in a legacy header": pickle.dumps(MAGIC, 2) + pickle.dumps(Reduced(os.system, touch), 2),
         "in a storage within a pickle": b"\x80\x03ctorch.storage\n_load_from_bytes\nB"
-        + (lambda inner: struct.pack("<I", len(inner)) + inner)(legacy_of(pickle.dumps(Reduced(os.system, touch), 2)))
+        + counted(legacy_of(pickle.dumps(Reduced(os.system, touch), 2)))
         + b"\x85R.",
         "object array of numpy": pickle.dumps(np.array([Reduced(os.system, touch)], dtype=object), 3),
     }

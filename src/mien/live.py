@@ -211,7 +211,7 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
                 if not hand_over("item", item):
                     return
             hand_over("end", None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the caller's
             hand_over("error", error)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -179,7 +179,7 @@ def guarded(work: Work, job: Any, device: str) -> tuple[Any, str]:
         return work(job, device), ""
     except MienError as error:
         return None, str(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - one job's failure is a line of the report, not the end of the batch
         return None, f"unexpected failure: {type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.commands.common import Aligned, Device, Duration, PackName, Seed, Sound, Start, Tune, checked_device
-from mien.commands.common import progress_bars
+from mien.commands.common import (
+    Aligned,
+    Device,
+    Duration,
+    PackName,
+    Seed,
+    Sound,
+    Start,
+    Tune,
+    checked_device,
+    progress_bars,
+)
 from mien.errors import MienError
 
 if TYPE_CHECKING:

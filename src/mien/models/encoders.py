@@ -7,6 +7,7 @@ size that a laptop's CPU runs at hundreds of frames a second.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class Encoder(nn.Module):
         widths = (w, 2 * w, 4 * w, 8 * w, 8 * w)  # at 64, 32, 16, 8 and 4 pixels a side
         self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(_Residual(x) for x in widths)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         fine = config.num_ws - self.COARSE - self.MIDDLE
         self.coarse = _Head(widths[4], widths[4], 4, 16 * w, 1 + self.COARSE, config.w_dim)
         self.middle = _Head(widths[3], 48, 8, 12 * w, self.MIDDLE, config.w_dim)

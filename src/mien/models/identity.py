@@ -5,6 +5,8 @@ It stands where ArcFace stands in the paper (Eq. 1, L_ID). It is not ArcFace and
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ class IdentityNet(nn.Module):
         super().__init__()
         widths = (width, 2 * width, 4 * width, 6 * width)
         self.stem = nn.Conv2d(3, widths[0], 3, stride=2, padding=1)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         self.mix = nn.ModuleList(nn.Conv2d(b, b, 3, padding=1) for b in widths[1:])
         self.norms = nn.ModuleList(nn.GroupNorm(8, b) for b in widths[1:])
         self.out = nn.Linear(widths[-1] * 16, dim)

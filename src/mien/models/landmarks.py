@@ -151,7 +151,7 @@ def rigid_quad(mesh: Array, canonical: Array | None = None) -> Array:
     carried over by the head's pose, so that no expression can move the crop."""
     shape = canonical_face() if canonical is None else canonical
     pose = head_pose(mesh, shape)
-    place = lambda points: (pose.scale * pose.rotation @ points.mean(0) + pose.translation)[:2]  # noqa: E731
+    place = lambda points: (pose.scale * pose.rotation @ points.mean(0) + pose.translation)[:2]
     return ffhq_quad(place(shape[EYE_CORNERS[0]]), place(shape[EYE_CORNERS[1]]), place(shape[MOUTH_CORNERS]))
 
 

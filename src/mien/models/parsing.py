@@ -6,6 +6,8 @@ network (`models/perceptual.py`): they were learned to tell lips, lids and irise
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,9 +44,9 @@ class FaceParser(nn.Module):
         super().__init__()
         widths = (width, 2 * width, 4 * width, 6 * width)
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         self.blocks = nn.ModuleList(_Block(w) for w in widths)
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.merge = nn.ModuleList(_Block(w) for w in widths[:-1])
         self.head = nn.Conv2d(widths[0], len(CLASSES), 1)
         self.squeeze = nn.Conv2d(widths[-1], 32, 1)

@@ -10,6 +10,7 @@ the condition only, not of the batch or of random numbers, so that a renderer el
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class StyleFlow(nn.Module):
         self.config = config
         widths = (config.dim, *config.hidden, config.dim)
         self.norm_in = MovingBatchNorm(config.dim)
-        self.layers = nn.ModuleList(ConcatSquash(a, b, config.condition) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(ConcatSquash(a, b, config.condition) for a, b in pairwise(widths))
         self.norm_out = MovingBatchNorm(config.dim)
         self.sqrt_end_time = nn.Parameter(torch.ones(()))
         scale = config.condition_scale or (1.0,) * config.condition

@@ -16,7 +16,10 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-FLAGS = tuple("-O3 -march=native -std=gnu11 -fno-math-errno -fno-trapping-math -Wno-psabi -shared -fPIC".split())
+FLAGS = (
+    *("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"),
+    *("-Wno-psabi", "-shared", "-fPIC"),
+)
 POINTERS = ("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "y", "rgb", "scratch")
 NUMBERS = ("height", "width", "channels", "outputs", "up", "first", "last")
 

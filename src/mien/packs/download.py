@@ -112,7 +112,7 @@ def _transfer(url: str, remote: Remote, part: Path, progress: Progress) -> None:
         if tag:
             request.add_header("If-Range", tag)  # start anew if the file was changed meanwhile
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310  # https URLs of our own table
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)  # https URLs of our own table
     except urllib.error.HTTPError as error:
         if error.code == 416 and done:  # nothing is left to send: the part is whole, or `check` will tell
             return

@@ -177,7 +177,7 @@ class Pack:
             raise PackError(f"the pack {self.name!r} has no {slot} network: convert one into it (mien models convert)")
         return self.networks[slot]
 
-    def to(self, device: str | torch.device) -> "Pack":
+    def to(self, device: str | torch.device) -> Pack:
         """Move all networks to a device, in place; returns the pack."""
         for network in self.networks.values():
             network.to(device)
@@ -212,7 +212,7 @@ class Pack:
             temporary.unlink(missing_ok=True)
 
     @staticmethod
-    def load(name_or_path: str | Path) -> "Pack":
+    def load(name_or_path: str | Path) -> Pack:
         """Load `mini` (embedded) or a pack file. Raises PackError with one sentence if it cannot be used.
 
         The same object is returned for the same file as long as it is unchanged; treat its networks as constants.

@@ -285,7 +285,7 @@ def _collect(
     before = np.clip(np.searchsorted(seen, every, side="right") - 1, 0, len(seen) - 1)
     span = np.maximum(seen[after] - seen[before], 1)
     share = np.clip((every - seen[before]) / span, 0.0, 1.0)
-    blend = lambda values: (  # noqa: E731
+    blend = lambda values: (
         values[before] + (values[after] - values[before]) * share.reshape(-1, *[1] * (values.ndim - 1))
     )
     turned = blend(angles)

@@ -128,7 +128,7 @@ def rigid_mask(points: Array, size: int) -> NDArray[np.bool_]:
     """
     pixels = (points + 1) * size / 2 - 0.5
     mask = np.zeros((size, size), np.uint8)
-    poly = lambda ids: (pixels[ids] * 16).round().astype(np.int32)  # noqa: E731
+    poly = lambda ids: (pixels[ids] * 16).round().astype(np.int32)
     cv2.fillPoly(mask, [poly(lm.FACE_OVAL)], 1, shift=4)
     eyes = pixels[lm.EYE_CORNERS].mean(1)
     unit = float(np.hypot(*(eyes[1] - eyes[0])))
