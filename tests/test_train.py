@@ -10,9 +10,11 @@ import torch
 from mien.models import landmarks as lm
 from mien.models.parsing import FaceParser
 from mien.stages.regions import region_labels
-from mien.train.autoencoder import Networks, Trainer, expression_channels, take_over
+from mien.train.autoencoder import Trainer
 from mien.train.bundle import bundle, join, split, unbundle
 from mien.train.dataset import Faces
+from mien.train.expression import expression_channels
+from mien.train.networks import Networks, take_over
 
 
 def tiny_data(folder: Path) -> Faces:

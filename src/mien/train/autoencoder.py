@@ -19,9 +19,7 @@ block costs a quarter then, and the RGB sums that stages 4 and 5 look at are pic
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,173 +27,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.models.encoders import Encoder, EncoderConfig
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
-from mien.models.styleflow import HeadPoseFlow, mini_flow
-from mien.models.stylegan2 import Generator, GeneratorConfig, Window
+from mien.models.stylegan2 import Window
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, resize
-
-W_DIM = 256
-CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: thin where pixels are many
-
-# The channels that pairs and swaps work on: StyleSpace layer -> how many for (mouth and jaw, eyes, brows, gaze).
-# Layers 6, 8, 9, 11 are 16x16/Conv1 to 64x64/Conv0_up: where an expression is a shape, not yet a texture.
-ATTRIBUTES = ("mouth", "eyes", "brows", "gaze")
-EXPRESSION: dict[int, tuple[int, int, int, int]] = {6: (4, 0, 2, 0), 8: (5, 2, 2, 1), 9: (4, 2, 2, 1), 11: (3, 2, 0, 2)}
-_PARTS = {"mouth": (0, 1, 2), "eyes": (3, 4), "brows": (5, 6), "gaze": (7,)}  # of `expression_measures`
-_LABELS = {"eyes": (3, 4), "gaze": (3, 4), "brows": (2,)}
-
-
-def expression_channels() -> list[tuple[int, int, str]]:
-    """(layer, index, attribute) of the 32 expression channels."""
-    channels = []
-    for layer, counts in EXPRESSION.items():
-        index = 0
-        for attribute, count in zip(ATTRIBUTES, counts, strict=True):
-            channels += [(layer, index + i, attribute) for i in range(count)]
-            index += count
-    return channels
-
-
-def swap_channels(styles: list[Tensor], others: list[Tensor], chosen: Tensor) -> list[Tensor]:
-    """Take the expression channels from `others` where `chosen [N, 4]` (by attribute) says so."""
-    out = list(styles)
-    for layer, counts in EXPRESSION.items():
-        take = chosen.repeat_interleave(torch.tensor(counts, device=chosen.device), dim=1)
-        head = torch.where(take, others[layer][:, : sum(counts)], styles[layer][:, : sum(counts)])
-        out[layer] = torch.cat([head, styles[layer][:, sum(counts) :]], dim=1)
-    return out
-
-
-def _blur(mask: Tensor, radius: int) -> Tensor:
-    """Dilate by `radius` and soften, `[N, 1, h, w]`."""
-    size = 2 * radius + 1
-    return F.avg_pool2d(F.max_pool2d(mask, size, 1, radius), size, 1, radius, count_include_pad=False)
-
-
-def attribute_masks(label: Tensor) -> Tensor:
-    """Where each attribute may change a face, `[N, 4, 64, 64]`, from labels `[N, 128, 128]`: dilated, soft.
-
-    The mouth's region is the face below the nose, since a jaw takes cheeks and chin along.
-    """
-    small = label[:, ::2, ::2]
-    masks = []
-    lips = ((small == 6) | (small == 7)).float()
-    top = torch.where(lips.any(2).any(1), lips.any(2).float().argmax(1), torch.full_like(small[:, 0, 0], 64)).view(
-        -1, 1, 1
-    )
-    below = (torch.arange(64, device=label.device).view(1, 64, 1) >= top - 2) & (small > 0)
-    masks.append(_blur((below | (lips > 0)).float()[:, None], 4))
-    for name in ATTRIBUTES[1:]:
-        mask = torch.stack([small == i for i in _LABELS[name]]).any(0).float()[:, None]
-        masks.append(_blur(mask, {"eyes": 3, "gaze": 2, "brows": 4}[name]))
-    return torch.cat(masks, dim=1)
-
-
-def attention(label: Tensor, valid: Tensor, size: int) -> Tensor:
-    """Weight of each pixel `[N, 1, size, size]`: background little, features of the face most, invalid parts none."""
-    per_class = valid.new_tensor([0.6, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 3.0])
-    weight = per_class[label][:, None]
-    weight = F.avg_pool2d(weight, 5, 1, 2, count_include_pad=False)
-    weight = F.interpolate(weight, (size, size), mode="area" if size < 128 else "bilinear")
-    return weight * (F.interpolate(valid, (size, size), mode="bilinear") > 0.98)
-
-
-def pixel_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 4) -> Tensor:
-    """L1 of pixels and of horizontal and vertical gradients over a pyramid, weighted, a scalar."""
-    total = x.new_zeros(())
-    for level in range(levels):
-        d = (x - y) * weight
-        total = total + d.abs().mean()
-        total = total + (d.diff(dim=2).abs().mean() + d.diff(dim=3).abs().mean())
-        if level < levels - 1:
-            x, y, weight = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2), F.avg_pool2d(weight, 2)
-    return total / levels
-
-
-class PatchDiscriminator(nn.Module):
-    """A small patch discriminator at two scales; it judges texture, not layout."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        self.nets = nn.ModuleList()
-        for _ in range(2):
-            layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-            for a, b in ((width, 2 * width), (2 * width, 4 * width)):
-                layers += [nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(8, b), nn.LeakyReLU(0.2)]
-            layers += [nn.Conv2d(4 * width, 1, 3, 1, 1)]
-            self.nets.append(nn.Sequential(*layers))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.nets[0](x), self.nets[1](F.avg_pool2d(x, 2))]
-
-
-@dataclass
-class Networks:
-    """What is trained, with its running average (which is what a pack takes)."""
-
-    generator: Generator
-    encoder: Encoder
-    flow: HeadPoseFlow
-
-    @staticmethod
-    def build(resolution: int) -> Networks:
-        blocks = int(np.log2(resolution)) - 1
-        config = GeneratorConfig(resolution, W_DIM, CHANNELS[:blocks])
-        return Networks(Generator(config), Encoder(EncoderConfig(config.num_ws, W_DIM)), mini_flow(W_DIM))
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "encoder": self.encoder, "flow": self.flow}
-
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        return {name: module.state_dict() for name, module in self.modules().items()}
-
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
-        for name, module in self.modules().items():
-            module.load_state_dict(state[name])
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [p for module in self.modules().values() for p in module.parameters()]
-
-    @torch.no_grad()
-    def average(self, other: Networks, decay: float) -> None:
-        torch._foreach_lerp_(self.parameters(), other.parameters(), 1 - decay)
-
-
-class Workers:
-    """Several processes that train together, one thread each, by averaging gradients: on a busy machine far faster
-    than one process with several threads. From `RANK`, `WORLD_SIZE` and `MIEN_STORE` (a file) in the environment."""
-
-    def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        if self.count > 1:
-            store = f"file://{os.environ['MIEN_STORE']}"
-            torch.distributed.init_process_group("gloo", init_method=store, rank=self.rank, world_size=self.count)
-
-    def average(self, parameters: list[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the workers (a missing one counts as zero)."""
-        if self.count == 1:
-            return
-        used = [p for p in parameters if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in used])
-        torch.distributed.all_reduce(flat)
-        flat /= self.count
-        place = 0
-        for p in used:
-            p.grad.copy_(flat[place : place + p.numel()].view_as(p))
-            place += p.numel()
-
-    def agree(self, value: float) -> float:
-        """The first worker's value, for all."""
-        if self.count == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64)
-        torch.distributed.broadcast(shared, 0)
-        return float(shared)
-
+from mien.train.expression import ATTRIBUTES, PARTS, attribute_masks, expression_channels, swap_channels
+from mien.train.losses import PatchDiscriminator, attention, balance, pixel_loss
+from mien.train.networks import Networks, take_over
+from mien.train.parallel import Workers
 
 # What the parser must see in a render, in the order of `expression_measures`: small motions weigh more.
 _MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 1.0)
@@ -323,7 +164,7 @@ class Trainer:
             swap_points = self.parser.landmarks(self.parser.features(swap))
         wished = expression_measures(donor_points)
         before = expression_measures(points[recipients])
-        columns = torch.cat([chosen[:, i : i + 1].expand(-1, len(_PARTS[n])) for i, n in enumerate(ATTRIBUTES)], dim=1)
+        columns = torch.cat([chosen[:, i : i + 1].expand(-1, len(PARTS[n])) for i, n in enumerate(ATTRIBUTES)], dim=1)
         wished = torch.where(columns, wished, before)
         shape = ((expression_measures(swap_points) - wished).abs() * self.measure_weights).mean()
         pose_before, pose_donor = pose_measures(points[recipients]), pose_measures(donor_points)
@@ -404,37 +245,6 @@ class Trainer:
             name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)]
         )
         return psnr
-
-
-@torch.no_grad()
-def take_over(nets: Networks, pack: Path) -> None:
-    """Copy a pack's generator, encoder and flow into `nets`, as far as each tensor reaches."""
-    from mien.packs.pack import Pack
-
-    learned = Pack.load(pack).networks
-    for name, module in nets.modules().items():
-        own = module.state_dict()
-        if name == "generator":  # a block that the pack lacks begins by adding nothing to the picture
-            for key in own:
-                if key.endswith("conv.weight") and own[key].shape[0] == 3 and own[key].shape[-1] == 1:
-                    own[key].zero_()
-        for key, value in learned[name].state_dict().items():
-            if key in own and value.ndim:
-                place = tuple(slice(0, min(a, b)) for a, b in zip(own[key].shape, value.shape, strict=True))
-                own[key][place] = value[place]
-        module.load_state_dict(own)
-    # Rows of W+ that the pack's encoder does not write begin as its last one.
-    fine, known = nets.encoder.fine, learned["encoder"].config.num_ws - nets.encoder.COARSE - nets.encoder.MIDDLE
-    for parameter in (fine.out.weight, fine.out.bias):
-        rows = parameter.view(fine.rows, fine.w_dim, -1)
-        rows[known:] = rows[known - 1]
-
-
-def balance(losses: dict[str, Tensor], judged: Tensor, fake: Tensor) -> Tensor:
-    """What to multiply the adversary's loss with so that it pulls at the pixels as hard as the pixel losses do."""
-    pixels = sum(losses[k] for k in ("rec", "pair", "detail") if k in losses)
-    norm = lambda loss: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm()
-    return norm(pixels) / norm(judged).clamp_min(1e-8)
 
 
 def train(

@@ -17,7 +17,7 @@ from torch import Tensor
 from mien.packs.pack import Channel, Pack
 from mien.stages import sensitivity as s
 from mien.stages.attributes import add_channels
-from mien.train.autoencoder import attribute_masks
+from mien.train.expression import attribute_masks
 
 
 @torch.no_grad()
