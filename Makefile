@@ -39,9 +39,9 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src tests
-	$(BIN)/mypy --ignore-missing-imports src/mien
+	$(BIN)/mypy src
 
 clean:
 	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache

@@ -74,7 +74,7 @@ def load_signer(certificate: Path | None, key: Path | None, output: Path) -> Sig
     if output.suffix.lower() not in SIGNABLE:
         raise InputError(f"content credentials can be put into {', '.join(SIGNABLE)}, not into {output}.")
     try:
-        import c2pa  # type: ignore[import-untyped]  # noqa: F401
+        import c2pa  # noqa: F401
         from cryptography import x509
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization

@@ -146,8 +146,9 @@ def person(
     if report is not None:
         check_output(report)
     size = person_bytes(person_size)
+    facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
-        stream, facts = Stream.load(clip), {}
+        stream = Stream.load(clip)
     else:
         with _resumable(clip, output, pack, device, aligned, True, start, duration, seed, face, "person", size) as work:
             stream, facts = _encode(

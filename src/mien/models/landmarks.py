@@ -12,12 +12,14 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
 
 # Points that a face's expression hardly moves: eye corners, nose bridge and base, forehead, temples, cheekbones.
 RIGID = np.array(
@@ -79,7 +81,7 @@ class FaceMesh:
             min_detection_confidence=min_confidence,
         )
 
-    def __call__(self, image: NDArray[np.uint8]) -> list[Array]:
+    def __call__(self, image: Image) -> list[Array]:
         """`image`: RGB uint8 `[H, W, 3]`. Returns one `[478, 3]` array of pixels a face, none if there is none."""
         found = self._mesh.process(np.ascontiguousarray(image)).multi_face_landmarks or []
         height, width = image.shape[:2]
@@ -162,7 +164,7 @@ def quad_matrix(quad: Array, size: int) -> Array:
     return cv2.getAffineTransform(corners, target).astype(np.float64)
 
 
-def warp_crop(image: NDArray[np.uint8], quad: Array, size: int) -> NDArray[np.uint8]:
+def warp_crop(image: Image, quad: Array, size: int) -> Image:
     """Cut the quad `[4, 2]` out of an image, `-> [size, size, 3]`; outside the frame the border is mirrored.
 
     The image is area-averaged first where the crop is much smaller than the quad, so that nothing aliases.
@@ -171,12 +173,14 @@ def warp_crop(image: NDArray[np.uint8], quad: Array, size: int) -> NDArray[np.ui
     shrink = max(int(side / size / 1.5), 1)
     if shrink > 1:
         height, width = image.shape[:2]
-        image = cv2.resize(image, (max(width // shrink, 1), max(height // shrink, 1)), interpolation=cv2.INTER_AREA)
+        small = (max(width // shrink, 1), max(height // shrink, 1))
+        image = cast(Image, cv2.resize(image, small, interpolation=cv2.INTER_AREA))
         ratio = np.array([image.shape[1] / width, image.shape[0] / height])
         quad = (quad + 0.5) * ratio - 0.5
-    return cv2.warpAffine(
+    crop = cv2.warpAffine(
         image, quad_matrix(quad, size), (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
+    return cast(Image, crop)
 
 
 def transform(points: Array, matrix: Array) -> Array:

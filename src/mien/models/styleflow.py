@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +174,7 @@ def mini_flow(w_dim: int, rows: int = 4, hidden: tuple[int, ...] = (256, 256, 25
     """The embedded pack's flow: condition = yaw/20, pitch/20 and a one-hot code of the row. Starts as the identity."""
     config = FlowConfig(w_dim, hidden, 2 + rows, steps, (20.0, 20.0, *([1.0] * rows)))
     flow = StyleFlow(config)
-    last = flow.layers[-1]
+    last = cast(ConcatSquash, flow.layers[-1])
     for parameter in (last.layer.weight, last.layer.bias, last.shift.weight):
         nn.init.zeros_(parameter)
     return HeadPoseFlow(flow, PoseCondition((0.0,) * (2 + rows), 0, 1, rows, 2))

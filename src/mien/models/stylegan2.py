@@ -16,7 +16,9 @@ learning rate of the original), so that official weights load without being chan
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -277,7 +279,8 @@ class Generator(nn.Module):
         """A(L): `w_plus [N, num_ws, w_dim]` -> StyleSpace, a list of `[N, C_l]` in the order of `layers`."""
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"w_plus must be [N, {self.num_ws}, {self.w_dim}], not {list(w_plus.shape)}")
-        return [block.affine(w_plus[:, layer.row]) for layer, block in zip(self.layers, self.blocks, strict=True)]
+        blocks = cast("Iterable[SynthesisLayer | ToRGB]", self.blocks)
+        return [block.affine(w_plus[:, layer.row]) for layer, block in zip(self.layers, blocks, strict=True)]
 
     def synthesis_from_styles(
         self, styles: list[Tensor], resolution: int | None = None, window: Window | None = None

@@ -33,6 +33,7 @@ from mien.models.gaze import L2CS
 from mien.models.i3d import I3D
 from mien.models.identity import IdentityNet
 from mien.models.inception import Inception
+from mien.models.layout import channels_last
 from mien.models.lpips import LPIPS
 from mien.models.mapping import Mapping
 from mien.models.parsing import FaceParser
@@ -269,7 +270,7 @@ def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn
     network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()}, assign=True)
     network = network.eval().requires_grad_(False)
     flat = all(p.ndim < 5 for p in network.parameters())  # convolutions over time have no such order
-    return network.to(memory_format=torch.channels_last) if flat else network
+    return channels_last(network) if flat else network
 
 
 def channel_table(channels: tuple[Channel, ...]) -> np.ndarray:

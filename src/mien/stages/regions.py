@@ -16,7 +16,7 @@ from mien.models import landmarks as lm
 MASK_SIZE = 64  # masks are smooth: one size serves every resolution
 
 
-def region_labels(points: NDArray[np.float64], size: int, scale: float) -> NDArray[np.uint8]:
+def region_labels(points: NDArray[np.floating], size: int, scale: float) -> NDArray[np.uint8]:
     """Face-parsing labels `[size, size]` from crop landmarks `[478, 2]` (times `scale`).
 
     0 other, 1 skin, 2 brows, 3 eyes, 4 irises, 5 nose, 6 lips, 7 inner mouth.

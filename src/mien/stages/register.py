@@ -17,6 +17,7 @@ still in the frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -109,14 +110,14 @@ def pyramid(frame: Image, crop: Array) -> Pyramid:
         part = cv2.resize(
             part[:height, :width].astype(np.float32), (width // factor, height // factor), interpolation=cv2.INTER_AREA
         )
-    fine = cv2.GaussianBlur(part.astype(np.float32), (0, 0), BLUR * side / factor / size)
+    fine = cast(Plane, cv2.GaussianBlur(part.astype(np.float32), (0, 0), BLUR * side / factor / size))
     shift = (factor - 1) / 2
     matrix = np.array([[1 / factor, 0, -(left + shift) / factor], [0, 1 / factor, -(top + shift) / factor], [0, 0, 1]])
     levels, matrices = [fine], [matrix]
     for _ in range(LEVELS - 1):
         if min(levels[-1].shape) < 24:
             break
-        levels.append(cv2.pyrDown(levels[-1]))
+        levels.append(cast(Plane, cv2.pyrDown(levels[-1])))
         matrices.append(np.diag([0.5, 0.5, 1.0]) @ matrices[-1])
     return Pyramid(tuple(levels), tuple(matrices))
 
@@ -132,17 +133,22 @@ def rigid_mask(points: Array, size: int) -> NDArray[np.bool_]:
     cv2.fillPoly(mask, [poly(lm.FACE_OVAL)], 1, shift=4)
     eyes = pixels[lm.EYE_CORNERS].mean(1)
     unit = float(np.hypot(*(eyes[1] - eyes[0])))
-    hole = np.zeros_like(mask)
+    hole: Image = np.zeros_like(mask)
     for region in (*lm.EYES, *lm.BROWS):
         cv2.fillConvexPoly(hole, cv2.convexHull(poly(region)), 1, shift=4)
     grow = max(round(0.09 * unit), 1)
-    hole = cv2.dilate(hole, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
+    hole = cast(Image, cv2.dilate(hole, disc))
     # Below the nose's base, across the face at right angles to the line from the base to the bridge.
     down = pixels[2] - pixels[168]
     down = down / max(float(np.hypot(*down)), 1e-9)
     y, x = np.mgrid[0:size, 0:size]
     below = (x - pixels[2, 0]) * down[0] + (y - pixels[2, 1]) * down[1] > 0
     return (mask > 0) & (hole == 0) & ~below
+
+
+def _inverse(matrix: Array) -> Array:
+    return cast(Array, np.linalg.inv(matrix))
 
 
 def sample(image: Plane, x: Array, y: Array) -> tuple[Plane, NDArray[np.bool_]]:
@@ -165,7 +171,7 @@ def sample(image: Plane, x: Array, y: Array) -> tuple[Plane, NDArray[np.bool_]]:
 def make_template(picture: Pyramid, crop: Array, mesh: Array) -> Template:
     """The template of a key frame: `picture` of its frame, its crop `[4]`, its mesh `[478, 2 or 3]` in frame pixels."""
     to_frame = matrix_from_crop(crop)
-    points = apply(np.linalg.inv(to_frame), np.asarray(mesh)[:, :2])
+    points = apply(_inverse(to_frame), np.asarray(mesh)[:, :2])
     finest = template_size(crop)
     levels = []
     for level, (image, matrix) in enumerate(zip(picture.levels, picture.matrices, strict=True)):
@@ -287,9 +293,9 @@ def _fit(level: Level, image: Plane, to_level: Array, motion: Array, model: str)
         weighted = basis * weights[:, None]
         normal, right = _products(weighted, basis, difference)
         normal[np.diag_indices_from(normal)] *= 1 + 1e-6
-        step = np.linalg.lstsq(normal, right, rcond=None)[0]
+        step = cast(Array, np.linalg.lstsq(normal, right, rcond=None)[0])
         # The step is the motion of the template that would make it look like the picture as it was sampled: undo it.
-        motion = motion @ np.linalg.inv(motion_matrix(step[:moving], model))
+        motion = motion @ _inverse(motion_matrix(step[:moving], model))
         motion = motion / motion[2, 2]
         residual = float(np.sqrt((weights * np.square(left)).sum() / max(float(weights.sum()), 1e-9)))
         if iteration >= 3 and float(np.abs(step[:moving]).max()) < STILL * level.pixel:
@@ -325,9 +331,9 @@ def neighbour(before: Pyramid, crop: Array, mesh: Array, picture: Pyramid, guess
     last = min(len(before.levels), len(picture.levels)) - 1
     index = min(NEIGHBOUR, last)
     size = template_size(crop) >> index
-    points = apply(np.linalg.inv(to_frame), np.asarray(mesh)[:, :2])
+    points = apply(_inverse(to_frame), np.asarray(mesh)[:, :2])
     level = _template_level(before.levels[index], before.matrices[index] @ to_frame, points, size)
-    start = np.linalg.inv(to_frame) @ matrix_from_crop(guess)
+    start = _inverse(to_frame) @ matrix_from_crop(guess)
     to_level = picture.matrices[index] @ to_frame
     motion, _, support, _ = _fit(level, picture.levels[index], to_level, start, "planar")
     if support == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -89,7 +90,8 @@ class Detector:
         ratio = min(1.0, DETECTOR_PIXELS / max(height, width))
         small = frame
         if ratio < 1:
-            small = cv2.resize(frame, (round(width * ratio), round(height * ratio)), interpolation=cv2.INTER_AREA)
+            size = (round(width * ratio), round(height * ratio))
+            small = cast(Image, cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
         boxes = self._detect(small)
         if not boxes and min(small.shape[:2]) >= 256:
             boxes = self._detect_tiles(small)
@@ -208,7 +210,8 @@ class FaceTracker:
         ratio = min(WINDOW_PIXELS / max(width, height), 4.0)
         if (ratio < 1 and max(width, height) > WHOLE_FRAME) or ratio > 1.5:
             mode = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
-            part = cv2.resize(part, (round(width * ratio), round(height * ratio)), interpolation=mode)
+            size = (round(width * ratio), round(height * ratio))
+            part = cast(Image, cv2.resize(part, size, interpolation=mode))
         found = self._mesh(part)
         if not found:
             return None

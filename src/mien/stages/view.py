@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.models.stylegan2 import Generator
+from mien.models.stylegan2 import Generator, Window
 
 SIZES = (64, 128)
 # dB between the sum averaged down and the finished picture averaged down: the embedded pack's sums are at 33 dB.
@@ -30,10 +30,15 @@ class Seen(Generator):
         self.__dict__.update(generator.__dict__)
         self.through = through
 
-    def synthesis_from_styles(self, styles: list[Tensor], resolution: int | None = None) -> Tensor:
-        """As `Generator.synthesis_from_styles`, area-averaged where more blocks are run than asked for."""
+    def synthesis_from_styles(
+        self, styles: list[Tensor], resolution: int | None = None, window: Window | None = None
+    ) -> Tensor:
+        """As `Generator.synthesis_from_styles`, area-averaged where more blocks are run than asked for; a window is cut
+        from the finished picture only."""
         if resolution is None:
-            return super().synthesis_from_styles(styles)
+            return super().synthesis_from_styles(styles, window=window)
+        if window is not None:
+            raise ValueError("a window is cut from the finished picture, not from one of a lower resolution")
         image = super().synthesis_from_styles(styles, self.through.get(resolution, resolution))
         return at_most(image, resolution)
 

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.models.layout import channels_last
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
 from mien.models.stylegan2 import Window
@@ -34,7 +35,7 @@ from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, resize
 from mien.train.expression import ATTRIBUTES, PARTS, attribute_masks, expression_channels, swap_channels
-from mien.train.losses import PatchDiscriminator, attention, balance, pixel_loss
+from mien.train.losses import PatchDiscriminator, attention, balance, pixel_loss, sum_of
 from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers
 
@@ -262,11 +263,11 @@ def train(
     parser.load_state_dict(torch.load(parser_run / "checkpoint.pt", weights_only=True)["parser"])
     nets, mean = Networks.build(resolution), Networks.build(resolution)
     for module in (*nets.modules().values(), *mean.modules().values(), parser):
-        module.to(memory_format=torch.channels_last)
+        channels_last(module)
     if start is not None:
         take_over(nets, start)
     mean.load(nets.state())
-    discriminator = PatchDiscriminator().to(memory_format=torch.channels_last)
+    discriminator = channels_last(PatchDiscriminator())
     for module in (*nets.modules().values(), *mean.modules().values(), parser, discriminator):
         module.to(device)
     if freeze_below:
@@ -328,9 +329,9 @@ def train(
             losses, fake, real = trainer.losses(batch - pairs, pairs)
         if adversary:
             with fast(trainer.device):
-                judged = -sum(x.float().mean() for x in discriminator(fake))
+                judged = -sum_of(x.float().mean() for x in discriminator(fake))
             losses["adversary"] = adversary * balance(losses, judged, fake) * judged
-        loss = sum(losses.values())
+        loss = sum_of(losses.values())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         workers.average(nets.parameters())
@@ -341,7 +342,7 @@ def train(
         if adversary:
             with fast(trainer.device):
                 on_fake, on_real = discriminator(fake.detach()), discriminator(real)
-            d_loss = sum(
+            d_loss = sum_of(
                 F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean()
                 for x, y in zip(on_fake, on_real, strict=True)
             )

@@ -9,11 +9,15 @@ several goes. A checkpoint comes back in pieces too (`split`, `join`), each unde
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mien.errors import InputError
 
 ITEMS = 1024  # items of one piece
 POINT_STEP = 1 / 128  # of a pixel of the 256x256 crop
@@ -26,8 +30,15 @@ def _encoded(images: NDArray[np.uint8], suffix: str, quality: list[int]) -> tupl
     return np.concatenate(parts), np.cumsum([0] + [len(p) for p in parts])
 
 
+def _picture(data: NDArray[np.uint8], flag: int) -> NDArray[np.uint8]:
+    image = cv2.imdecode(data, flag)
+    if image is None:
+        raise InputError("a piece holds a picture that cannot be read.")
+    return cast(NDArray[np.uint8], image)
+
+
 def _decoded(data: NDArray[np.uint8], offsets: NDArray[np.int64], flag: int) -> NDArray[np.uint8]:
-    images = [cv2.imdecode(data[a:b], flag) for a, b in zip(offsets, offsets[1:])]
+    images = [_picture(data[a:b], flag) for a, b in pairwise(offsets)]
     return np.stack([image[..., ::-1] if image.ndim == 3 else image for image in images])
 
 

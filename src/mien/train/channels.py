@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def run(pack_path: Path, out: Path, *, people: int, layers: list[int] | None) ->
     pack = Pack.load(pack_path)
     table = measure(pack, people, layers)
     np.savez_compressed(out / "sensitivity.npz", **{k: getattr(table, k).numpy() for k in table.__dataclass_fields__})
-    chosen = []
+    chosen: list[dict[str, Any]] = []
     for row, attribute in s.choose(table):
         column = s.ATTRIBUTES.index(attribute)
         chosen.append(

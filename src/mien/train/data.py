@@ -12,33 +12,40 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.errors import InputError
 from mien.models import landmarks as lm
 from mien.stages.regions import region_labels
+
+Image = NDArray[np.uint8]
 
 SIZE = 256
 MASK_SIZE = 64
 INSET = 0.235  # the synthetic clips carry a small portrait in their lower left corner: this part is marked invalid
 
 
-def _face_images(source: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    def decode(data: bytes) -> NDArray[np.uint8]:
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def _face_images(source: Path) -> Iterator[tuple[str, Image]]:
+    def decode(name: str, data: bytes) -> Image:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f"{name} of {source} cannot be read as a picture.")
+        return cast(Image, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     if source.is_dir():
         for path in sorted(source.glob("*.webp")):
-            yield path.name, decode(path.read_bytes())
+            yield path.name, decode(path.name, path.read_bytes())
     else:
         with tarfile.open(source) as archive:
             members = sorted((m for m in archive.getmembers() if m.isfile()), key=lambda m: m.name)
             for member in members:
                 file = archive.extractfile(member)
                 assert file is not None
-                yield Path(member.name).name, decode(io.BytesIO(file.read()).getvalue())
+                yield Path(member.name).name, decode(member.name, io.BytesIO(file.read()).getvalue())
 
 
 def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,9 +81,9 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     mesh = lm.FaceMesh()
     pad = 32
-    stills: list[tuple[str, NDArray[np.uint8], NDArray[np.float64]]] = []
+    stills: list[tuple[str, Image, NDArray[np.float64]]] = []
     for name, image in _face_images(faces):
-        padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        padded = cast(Image, cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE))
         found = mesh(padded)
         if found:
             stills.append((name, image, found[0] - [pad, pad, 0]))
@@ -85,15 +92,13 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
 
     names, images, points, valids, poses, groups = [], [], [], [], [], []
 
-    def add(
-        name: str, image: NDArray[np.uint8], found: NDArray[np.float64], quad: NDArray[np.float64], group: int
-    ) -> None:
+    def add(name: str, image: Image, found: NDArray[np.float64], quad: NDArray[np.float64], group: int) -> None:
         matrix = lm.quad_matrix(quad, SIZE)
-        seen = np.full(image.shape[:2], 255, np.uint8)
+        height, width = image.shape[:2]
+        seen: Image = np.full((height, width), 255, np.uint8)
         if group >= 0:
-            height, width = seen.shape
             seen[int(height * (1 - INSET)) :, : int(width * INSET)] = 0
-        seen = cv2.warpAffine(seen, matrix, (SIZE, SIZE))
+        seen = cast(Image, cv2.warpAffine(seen, matrix, (SIZE, SIZE)))
         pose = lm.head_pose(found, canonical)
         names.append(name)
         images.append(lm.warp_crop(image, quad, SIZE))
@@ -102,8 +107,8 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
         poses.append((pose.yaw, pose.pitch))
         groups.append(group)
 
-    for name, image, found in stills:
-        add(name, image, found, lm.rigid_quad(found, canonical), -1)
+    for name, image, face in stills:
+        add(name, image, face, lm.rigid_quad(face, canonical), -1)
     for group, path in enumerate(sorted(clips.glob("*.mp4"))):
         capture = cv2.VideoCapture(str(path))
         frames, meshes = [], []
@@ -111,7 +116,7 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
             ok, frame = capture.read()
             if not ok:
                 break
-            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            rgb = cast(Image, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
             found = mesh(rgb)
             if found:
                 frames.append(rgb)
@@ -119,8 +124,8 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
         quads = np.stack([lm.rigid_quad(m, canonical) for m in meshes])
         kernel = cv2.getGaussianKernel(9, 1.5)
         smooth = cv2.filter2D(quads.reshape(len(quads), 8), -1, kernel, borderType=cv2.BORDER_REPLICATE)
-        for i, frame in enumerate(frames):
-            add(f"{path.stem}/{i:04d}", frame, meshes[i], smooth[i].reshape(4, 2), group)
+        for i, rgb in enumerate(frames):
+            add(f"{path.stem}/{i:04d}", rgb, meshes[i], smooth[i].reshape(4, 2), group)
         print(f"{path.stem}: {len(frames)} frames", flush=True)
     np.save(out / "images.npy", np.stack(images))
     np.save(out / "points.npy", np.stack(points))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.models.identity import IdentityNet
+from mien.models.layout import channels_last
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
@@ -45,7 +46,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 96, seed: int =
     people[faces.stills] = np.arange(len(faces.stills))
     people[faces.clips] = len(faces.stills) + faces.group[faces.clips]
     classes = int(people.max()) + 1
-    net = IdentityNet().to(memory_format=torch.channels_last)
+    net = channels_last(IdentityNet())
     centres = nn.Parameter(0.1 * torch.randn(classes, 128))
     optimiser = torch.optim.AdamW([*net.parameters(), centres], lr=rate, weight_decay=1e-4)
     run = Run(out)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def sum_of(losses: Iterable[Tensor]) -> Tensor:
+    """The sum of at least one loss."""
+    return reduce(add, losses)
 
 
 def attention(label: Tensor, valid: Tensor, size: int) -> Tensor:
@@ -47,6 +56,6 @@ class PatchDiscriminator(nn.Module):
 
 def balance(losses: dict[str, Tensor], judged: Tensor, fake: Tensor) -> Tensor:
     """What to multiply the adversary's loss with so that it pulls at the pixels as hard as the pixel losses do."""
-    pixels = sum(losses[k] for k in ("rec", "pair", "detail") if k in losses)
+    pixels = sum_of(losses[k] for k in ("rec", "pair", "detail") if k in losses)
     norm = lambda loss: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm()
     return norm(pixels) / norm(judged).clamp_min(1e-8)

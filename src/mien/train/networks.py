@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mien.errors import PackError
 from mien.models.encoders import Encoder, EncoderConfig
 from mien.models.styleflow import HeadPoseFlow, mini_flow
 from mien.models.stylegan2 import Generator, GeneratorConfig
@@ -46,7 +47,7 @@ class Networks:
 
     @torch.no_grad()
     def average(self, other: Networks, decay: float) -> None:
-        torch._foreach_lerp_(self.parameters(), other.parameters(), 1 - decay)
+        torch._foreach_lerp_([*self.parameters()], [*other.parameters()], 1 - decay)
 
 
 @torch.no_grad()
@@ -55,6 +56,9 @@ def take_over(nets: Networks, pack: Path) -> None:
     from mien.packs.pack import Pack
 
     learned = Pack.load(pack).networks
+    encoder = learned.get("encoder")
+    if not isinstance(encoder, Encoder):
+        raise PackError(f"training cannot start from {pack}: it has no encoder of the kind that is trained here")
     for name, module in nets.modules().items():
         own = module.state_dict()
         if name == "generator":  # a block that the pack lacks begins by adding nothing to the picture
@@ -67,7 +71,7 @@ def take_over(nets: Networks, pack: Path) -> None:
                 own[key][place] = value[place]
         module.load_state_dict(own)
     # Rows of W+ that the pack's encoder does not write begin as its last one.
-    fine, known = nets.encoder.fine, learned["encoder"].config.num_ws - nets.encoder.COARSE - nets.encoder.MIDDLE
+    fine, known = nets.encoder.fine, encoder.config.num_ws - nets.encoder.COARSE - nets.encoder.MIDDLE
     for parameter in (fine.out.weight, fine.out.bias):
         rows = parameter.view(fine.rows, fine.w_dim, -1)
         rows[known:] = rows[known - 1]

@@ -22,14 +22,14 @@ class Workers:
         """Replace every gradient by its mean over the workers (a missing one counts as zero)."""
         if self.count == 1:
             return
-        used = [p for p in parameters if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in used])
+        used = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in used])
         torch.distributed.all_reduce(flat)
         flat /= self.count
         place = 0
-        for p in used:
-            p.grad.copy_(flat[place : place + p.numel()].view_as(p))
-            place += p.numel()
+        for grad in used:
+            grad.copy_(flat[place : place + grad.numel()].view_as(grad))
+            place += grad.numel()
 
     def agree(self, value: float) -> float:
         """The first worker's value, for all."""

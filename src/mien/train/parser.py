@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mien.models.layout import channels_last
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
@@ -24,7 +25,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
     random = torch.Generator().manual_seed(seed)
     faces = Faces(data, 128, seed)
     run = Run(out)
-    parser = FaceParser().to(memory_format=torch.channels_last)
+    parser = channels_last(FaceParser())
     optimiser = torch.optim.Adam(parser.parameters(), lr=rate, betas=(0.9, 0.99))
     step = 0
     if state := run.load():
