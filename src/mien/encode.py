@@ -344,13 +344,6 @@ def _rendered(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor
     return np.stack(list(to_bytes(generator.synthesis_from_styles(latents(generator, pack, identity, angles, alpha)))))
 
 
-def _poor(loss: Tensor) -> list[int]:
-    """Frames whose fit is far from the clip's usual: more than the median and six median deviations."""
-    middle = loss.median()
-    spread = (loss - middle).abs().median()
-    return torch.nonzero(loss > middle + 6 * spread + 0.5 * middle)[:, 0].tolist()
-
-
 def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:
     for i in range(0, len(w_plus), 16):
         yield from to_bytes(generator.synthesis(w_plus[i : i + 16]))
