@@ -28,7 +28,7 @@ from mien.stages.view import as_seen, at_most
 from mien.stages.weights import Weights
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
-_WINDOW = 40  # steps whose mean loss early stopping compares
+_WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 
@@ -157,8 +157,8 @@ class Material:
 @dataclass(frozen=True)
 class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
-    own. `warm`: steps until the rates are full. Early stop: where the mean loss of 40 steps at full size is lower
-    than that of the 40 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
+    own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
+    than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
     steps, and that was all. `perceptual`, `locality`, `texture`: weights beside the pixel loss."""
 
     steps: int
