@@ -105,7 +105,10 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     learned = tuned.get_parameter(largest)
     places = still_places(areas)[0, 0]
     assert (places == 0).any() and (places == 1).any()
-    assert not learned[places == 0].any(), "eyes and mouth are left alone"
+    at = lambda i: float(places[tuple(landmarks[0, i, ::-1].round().astype(int))])
+    assert at(159) == at(386) == at(152) == at(18) == 0, "lids, chin, and below the lower lip"
+    assert at(13) == at(14) == 1, "lips and what is between them are free"
+    assert not learned[places == 0].any(), "eyes and jaw are left alone"
     assert bool(learned[places == 1].any()) == noise
 
 

@@ -46,7 +46,7 @@ class Regions:
 
     `mouth`: mouth, chin and jaw; `eyes`: eyes and eyebrows; `pupils`: the irises within the lids; `face`: the whole
     face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, where
-    only the head's own motion shows.
+    only the head's own motion shows; `lips`: lips and what is between them.
     """
 
     mouth: Tensor
@@ -54,6 +54,7 @@ class Regions:
     pupils: Tensor
     face: Tensor
     rigid: Tensor
+    lips: Tensor
 
     def part(self, frames: slice | Tensor) -> Regions:
         """The masks of some frames."""
@@ -89,7 +90,7 @@ def regions(landmarks: NDArray[np.floating], size: int) -> Regions:
     face = torch.maximum(face, F.pad(face, (0, 0, 0, 4))[:, :, 4:])
     rigid = (face - torch.maximum(mouth, dilate(eyes, 2))).clamp(0, 1)
     pupils = F.avg_pool2d(is_any(4), 3, 1, 1)
-    return Regions(mouth, eyes, pupils, face, rigid)
+    return Regions(mouth, eyes, pupils, face, rigid, is_any(6, 7))
 
 
 def eye_openness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
