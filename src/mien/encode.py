@@ -212,9 +212,11 @@ def encode_crops(
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
-    areas = regions(crops.landmarks, crops.size)
-    measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
-    blink = torch.from_numpy(blinks(crops.landmarks))
+    areas = regions(crops.landmarks, crops.size).to(pack.device)
+    measured = torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float().to(pack.device)
+    measured = pack.flow.clamp(measured)
+    shut = blinks(crops.landmarks)
+    blink = torch.from_numpy(shut).to(pack.device)
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
@@ -228,7 +230,7 @@ def encode_crops(
     show(progress, "inverted", lambda: np.stack(list(_inverted(generator, w_plus[some]))))
     with _timed(report, "identity"), progress.stage("identity", None):
         seen = as_seen(generator, w_plus)
-        identity = _choose(pack, seen, crops, w_plus, measured, blink)
+        identity = _choose(pack, seen, crops, w_plus, measured, shut)
         if channels == "clip":
             posed = pose_latents(pack.flow, identity.w_plus, measured)
             pack = replace(pack, channels=clip_channels(seen, w_plus, posed, areas, pack.flow.pose.rows))
@@ -239,7 +241,7 @@ def encode_crops(
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
         with _timed(report, "tune"), progress.stage("tune", tuning.steps, "steps") as tick:
             lesson = taught(pack.generator, pack.channels, w_plus[identity.frame], identity.frame,
-                            crops.landmarks, blink.numpy(), areas)  # fmt: skip
+                            crops.landmarks, shut, areas)  # fmt: skip
             tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
                 weights, encoder, material, measured, identity.frame, tuning, tick, work.loop("tune"), lesson)))  # fmt: skip
             # What the receiver will have: the difference as it travels.
@@ -247,7 +249,7 @@ def encode_crops(
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
             w_plus = invert(look_again(pack, encoder, generator), crops.crops, device=pack.device)
             seen = as_seen(generator, w_plus)
-            identity = _choose(pack, seen, crops, w_plus, measured, blink, frame=identity.frame)
+            identity = _choose(pack, seen, crops, w_plus, measured, shut, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
     if inversions is not None:
@@ -323,20 +325,20 @@ def _choose(
     crops: Alignment,
     w_plus: Tensor,
     angles: Tensor,
-    blink: Tensor,
+    shut: NDArray[np.bool_],
     frame: int | None = None,
 ) -> Any:
     """Stage 3. With `frame`, that frame again (after tuning, whose anchor it was)."""
-    allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
+    allowed = ~shut & ~crops.lost & ~crops.bridged
     if frame is not None:
         allowed = np.arange(len(crops)) == frame
         only = slice(frame, frame + 1)
         real, made = Cropped(crops.crops[only], 128, pack.device), Synthesised(generator, w_plus[only], 128)
-        chosen = select(pack.identity, pack.flow, real, made, w_plus[only], angles[only].numpy())
+        chosen = select(pack.identity, pack.flow, real, made, w_plus[only], angles[only].cpu().numpy())
         return type(chosen)(frame, chosen.similarity, chosen.w_plus)
     size = min(128, generator.resolution)
     real, made = Cropped(crops.crops, size, pack.device), Synthesised(generator, w_plus, size)
-    return select(pack.identity, pack.flow, real, made, w_plus, angles.numpy(), allowed)
+    return select(pack.identity, pack.flow, real, made, w_plus, angles.cpu().numpy(), allowed)
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def fit_attributes(
     with torch.no_grad():
         code = networks.identity(identity_image) if networks.identity is not None else None
     alpha = (start / scale).clamp(-options.limit, options.limit)
-    final, initial = torch.zeros(len(alpha)), torch.zeros(len(alpha))
+    final, initial = alpha.new_zeros(len(alpha)), alpha.new_zeros(len(alpha))
     before: Tensor | None = None
     run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
     for first in range(0, len(alpha), run):
@@ -172,7 +172,8 @@ def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, op
     curvature of ridge and smoothing, and damping."""
     middle = len(alpha) // 2
     count = alpha.shape[1]
-    moved = alpha[middle].expand(count, -1) + 0.5 * torch.eye(count)
+    unit = torch.eye(count, device=alpha.device)
+    moved = alpha[middle].expand(count, -1) + 0.5 * unit
     everything = torch.cat([alpha[middle : middle + 1], moved])
     index = torch.full((count + 1,), middle)
     rows = []
@@ -184,7 +185,7 @@ def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, op
     return (
         normal
         + options.damping * torch.diag(normal.diagonal())
-        + (0.02 * normal.diagonal().mean() + 1e-6 + options.ridge + STIFFEST * options.smooth) * torch.eye(count)
+        + (0.02 * normal.diagonal().mean() + 1e-6 + options.ridge + STIFFEST * options.smooth) * unit
     )
 
 
@@ -198,11 +199,10 @@ def _solve(
     inverse = torch.linalg.inv(normal)
     frozen = blink[:, None] & gaze[None]
     value = start.clone()
-    best, best_loss = start.clone(), torch.full((len(start),), float("inf"))
+    best, best_loss = start.clone(), start.new_full((len(start),), float("inf"))
     direction = torch.zeros_like(start)
-    length = torch.ones(len(start))
-    first_loss = torch.zeros(len(start))
-    best_fit = torch.zeros(len(start))
+    length = start.new_ones(len(start))
+    first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
     best_wrong = torch.zeros_like(objective.target)
     for iteration in range(options.iterations + 1):
         value = value.detach().requires_grad_(True)

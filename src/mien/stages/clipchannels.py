@@ -46,7 +46,7 @@ def clip_channels(
     wanted, base = generator.styles(w_plus), generator.styles(posed)
     spread = [(a - b).square().mean(0).sqrt() for a, b in zip(wanted, base, strict=True)]
     tried = Candidates.all(generator, spread, layers)
-    moved = torch.cat([(wanted[i] - base[i]).abs() for i in layers], 1) / tried.scale.clamp_min(1e-9)
+    moved = torch.cat([(wanted[i] - base[i]).abs() for i in layers], 1) / tried.scale.to(w_plus.device).clamp_min(1e-9)
     size = min(resolution, generator.resolution)
     weight = F.interpolate(regions.attention, (size, size), mode="area")
     chosen = torch.linspace(0, len(w_plus) - 1, min(frames, len(w_plus))).round().long()

@@ -25,7 +25,7 @@ def outliers(values: Tensor) -> Tensor:
 def region_errors(crops: NDArray[np.uint8], synthesised: Frames, regions: Regions) -> Tensor:
     """Mean squared error of S_t `[T, 3, R, R]` against the crops uint8 `[T, S, S, 3]` over mouth and jaw, over eyes and
     brows, and over the rest of the face: `[T, 3]`."""
-    masks = torch.cat([regions.mouth, regions.eyes, regions.rigid], 1)
+    masks = torch.cat([regions.mouth, regions.eyes, regions.rigid], 1).cpu()
     out = []
     for i in range(0, len(crops), 32):
         part = slice(i, i + 32)

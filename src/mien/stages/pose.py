@@ -101,8 +101,7 @@ def fit_pose(
         return at_most(generator.synthesis(w_plus, max(resolution, 32)), options.resolution)
 
     angles = measured.clone()
-    initial = torch.zeros(len(angles))
-    final = torch.zeros(len(angles))
+    initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))
     for sweep in range(options.iterations):
         for start in range(0, len(angles), options.batch):
             part = slice(start, min(start + options.batch, len(angles)))
@@ -120,7 +119,7 @@ def fit_pose(
             normal = jacobian.transpose(1, 2) @ jacobian
             gradient = (jacobian.transpose(1, 2) @ base[:, :, None])[:, :, 0]
             gradient = gradient + options.prior * (now - measured[part]) + options.smooth * (now - neighbours)
-            normal = normal + (options.prior + options.smooth) * torch.eye(2)
+            normal = normal + (options.prior + options.smooth) * torch.eye(2, device=now.device)
             normal = normal + 0.02 * torch.diag_embed(normal.diagonal(dim1=1, dim2=2))
             step = torch.linalg.solve(normal, gradient).clamp(-6, 6)
             loss = base.square().sum(1)

@@ -93,7 +93,7 @@ def fit_pose_reference(
     measured = flow.clamp(measured.float())
     resolution = max(min(options.resolution, generator.resolution), 32)
     found = torch.zeros_like(measured)
-    final, initial = torch.zeros(len(measured)), torch.zeros(len(measured))
+    final, initial = measured.new_zeros(len(measured)), measured.new_zeros(len(measured))
     for t in range(len(measured)):
         objective = PoseObjective(perceptual, targets[t : t + 1], regions.part(slice(t, t + 1)), look)
 
@@ -148,7 +148,7 @@ def learning_rates(
     for f in column.unique():
         own = column == f
         rates[own] = torch.exp(-1.5 * gamma[own] / gamma[own].max().clamp_min(1e-12))
-    return rates
+    return rates.to(posed.device)
 
 
 def fit_attributes_reference(
@@ -178,8 +178,8 @@ def fit_attributes_reference(
     with torch.no_grad():
         base = read_channels(generator.styles(posed), channels)
         code = networks.identity(identity_image) if networks.identity is not None else None
-    found = torch.zeros(len(posed), len(channels))
-    final, initial = torch.zeros(len(posed)), torch.zeros(len(posed))
+    found = posed.new_zeros(len(posed), len(channels))
+    final, initial = posed.new_zeros(len(posed)), posed.new_zeros(len(posed))
     wrong: Tensor | None = None
     for t in range(len(posed)):
         part = slice(t, t + 1)
@@ -188,7 +188,7 @@ def fit_attributes_reference(
             styles = generator.styles(posed[part])
             labels = networks.parser(target)[0].argmax(1) if networks.parser is not None else None
         objective = AttributeObjective(networks.perceptual, target, regions.part(part), weights)
-        value = torch.zeros(1, len(channels))
+        value = posed.new_zeros(1, len(channels))
         if t:
             value = ((base[t - 1 : t] + found[t - 1 : t] - base[part]) / scale).clamp(-options.limit, options.limit)
         direction = Adam(value)

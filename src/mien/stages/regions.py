@@ -60,6 +60,10 @@ class Regions:
         """The masks of some frames."""
         return Regions(*(getattr(self, name)[frames] for name in self.__dataclass_fields__))
 
+    def to(self, device: torch.device) -> Regions:
+        """The masks on a device."""
+        return Regions(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
     @property
     def attention(self) -> Tensor:
         """How much each pixel matters to a viewer: 0.6 for the background, 1 for the face, up to 4 for its features."""

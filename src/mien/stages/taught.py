@@ -81,17 +81,16 @@ def taught(
 
     `latent [L, D]`: the anchor's, `generator`: the pack's. The gaze channels take turns, right and down, by layer.
     """
-    values = torch.full((len(landmarks), len(channels)), float("nan"))
+    values = latent.new_full((len(landmarks), len(channels)), float("nan"))
     tracks = gaze(landmarks, blink)
     tracks = (tracks - tracks[anchor]).clip(-FARTHEST, FARTHEST)
     still = idle(generator, channels, latent, areas.pupils[anchor : anchor + 1])
     places = [i for i in still if channels[i].attribute == "gaze"]
     for turn, i in enumerate(places):
-        values[:, i] = torch.from_numpy(tracks[:, turn % 2]).float() * channels[i].scale
+        values[:, i] = torch.from_numpy(tracks[:, turn % 2]).to(values) * channels[i].scale
     return values
 
 
 def tell(alpha: Tensor, values: Tensor, anchor: int) -> Tensor:
     """alpha `[T, 32]` with the taught channels as `values` has them, from where the anchor's are."""
-    values = values.to(alpha)
     return torch.where(values.isnan(), alpha, alpha[anchor] + values)

@@ -153,9 +153,8 @@ class Material:
     @staticmethod
     def of(pack: Pack, crops: NDArray[np.uint8], landmarks: NDArray[np.floating], regions: Regions) -> Material:
         """Of crops, with the pack's networks."""
-        return Material(
-            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks, regions
-        )
+        masks = regions.to(pack.device)
+        return Material(pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks, masks)
 
 
 @dataclass(frozen=True)
@@ -280,9 +279,10 @@ class Trainer:
             image, detail = generator.synthesis_with_detail(styles, drawn.window)
             whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
             wanted, here = drawn.window.cut(target), drawn.window.cut(whole)
-            # Texture at full size for the face alone: elsewhere noise constants would answer it with dots.
-            face = (here - 1).clamp(0, 1)
-            loss = pyramid_loss(detail, wanted, here) + self._schedule.texture * texture_loss(detail, wanted, face)
+            # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
+            # constants would answer it with dots.
+            features = (here - 1).clamp(0, 1)
+            loss = pyramid_loss(detail, wanted, here) + self._schedule.texture * texture_loss(detail, wanted, features)
             target = F.avg_pool2d(target, 2)
         loss = loss + pyramid_loss(image, target, weight) + self._schedule.texture * texture_loss(image, target, weight)
         return loss + self._schedule.perceptual * perceptual_loss(self._material.perceptual, image, target, weight)

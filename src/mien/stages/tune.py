@@ -109,7 +109,7 @@ def tune(
         own = generator.styles(w_plus[:half])
         wanted = read_channels(own, channels)
         if lesson is not None:
-            told = lesson[drawn.index[:half]].to(device)
+            told = lesson[drawn.index[:half]]
             base = read_channels(generator.styles(w_plus[-1:]), channels)
             wanted = torch.where(told.isnan(), wanted, base + told)
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
@@ -123,9 +123,9 @@ def tune(
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """The last joint pass. `steps`, `passes`, `batch`: as in `TuneOptions`. Learning rates of weights, identity latent, angles (degrees) and channels (units of their
-    scale); `hold`: weight that keeps the numbers near where stages 4 and 5 put them; `resolution`, `least_gain`: as in
-    `TuneOptions`."""
+    """The last joint pass. `steps`, `passes`, `batch`, `least_gain`: as in `TuneOptions`. Learning rates of weights,
+    identity latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near
+    where stages 4 and 5 put them."""
 
     steps: int = 240
     passes: float = 8.0
