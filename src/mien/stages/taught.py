@@ -3,8 +3,8 @@
 Beyond the paper. Index sensitivity (Eq. 5) of a small generator leaves channels of V that move next to nothing, gaze
 among them, and what no channel carries the tuned generator cannot show either: a glance of two pixels is a small error of
 the picture. So such a channel is given a number that the landmarks have, in fixed units, and tuning teaches the weights
-what it means. The receiver knows nothing of it: alpha travels as ever. A pack whose gaze channels work (the official
-ones) has no idle channel here and is tuned as the paper has it.
+what it means. The receiver knows nothing of it: alpha travels as ever. A pack whose gaze channels move the
+irises has no idle channel here and is tuned as the paper has it.
 """
 
 from __future__ import annotations
