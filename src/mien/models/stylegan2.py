@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -128,14 +128,28 @@ class Affine(nn.Module):
         return F.linear(w, self.weight * self.scale, self.bias)
 
 
-def _filter(x: Tensor, bias: Tensor | None) -> Tensor:
-    """The FIR filter 1-3-3-1 over 4 in both directions, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero borders).
+class _Filter(torch.autograd.Function):
+    """The FIR filter 1-3-3-1 over 4 in both directions and a bias, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero borders).
 
-    As a depthwise convolution: 7 times faster than shifted sums on a CPU, forwards and backwards.
+    As a depthwise convolution: 7 times faster than shifted sums on a CPU. Its own backward pass, for the filter is
+    symmetric and so its own transpose, and the library's backward pass with a bias takes 10 times as long.
     """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, _taps(x), bias, padding=1, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (g,) = gradients
+        g = g.contiguous(memory_format=torch.channels_last)
+        of_x = F.conv2d(g, _taps(g), padding=2, groups=g.shape[1]) if ctx.needs_input_grad[0] else None
+        return of_x, g.sum((0, 2, 3)) if ctx.needs_input_grad[1] else None
+
+
+def _taps(x: Tensor) -> Tensor:
     taps = x.new_tensor([1 / 4, 3 / 4, 3 / 4, 1 / 4])
-    kernel = (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, 4, 4)
-    return F.conv2d(x, kernel, bias, padding=1, groups=x.shape[1])
+    return (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, 4, 4)
 
 
 class ModulatedConv(nn.Module):
@@ -178,7 +192,8 @@ class ModulatedConv(nn.Module):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.up:
-            return _filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
+            filtered: Tensor = _Filter.apply(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
+            return filtered
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 
