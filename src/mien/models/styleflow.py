@@ -37,8 +37,13 @@ class ConcatSquash(nn.Module):
         self.gate = nn.Linear(condition + 1, out_dim)
         self.shift = nn.Linear(condition + 1, out_dim, bias=False)
 
+    def bends(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """What the time and the condition `c [..., 1 + condition]` do to it: gate and shift, `[..., out_dim]`."""
+        return torch.sigmoid(self.gate(c)), self.shift(c)
+
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        return self.layer(x) * torch.sigmoid(self.gate(c)) + self.shift(c)
+        gate, shift = self.bends(c)
+        return self.layer(x) * gate + shift
 
 
 class MovingBatchNorm(nn.Module):
@@ -81,26 +86,40 @@ class StyleFlow(nn.Module):
         self.register_buffer("condition_scale", torch.tensor(scale), persistent=False)
 
     def velocity(self, t: Tensor, x: Tensor, condition: Tensor) -> Tensor:
-        """dw/dt at time `t` (a scalar), `[N, dim]`."""
+        """dw/dt at time `t` (a scalar), `[N, dim]`; `condition [N, condition]` divided by its scale."""
         c = torch.cat([t.expand(len(x), 1), condition], dim=1)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, c)
+        return self._velocity(x, [layer.bends(c) for layer in self._squashes])
+
+    @property
+    def _squashes(self) -> list[ConcatSquash]:
+        return [cast(ConcatSquash, layer) for layer in self.layers]
+
+    def _velocity(self, x: Tensor, bends: list[tuple[Tensor, Tensor]]) -> Tensor:
+        for i, (layer, (gate, shift)) in enumerate(zip(self._squashes, bends, strict=True)):
+            x = torch.addcmul(shift, layer.layer(x), gate)
             if i < len(self.layers) - 1:
                 x = torch.tanh(x)
         return x
 
     def _integrate(self, x: Tensor, condition: Tensor, *, reverse: bool) -> Tensor:
         condition = condition / self.condition_scale
-        end = self.sqrt_end_time**2
-        h = end / self.config.steps * (-1 if reverse else 1)
-        t = end if reverse else torch.zeros_like(end)
-        for _ in range(self.config.steps):
-            k1 = self.velocity(t, x, condition)
-            k2 = self.velocity(t + h / 2, x + h / 2 * k1, condition)
-            k3 = self.velocity(t + h / 2, x + h / 2 * k2, condition)
-            k4 = self.velocity(t + h, x + h * k3, condition)
-            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-            t = t + h
+        steps, end = self.config.steps, self.sqrt_end_time**2
+        h = end / steps * (-1 if reverse else 1)
+        # RK4 looks at times half a step apart. Gates and shifts know nothing of x, so they are made for all at once.
+        times = (end if reverse else torch.zeros_like(end)) + h / 2 * torch.arange(
+            2 * steps + 1, dtype=x.dtype, device=x.device
+        )
+        c = torch.cat(
+            [times[:, None, None].expand(-1, len(x), 1), condition.expand(len(times), -1, -1)], dim=2
+        )
+        bends = [[part.unbind() for part in layer.bends(c)] for layer in self._squashes]
+        at = lambda i: [(gates[i], shifts[i]) for gates, shifts in bends]
+        for i in range(0, 2 * steps, 2):
+            k1 = self._velocity(x, at(i))
+            k2 = self._velocity(torch.addcmul(x, h / 2, k1), at(i + 1))
+            k3 = self._velocity(torch.addcmul(x, h / 2, k2), at(i + 1))
+            k4 = self._velocity(torch.addcmul(x, h, k3), at(i + 2))
+            x = x + h / 6 * (k1 + 2 * (k2 + k3) + k4)
         return x
 
     def to_prior(self, w: Tensor, condition: Tensor) -> Tensor:
