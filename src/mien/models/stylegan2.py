@@ -99,11 +99,9 @@ class Window:
 
     def cut(self, x: Tensor) -> Tensor:
         """The part of a tensor `[..., H, W]`."""
-        if not x.requires_grad:
-            return x[..., self.top : self.bottom, self.left : self.right]
-        # Padding by less than nothing: its gradient is one copy, a slice's is two, of the whole size each.
-        h, w = x.shape[-2:]
-        return F.pad(x, (-self.left, self.right - w, -self.top, self.bottom - h))
+        if x.ndim == 4 and x.requires_grad:
+            return _Cut.apply(x, self)
+        return x[..., self.top : self.bottom, self.left : self.right]
 
     def grown(self, margin: int, size: int) -> Window:
         """The window with a margin on all sides, as far as a picture of `size` reaches."""
@@ -117,6 +115,22 @@ class Window:
     def within(self, outer: Window) -> Window:
         """The window in coordinates that begin at `outer`'s corner."""
         return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
+
+
+class _Cut(torch.autograd.Function):
+    """`Window.cut` of `[N, C, H, W]`. The gradient of two slices is two copies of the whole size, in the wrong layout."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
+        ctx.size, ctx.window = x.shape[-2:], window
+        return x[..., window.top : window.bottom, window.left : window.right]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (g,) = gradients
+        whole = g.new_zeros((len(g), *ctx.size, g.shape[1])).permute(0, 3, 1, 2)  # channels last
+        ctx.window.cut(whole).copy_(g)
+        return whole, None
 
 
 class Affine(nn.Module):
@@ -207,6 +221,8 @@ class ModulatedConv(nn.Module):
             if demodulation is not None:
                 own = own * demodulation[:, :, None, None, None]
             own, bias = own.to(x.dtype), (bias * gain).to(x.dtype)
+            if len(x) == 1:
+                return self._convolve(x, own[0], bias)
             return torch.cat([self._convolve(one, w, bias) for one, w in zip(x.split(1), own.unbind(), strict=True)])
         x = self._convolve(x * style[:, :, None, None].to(x.dtype), self.weight, None)
         if demodulation is None:

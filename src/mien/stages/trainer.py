@@ -224,7 +224,9 @@ class Trainer:
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
-        self._optimiser = torch.optim.Adam([{"params": tensors, "lr": r} for tensors, r in groups], betas=(0.5, 0.99))
+        parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
+        fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
+        self._optimiser = torch.optim.Adam(parameters, betas=(0.5, 0.99), fused=fused)
         self._rates = [r for _, r in groups]
         self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
         self._checkpoint = checkpoint
