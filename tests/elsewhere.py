@@ -124,6 +124,7 @@ def install() -> None:
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     _setup_privateuseone_for_python_backend(NAME)
+    getattr(torch, NAME).get_amp_supported_dtype = lambda: [torch.bfloat16]  # autocast asks, to be switched off too
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
     install.library = library  # type: ignore[attr-defined]  # what it registers goes with it
@@ -149,13 +150,12 @@ def crops(count: int) -> Alignment:
 def main() -> None:
     encode, rendering = importlib.import_module("mien.encode"), importlib.import_module("mien.render")
     trainer, view = importlib.import_module("mien.stages.trainer"), importlib.import_module("mien.stages.view")
-    tuning = importlib.import_module("mien.stages.tune")
     device = torch.device("cpu")
     if "--cpu" not in sys.argv:
         install()
         device = torch.device(NAME, 0)
     # Neither device has bfloat16 here; random sums count as pictures, so that windows are drawn.
-    encode.fast = trainer.fast = tuning.fast = lambda device: nullcontext()
+    encode.fast = trainer.fast = lambda device: nullcontext()
     trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
     encode.resolve_device = lambda name: device
     encode.TuneOptions = lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed)

@@ -4,7 +4,8 @@ An ODE dw/dt = f(w, t, condition) between two normalisations. To change an attri
 under its present condition and back under the wished one (the paper's G_sf, Sec. 3.3).
 
 The ODE is integrated with fixed-step RK4 and without the log-density state: the result is a function of the latent and
-the condition only, not of the batch or of random numbers, so that a renderer elsewhere gets the same latent.
+the condition only, not of the batch or of random numbers, so that a renderer elsewhere gets the same latent. Always in
+float32, also where a fit runs under autocast.
 """
 
 from __future__ import annotations
@@ -124,11 +125,13 @@ class StyleFlow(nn.Module):
 
     def to_prior(self, w: Tensor, condition: Tensor) -> Tensor:
         """Rows of W+ `[N, dim]` under their condition -> prior `[N, dim]`."""
-        return self.norm_out(self._integrate(self.norm_in(w), condition, reverse=False))
+        with torch.autocast(w.device.type, enabled=False):
+            return self.norm_out(self._integrate(self.norm_in(w), condition, reverse=False))
 
     def from_prior(self, z: Tensor, condition: Tensor) -> Tensor:
         """Prior `[N, dim]` -> rows of W+ under the wished condition `[N, dim]`."""
-        return self.norm_in.inverse(self._integrate(self.norm_out.inverse(z), condition, reverse=True))
+        with torch.autocast(z.device.type, enabled=False):
+            return self.norm_in.inverse(self._integrate(self.norm_out.inverse(z), condition, reverse=True))
 
 
 @dataclass(frozen=True)

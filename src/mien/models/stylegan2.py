@@ -336,7 +336,10 @@ class Generator(nn.Module):
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"w_plus must be [N, {self.num_ws}, {self.w_dim}], not {list(w_plus.shape)}")
         blocks = cast("Iterable[SynthesisLayer | ToRGB]", self.blocks)
-        return [block.affine(w_plus[:, layer.row]) for layer, block in zip(self.layers, blocks, strict=True)]
+        # Always in float32: what 35 numbers do must not drown in the rounding of what they are added to.
+        with torch.autocast(w_plus.device.type, enabled=False):
+            w_plus = w_plus.float() if w_plus.dtype == torch.bfloat16 else w_plus
+            return [block.affine(w_plus[:, layer.row]) for layer, block in zip(self.layers, blocks, strict=True)]
 
     def synthesis_from_styles(
         self, styles: list[Tensor], resolution: int | None = None, window: Window | None = None

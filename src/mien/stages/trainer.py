@@ -259,8 +259,8 @@ class Trainer:
         drawn = self._draw(number)
         weights.place()
         device = drawn.target.device
-        styles, extra = step(weights.generator, drawn)  # latents and styles in float32, as the receiver has them
         with fast(device):
+            styles, extra = step(weights.generator, drawn)
             loss = self._image_loss(weights.generator, styles, drawn)
             if plan.locality and weights.groups and number % 4 == 0:
                 loss = loss + plan.locality * locality_loss(

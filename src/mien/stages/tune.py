@@ -26,7 +26,6 @@ from mien.models.stylegan2 import Generator
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
 from mien.stages.invert import to_float
-from mien.stages.precision import fast
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import Weights
 
@@ -101,8 +100,7 @@ def tune(
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], None]:
         index = torch.cat([drawn.index, torch.tensor([anchor])])
-        with fast(device):
-            w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
+        w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
         half = len(drawn.index) // 2
         now = angles[anchor : anchor + 1].expand(half, -1)
         turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[drawn.index[:half]])
