@@ -29,6 +29,7 @@ from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_bytes, to_float
 from mien.stages.optimizers import optimizer
 from mien.stages.pose import Pose
+from mien.stages.precision import fast
 from mien.stages.regions import Regions, blinks, regions
 from mien.stages.trainer import Material
 from mien.stages.tune import TuneOptions, pose_latents, tune
@@ -187,8 +188,9 @@ def fit(
     targets = synthesise(generator, case.w_plus, resolution=size)
     begin = time.process_time()
     if found is None:
-        found = solver.pose(generator, pack.flow, pack.perceptual, case.identity, targets, case.measured, case.areas,
-                            **(pose or {}))  # fmt: skip
+        with fast(pack.device):
+            found = solver.pose(generator, pack.flow, pack.perceptual, case.identity, targets, case.measured, case.areas,
+                                **(pose or {}))  # fmt: skip
     middle = time.process_time()
     size = min(128, generator.resolution)
     targets = synthesise(generator, case.w_plus, resolution=size)
@@ -198,8 +200,9 @@ def fit(
     warm = warm_start(generator, case.w_plus, posed, channels) if start is None else start
     blink = case.blink if blink is None else blink
     image = targets[case.identity_frame : case.identity_frame + 1]
-    alpha = solver.attributes(generator, look, channels, posed, targets, case.areas, warm, blink, image,
-                              **(attributes or {}))  # fmt: skip
+    with fast(pack.device):  # as in `mien.encode`
+        alpha = solver.attributes(generator, look, channels, posed, targets, case.areas, warm, blink, image,
+                                  **(attributes or {}))  # fmt: skip
     end = time.process_time()
     frames = render(case, found.angles, alpha.alpha, channels)
     return Fit(found, alpha, frames, {"pose": middle - begin, "attributes": end - begin_attributes})

@@ -42,12 +42,12 @@ class AttributeOptions:
 
     resolution: int = 128
     run: int = 16
-    iterations: int = 4
+    iterations: int = 6
     damping: float = 0.05
     limit: float = 8.0
     ridge: float = 1e-5
     smooth: float = 2e-5
-    enough: float = 0.03
+    enough: float = 0.01
     weights: AttributeWeights = field(default_factory=AttributeWeights)
 
 
