@@ -29,6 +29,7 @@ from mien.stages.weights import Weights
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
+SLOW = 0.15  # of the rate of noise constants, where a face moves
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 
@@ -123,17 +124,17 @@ def locality_loss(generator: Generator, original: Generator, others: Tensor, ran
     return (generator.synthesis(latents, size) - wanted).abs().mean()
 
 
-def still_places(regions: Regions) -> Tensor:
-    """Where noise constants may learn, `[1, 1, 64, 64]` in [0, 1]: not at eyes, brows, chin and jaw.
+def noise_rates(regions: Regions) -> Tensor:
+    """How fast noise constants learn, `[1, 1, 64, 64]`, as a share of their rate.
 
-    Those move, and a picture of them that stays in its place would hold them. Measured on 4 s of a real
-    clip: r of the brows -0.16 without the mask and 0.43 with it, of yaw 0.67 and 0.81, for 0.9 dB of 31.8. Lips and what is
-    between them are left free, for teeth and folds of the lips are drawn by nothing else: with them closed to noise, a
-    scream's lower lip ran into the chin.
+    A noise constant is a picture that stays in its place. Where nothing moves it is what makes hair and skin sharp: 1. At
+    eyes, brows, chin and jaw it would hold what has to move, so there the weights have to be ahead of it: `SLOW`. Closed
+    altogether, those places are left to the weights, and eyes come out smeared (docs/person.md has the figures). Lips and
+    what is between them are free, for teeth and folds of the lips are drawn by nothing else.
     """
     lips = (3 * F.max_pool2d(regions.lips.mean(0, keepdim=True), 3, 1, 1)).clamp(0, 1)
     moving = torch.maximum(regions.eyes.mean(0, keepdim=True), regions.mouth.mean(0, keepdim=True) * (1 - lips))
-    return (1 - 1.5 * moving).clamp(0, 1)
+    return 1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)
 
 
 def _resized(mask: Tensor, size: int) -> Tensor:
@@ -220,7 +221,7 @@ class Trainer:
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
-        self._still = still_places(material.regions)
+        self._noise_rates = noise_rates(material.regions)
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
@@ -270,12 +271,13 @@ class Trainer:
             loss = loss + extra
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for constants in weights.noise:
-            if constants.grad is not None:
-                constants.grad *= _resized(self._still, constants.shape[-1])
         weights.observe(number, plan.steps)
         nn.utils.clip_grad_norm_(self._trained, 2.0)
+        before = [constants.detach().clone() for constants in weights.noise]
         self._optimiser.step()
+        with torch.no_grad():  # a rate for each pixel: Adam's steps do not ask how large a gradient is
+            for constants, old in zip(weights.noise, before, strict=True):
+                constants.copy_(torch.lerp(old, constants, _resized(self._noise_rates, constants.shape[-1])))
         self._losses[number % len(self._losses)] = loss.detach()
         self._watch(number)
 
