@@ -110,9 +110,7 @@ class StyleFlow(nn.Module):
         times = (end if reverse else torch.zeros_like(end)) + h / 2 * torch.arange(
             2 * steps + 1, dtype=x.dtype, device=x.device
         )
-        c = torch.cat(
-            [times[:, None, None].expand(-1, len(x), 1), condition.expand(len(times), -1, -1)], dim=2
-        )
+        c = torch.cat([times[:, None, None].expand(-1, len(x), 1), condition.expand(len(times), -1, -1)], dim=2)
         bends = [[part.unbind() for part in layer.bends(c)] for layer in self._squashes]
         at = lambda i: [(gates[i], shifts[i]) for gates, shifts in bends]
         for i in range(0, 2 * steps, 2):
