@@ -187,13 +187,14 @@ class Schedule:
 @dataclass(frozen=True)
 class Drawn:
     """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
-    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, and `window`, where the last block is drawn, if not
-    everywhere."""
+    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, `window`, where the last block is drawn, if not
+    everywhere, and the step's `number`."""
 
     index: Tensor
     target: Tensor
     weight: Tensor
     window: Window | None
+    number: int
 
 
 # The styles of the frames that were drawn, and a loss of the caller's own.
@@ -310,7 +311,7 @@ class Trainer:
         if size >= WINDOWS_FROM and size == full and self._through[full // 2] == full // 2:
             top, left = (2 * self._random.randint(size // 4 + 1, size=2)).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)
-        return Drawn(index, images, self._attention[index], window)
+        return Drawn(index, images, self._attention[index], window, number)
 
     def _fall(self, number: int) -> float:
         """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""

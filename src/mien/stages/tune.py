@@ -26,6 +26,7 @@ from mien.models.stylegan2 import Generator
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
 from mien.stages.invert import to_float
+from mien.stages.motion import MotionLocality
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import Weights
 
@@ -39,7 +40,8 @@ class TuneOptions:
     """`steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
-    steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none."""
+    steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none; `motion`:
+    weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
 
     steps: int = 120
     passes: float = 2.0
@@ -50,6 +52,7 @@ class TuneOptions:
     perceptual: float = 0.3
     resolution: int = 256
     least_gain: float = 0.002
+    motion: float = 5.0
     seed: int = 0
 
 
@@ -98,7 +101,13 @@ def tune(
         weights, material, options.generator_rate, [(inner, options.encoder_rate)], schedule, tick, checkpoint
     )
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], None]:
+    with torch.no_grad():
+        first = to_float(material.crops[anchor : anchor + 1], device=device)
+        facing = angles.new_zeros(1, 2)
+        start = flow(encoder(first).float(), angles[anchor : anchor + 1], facing)[0]
+    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed)
+
+    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
         index = torch.cat([drawn.index, torch.tensor([anchor])])
         w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
         half = len(drawn.index) // 2
@@ -113,7 +122,7 @@ def tune(
             base = read_channels(generator.styles(w_plus[-1:]), channels)
             wanted = torch.where(told.isnan(), wanted, base + told)
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
-        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], None
+        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], motion(generator, start, drawn.number)
 
     loss = trainer.run(step)
     encoder.requires_grad_(False)
@@ -123,7 +132,7 @@ def tune(
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """The last joint pass. `steps`, `passes`, `batch`, `least_gain`: as in `TuneOptions`. Learning rates of weights,
+    """The last joint pass. `steps`, `passes`, `batch`, `least_gain`, `motion`: as in `TuneOptions`. Learning rates of weights,
     identity latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near
     where stages 4 and 5 put them."""
 
@@ -138,6 +147,7 @@ class RefineOptions:
     hold: float = 2e-4
     locality: float = 0.5
     least_gain: float = 0.002
+    motion: float = 5.0
     seed: int = 0
 
 
@@ -190,6 +200,7 @@ def refine(
         options.least_gain, options.seed + 1,
     )  # fmt: skip
     trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, checkpoint)
+    motion = MotionLocality(material, identity, options.motion if weights.groups else 0.0, options.seed)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index
@@ -198,7 +209,9 @@ def refine(
         strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(
             1
         )
-        return styles, options.hold * strayed.mean()
+        kept = motion(generator, w, drawn.number)
+        held = options.hold * strayed.mean()
+        return styles, held if kept is None else held + kept
 
     trainer.run(step)
     generator, blob = weights.finish()
