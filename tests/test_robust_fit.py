@@ -68,7 +68,7 @@ def test_covered_frames_leave_the_others_as_they_were(moving: tuple[Tensor, Tens
     outside[COVERED] = False
     before, after = error(clean)[outside], error(covered)[outside]
     lost = float(10 * torch.log10(after.mean() / before.mean()))
-    assert lost < 1.5, "1.1 dB of some 41 (0.6 after four iterations); 3.7 where neighbours were pulled along"
+    assert lost < 1.0, "3.7 dB where neighbours were pulled along"
     assert bool(torch.isfinite(covered).all()) and float((covered / scale).abs().max()) <= 8.0 + 0.01
 
 

@@ -42,7 +42,7 @@ class AttributeOptions:
 
     resolution: int = 128
     run: int = 16
-    iterations: int = 6
+    iterations: int = 8
     damping: float = 0.05
     limit: float = 8.0
     ridge: float = 1e-5
