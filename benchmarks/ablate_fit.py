@@ -24,8 +24,7 @@ from mien.files import write_text
 from mien.stages.attributes import AttributeOptions, LossNetworks, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.losses import AttributeWeights
-from mien.stages.pose import Pose, PoseOptions
-from mien.stages.tune import pose_latents
+from mien.stages.pose import Pose, PoseOptions, pose_latents
 
 COLUMNS = (
     "psnr",

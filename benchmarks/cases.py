@@ -28,11 +28,11 @@ from mien.stages.attributes import Attributes, LossNetworks, add_channels, warm_
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_bytes, to_float
 from mien.stages.optimizers import optimizer
-from mien.stages.pose import Pose
+from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
 from mien.stages.regions import Regions, blinks, regions
 from mien.stages.trainer import Material
-from mien.stages.tune import TuneOptions, pose_latents, tune
+from mien.stages.tune import TuneOptions, tune
 from mien.stages.view import as_seen
 from mien.stages.weights import weights_for
 from mien.video import read_video, write_video

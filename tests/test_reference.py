@@ -15,10 +15,10 @@ from mien.packs.pack import Pack
 from mien.stages.attributes import Attributes, LossNetworks, add_channels, read_channels
 from mien.stages.losses import features_and_logits
 from mien.stages.optimizers import OPTIMIZERS, optimizer
+from mien.stages.pose import pose_latents
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.stages.regions import Regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
-from mien.stages.tune import pose_latents
 
 FRAMES = 3
 # Fewer epochs than a real face takes: the tests are to be quick.

@@ -23,8 +23,7 @@ from mien.stages.attributes import LossNetworks, add_channels, fit_attributes
 from mien.stages.clipchannels import clip_channels
 from mien.stages.invert import to_bytes
 from mien.stages.poor import poor_frames, region_errors
-from mien.stages.pose import fit_pose
-from mien.stages.tune import pose_latents
+from mien.stages.pose import fit_pose, pose_latents
 from mien.stream import Stream
 from mien.workfolder import NoWork
 

@@ -35,12 +35,12 @@ from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.poor import poor_frames, region_errors
-from mien.stages.pose import Pose
+from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
 from mien.stages.regions import blinks, regions
 from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
-from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, pose_latents, refine, tune
+from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, refine, tune
 from mien.stages.view import as_seen
 from mien.stages.weights import FixedWeights, weights_for
 from mien.stream import Stream

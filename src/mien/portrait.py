@@ -25,9 +25,10 @@ from mien.stages.attributes import add_channels, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.identity import frontal
 from mien.stages.invert import invert
+from mien.stages.motion import change_error, coarse
+from mien.stages.pose import pose_latents
 from mien.stages.regions import regions
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
-from mien.stages.tune import pose_latents
 from mien.stages.weights import weights_for
 
 
@@ -134,8 +135,7 @@ def _tuned(
         pair = random.choice(len(spread), 2, replace=False)
         made = _moved(generator, flow, channels, w, driver, torch.from_numpy(spread[pair]))
         wanted = moving[torch.from_numpy(pair)]
-        wrong = ((made[0] - made[1]) - (wanted[0] - wanted[1])).abs()
-        return styles, options.motion * (wrong * features).mean()
+        return styles, options.motion * change_error(made, wanted, features)
 
     trainer.run(step)
     _, blob = weights.finish()
@@ -150,4 +150,4 @@ def _moved(
     sharp they are."""
     styles = generator.styles(pose_latents(flow, identity, driver.angles[frames]))
     styles = add_channels(styles, channels, driver.values[frames] - read_channels(styles, channels))
-    return F.avg_pool2d(generator.synthesis_from_styles(styles, min(64, generator.resolution)), 2)
+    return coarse(generator, styles)

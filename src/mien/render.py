@@ -22,7 +22,7 @@ from mien.person import Person, find_person
 from mien.portrait import Driver, PortraitOptions, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.stages.attributes import add_channels, read_channels
-from mien.stages.tune import pose_latents
+from mien.stages.pose import pose_latents
 from mien.stream import Stream
 
 BATCH = 8

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from .packs.pack import Pack
 from .render import BATCH, Where, pack_for, stream_channels, tuned_generator
 from .stages.attributes import add_channels
-from .stages.tune import pose_latents
+from .stages.pose import pose_latents
 from .stream import Stream
 from .transcode import measure_sensitivity
 

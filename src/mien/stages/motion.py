@@ -1,9 +1,10 @@
 """Motion locality: a tuned generator goes on moving as the pack's does.
 
 A clip teaches the motions that are in it. What its person never does, a mouth that stays shut for the whole clip, tuning
-would forget, and a driver could not move it afterwards. So tuning compares how the picture of the person *changes*
-between two sets of angles and channel values in the tuned generator and in the pack's, at 32x32: where things go, not
-how sharp they are. The paper has no counterpart; it is to motion what locality (Roich et al. 2021) is to other people.
+would forget, and a driver could not move it afterwards; one picture (`mien.portrait`) teaches none at all. So tuning compares
+how the picture of the person *changes* between two sets of angles and channel values in the tuned generator and in the
+pack's, at 32x32: where things go, not how sharp they are. The paper has no counterpart; it is to motion what locality
+(Roich et al. 2021) is to other people.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.stages.attributes import add_channels
+from mien.stages.pose import pose_latents
 from mien.stages.trainer import Material
 
 EVERY = 4  # steps
 _CHANNELS = 1.5  # standard deviation of a moved channel, in units of its scale; half of the channels move
 _ANGLES = 10.0  # standard deviation of yaw and pitch, degrees
+
+
+def coarse(generator: Generator, styles: list[Tensor]) -> Tensor:
+    """Small pictures of styles, `[N, 3, 32, 32]` at most."""
+    return F.avg_pool2d(generator.synthesis_from_styles(styles, min(64, generator.resolution)), 2)
+
+
+def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
+    """How far two pictures `made [2, 3, s, s]` differ otherwise than two that are `wanted`, weighted `[1, s, s]`."""
+    return (((made[0] - made[1]) - (wanted[0] - wanted[1])).abs() * features).mean()
 
 
 class MotionLocality:
@@ -32,7 +44,8 @@ class MotionLocality:
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
         # Gaze may have been taught anew (`mien.stages.taught`): what the pack's does with it is no model.
         self._moving = torch.tensor([float(c.attribute != "gaze") for c in channels], device=device)
-        self._features = F.interpolate(material.regions.attention.mean(0, keepdim=True), (32, 32), mode="area")[0]
+        side = min(64, material.original.resolution) // 2
+        self._features = F.interpolate(material.regions.attention.mean(0, keepdim=True), (side, side), mode="area")[0]
 
     def __call__(self, generator: Generator, identity: Tensor, step: int) -> Tensor | None:
         """The loss at a step, None where it is not its turn."""
@@ -46,13 +59,8 @@ class MotionLocality:
         with torch.no_grad():
             wanted = self._moved(self._material.original, self._identity, angles, alpha)
         made = self._moved(generator, identity, angles, alpha)
-        wrong = ((made[0] - made[1]) - (wanted[0] - wanted[1])).abs()
-        return self._weight * (wrong * self._features).mean()
+        return self._weight * change_error(made, wanted, self._features)
 
     def _moved(self, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor) -> Tensor:
-        from mien.stages.tune import pose_latents
-
         styles = generator.styles(pose_latents(self._material.flow, identity, angles))
-        styles = add_channels(styles, self._material.channels, alpha)
-        size = min(64, generator.resolution)
-        return F.interpolate(generator.synthesis_from_styles(styles, size).float(), (32, 32), mode="area")
+        return coarse(generator, add_channels(styles, self._material.channels, alpha))

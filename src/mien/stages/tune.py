@@ -21,12 +21,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
 from mien.stages.invert import to_float
 from mien.stages.motion import MotionLocality
+from mien.stages.pose import pose_latents
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import Weights
 
@@ -217,10 +217,3 @@ def refine(
     generator, blob = weights.finish()
     angles = flow.clamp(turn.detach()).half().float()
     return Refined(generator, blob, w.detach().half().float(), angles, (units.detach() * scale).half().float())
-
-
-def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:
-    """LH_t: the identity latent `[L, D]`, facing the camera, turned to `angles [N, 2]` (degrees): `[N, L, D]`."""
-    prior = flow.prior(identity[None], angles.new_zeros(1, 2))
-    n = len(angles)
-    return flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
