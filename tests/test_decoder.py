@@ -42,13 +42,18 @@ def random_generator(config: GeneratorConfig) -> Generator:
 @needs_compiler
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_fast_is_exact_but_for_rounding(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_one_go", [False, True])
+def test_fast_is_exact_but_for_rounding(
+    name: str, threads: int, in_one_go: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS_OF_TILES", 1 if in_one_go else 1000)
     monkeypatch.setattr(module, "FEWEST_TILES", 64 if name == "same widths" else 1)  # 64: from 32x32/Conv1 on
     generator = random_generator(CONFIGS[name])
     styles = generator.styles(torch.randn(3, generator.num_ws, generator.w_dim))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     fast = Decoder(generator)
     assert fast.native
+    assert any(len(step) == 2 for step in fast._steps) == (in_one_go and (name, threads) != ("wide", 3))
     wanted = generator.synthesis_from_styles(styles)
     if generator.config.clamp is not None:  # it must matter
         free = Generator(replace(generator.config, clamp=None)).eval()

@@ -186,6 +186,12 @@ class _AddNoise(torch.autograd.Function):
         return g, (g.permute(0, 2, 3, 1) @ g.new_ones(g.shape[1])).sum(0)
 
 
+def fir_filter(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` by the FIR filter 1-3-3-1 over 4 in both directions, plus a bias `[C]`."""
+    filtered: Tensor = _Filter.apply(x, bias)
+    return filtered
+
+
 def _taps(x: Tensor) -> Tensor:
     taps = x.new_tensor([1 / 4, 3 / 4, 3 / 4, 1 / 4])
     return (taps[:, None] * taps)[None, None].expand(x.shape[1], 1, 4, 4)
@@ -233,8 +239,7 @@ class ModulatedConv(nn.Module):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.up:
-            filtered: Tensor = _Filter.apply(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
-            return filtered
+            return fir_filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
         return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
 
 

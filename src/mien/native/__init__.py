@@ -20,12 +20,15 @@ FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"),
     *("-Wno-psabi", "-shared", "-fPIC"),
 )
-POINTERS = ("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "y", "rgb", "scratch")
-NUMBERS = ("height", "width", "channels", "outputs", "up", "first", "last")
+POINTERS = (
+    *("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "border", "y", "rgb", "spread"),
+    "scratch",
+)
+NUMBERS = ("height", "width", "channels", "outputs", "first", "last", "x_lines", "y_lines", "spread_lines")
 
 
 class Layer(ctypes.Structure):
-    """The arguments of `synthesis_layer`; what they are, synthesis.c says beside its own."""
+    """The arguments of the layers; what they are, synthesis.c says beside its own."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in POINTERS),
@@ -45,7 +48,10 @@ def library() -> ctypes.CDLL | None:
         return None
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     found.scratch_size.restype, found.scratch_size.argtypes = ctypes.c_long, [integer]
-    found.synthesis_layer.restype, found.synthesis_layer.argtypes = None, [ctypes.POINTER(Layer)]
+    for layer in (found.convolution_layer, found.spreading_layer, found.filtering_layer):
+        layer.restype, layer.argtypes = None, [ctypes.POINTER(Layer)]
+    found.block_size.restype, found.block_size.argtypes = ctypes.c_long, [integer] * 2
+    found.block.restype, found.block.argtypes = None, [ctypes.POINTER(Layer)] * 2 + [pointer]
     found.upsample_rgb.restype, found.upsample_rgb.argtypes = None, [pointer] * 3 + [integer] * 4
     found.to_bytes.restype, found.to_bytes.argtypes = None, [pointer, pointer, ctypes.c_long]
     return found
