@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mien.models import landmarks as lm
-from mien.models.parsing import FaceParser
+from mien.models.identity import IdentityNet
+from mien.models.parsing import FaceParser, expression_measures
 from mien.stages.regions import region_labels
 from mien.train.autoencoder import Trainer
 from mien.train.bundle import bundle, join, split, unbundle
@@ -48,12 +49,41 @@ def test_a_step_teaches(tmp_path: Path) -> None:
         losses, fake, real = trainer.losses(4, 4)
         assert all(torch.isfinite(v) for v in losses.values())
         assert fake.shape == real.shape == (10, 3, 64, 64)
-        total = losses["rec"] + losses["pair"]
+        total = sum(losses.values())  # an untrained parser's measures are most of it
         optimiser.zero_grad()
-        sum(losses.values()).backward()
+        total.backward()
         optimiser.step()
         sums.append(float(total.detach()))
     assert np.mean(sums[-2:]) < np.mean(sums[:2])
+
+
+def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    nets = Networks.build(64)
+    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0, identity=IdentityNet())
+    losses, _, _ = trainer.losses(4, 4)
+    assert 0 <= float(losses["person"].detach()) <= 0.3
+    picture = torch.rand(2, 3, 128, 128) * 2 - 1
+    styles = nets.generator.styles(nets.encoder(picture))
+    spread = [torch.ones(layer.shape[1]) for layer in styles]
+    other = [layer + 1 for layer in styles]
+    trainer.random.manual_seed(1)
+    near = trainer.read_back(picture, styles, spread)
+    trainer.random.manual_seed(1)
+    far = trainer.read_back(picture, other, spread)
+    assert 0 <= float(near.detach()) < float(far.detach())
+    far.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in nets.encoder.parameters())
+
+
+def test_rare_frames_are_the_ends_of_a_measure(tmp_path: Path) -> None:
+    faces = tiny_data(tmp_path)
+    for clip, rare in zip(faces.clip_of, faces.rare, strict=True):
+        measures = expression_measures(faces.get(clip, np.zeros(len(clip), bool)).points).numpy()
+        assert len(rare) == 2 * measures.shape[1]
+        for m in range(measures.shape[1]):
+            low, high = (measures[np.searchsorted(clip, rare[2 * m + end]), m] for end in (0, 1))
+            assert np.isclose(low, measures[:, m].min()) and np.isclose(high, measures[:, m].max())
 
 
 def test_expression_channels_are_32_and_distinct() -> None:

@@ -82,6 +82,7 @@ def identity(
 def autoencoder(
     data: Folder = Path("runs/data"),
     parser: Annotated[Path, typer.Option(help="Folder of the trained parser.")] = Path("runs/parser"),
+    identity: Annotated[Path | None, typer.Option(help="Folder of the trained identity network, if any.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/ae"),
     size: Annotated[int, typer.Option(help="Resolution of this phase: 64, then 128, then 256.")] = 64,
     resolution: Annotated[int, typer.Option(help="Resolution of the finished generator.")] = 256,
@@ -99,7 +100,8 @@ def autoencoder(
     from mien.train.autoencoder import train
 
     train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
-          adversary=adversary, decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device)  # fmt: skip
+          adversary=adversary, decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device,
+          identity_run=identity)  # fmt: skip
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
     python -m mien.train autoencoder --data runs/data --parser runs/parser -o runs/ae --size 64 --minutes 40
 
-Four kinds of render teach four things:
+Five kinds of picture teach five things:
 
 - *reconstruction* of stills and clip frames, G(E(x));
 - *pairs* of frames a, b of one clip: b is rendered from a's latent with the head turned through the flow (two angles)
@@ -27,29 +27,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.models.identity import IdentityNet
 from mien.models.layout import channels_last
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
 from mien.models.stylegan2 import Window
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
-from mien.train.dataset import Batch, Faces, colour_jitter, resize
-from mien.train.expression import ATTRIBUTES, PARTS, attribute_masks, expression_channels, swap_channels
+from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
+from mien.train.expression import ATTRIBUTES, EXPRESSION, PARTS, attribute_masks, expression_channels, swap_channels
 from mien.train.losses import PatchDiscriminator, attention, balance, pixel_loss, sum_of
 from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers
 
 # What the parser must see in a render, in the order of `expression_measures`: small motions weigh more.
-_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 1.0)
+_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 8.0)
 
 
 class Trainer:
     """One training step and its losses; `size` is the resolution that the losses see."""
 
     def __init__(
-        self, nets: Networks, parser: FaceParser, faces: Faces, size: int, seed: int, device: torch.device | str = "cpu"
-    ) -> None:
+        self, nets: Networks, parser: FaceParser, faces: Faces, size: int, seed: int, device: torch.device | str = "cpu",
+        identity: IdentityNet | None = None,
+    ) -> None:  # fmt: skip
         self.nets, self.parser, self.faces, self.size = nets, parser.eval().requires_grad_(False), faces, size
+        self.identity = None if identity is None else identity.eval().requires_grad_(False)
         self.device = torch.device(device)
         self.random = torch.Generator().manual_seed(seed)
         self.measure_weights = torch.tensor(_MEASURE_WEIGHTS, device=self.device)
@@ -92,6 +95,18 @@ class Trainer:
         mask = attribute_masks(label)[torch.arange(len(label), device=label.device), columns]
         inside = (change * mask).sum((1, 2)) / change.sum((1, 2)).clamp_min(1e-4)
         return 1 - inside.mean()
+
+    def read_back(self, picture: Tensor, wished: list[Tensor], spread: list[Tensor]) -> Tensor:
+        """How far the encoder's expression channels of `picture [N, 3, S, S]` are from `wished` (StyleSpace `[N, C_l]`), in
+        standard deviations of each channel over the batch, `spread` `[C_l]`; a scalar."""
+        w = self.nets.encoder(degraded(picture, self.random).contiguous(memory_format=torch.channels_last))
+        styles = self.nets.generator.styles(w)
+        errors = []
+        for layer, counts in EXPRESSION.items():
+            first = sum(counts)
+            far = (styles[layer] - wished[layer].detach())[:, :first] / spread[layer][:first]
+            errors.append(F.smooth_l1_loss(far, torch.zeros_like(far), reduction="none"))
+        return torch.cat(errors, 1).mean()
 
     def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """The weighted losses of one step, and (renders, images) for the adversary."""
@@ -161,6 +176,13 @@ class Trainer:
         own = target[:na][recipients]
         still = ((swap - own).abs() * (1 - may)).mean((1, 2, 3))
         still = (still * ~turn[:, 0]).sum() / (~turn).sum().clamp_min(1)
+        upright = (~turn[:, 0]).nonzero()[:, 0]
+        read = swap.new_zeros(())
+        if len(upright):
+            pasted = torch.lerp(own[upright], swap[upright].detach().clamp(-1, 1), may[upright])
+            spread = [layer[:n].detach().std(0).clamp_min(0.02) for layer in styles]
+            with fast(device):
+                read = self.read_back(pasted, [layer[upright] for layer in swap_styles], spread)
         with fast(device):
             swap_points = self.parser.landmarks(self.parser.features(swap))
         wished = expression_measures(donor_points)
@@ -177,8 +199,13 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 0.12 * outside,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 0.2 * outside, "read": 0.25 * read,
         }  # fmt: skip
+        if self.identity is not None:
+            with fast(device):
+                known = self.identity(resize(own, min(low, 128)))
+                seen = self.identity(resize(swap, min(low, 128)))
+            losses["person"] = 0.15 * (1 - (known.float() * seen.float()).sum(1)).mean()
         made, real = image, torch.cat([target[rec], target[na:]])
         if detailed:
             made, real = detail, window.cut(torch.cat([everything[rec], everything[na:]]))
@@ -251,16 +278,21 @@ class Trainer:
 def train(
     data: Path, parser_run: Path, out: Path, *, size: int, resolution: int, minutes: float, batch: int = 16, seed: int = 0,
     rate: float = 2e-3, adversary: float = 0.0, decay_rate: bool = False, sheet_every: int = 1000,
-    start: Path | None = None, freeze_below: int = 0, device: str = "cpu",
+    start: Path | None = None, freeze_below: int = 0, device: str = "cpu", identity_run: Path | None = None,
 ) -> None:  # fmt: skip
     """Train at `size` for `minutes`, resuming from `out`; the generator's full resolution is `resolution`. A new run
-    may `start` from a pack's weights (of a lower resolution too). `freeze_below`: leave blocks under this resolution,
+    may `start` from a pack's weights (of a lower resolution too). `identity_run`: a trained identity network, by which
+    a person must be known again in a swap. `freeze_below`: leave blocks under this resolution,
     the encoder and the flow as they are, and train the upper blocks only: twice as fast, and what channels mean stays."""
     torch.manual_seed(seed)
     workers = Workers()
     faces = Faces(data, max(128, size))
     parser = FaceParser()
     parser.load_state_dict(torch.load(parser_run / "checkpoint.pt", weights_only=True)["parser"])
+    identity: IdentityNet | None = None
+    if identity_run is not None:
+        identity = channels_last(IdentityNet()).to(device)
+        identity.load_state_dict(torch.load(identity_run / "checkpoint.pt", weights_only=True)["identity"])
     nets, mean = Networks.build(resolution), Networks.build(resolution)
     for module in (*nets.modules().values(), *mean.modules().values(), parser):
         channels_last(module)
@@ -300,7 +332,7 @@ def train(
         step = state["step"]
     # A resumed run must not see the same batches again, nor two workers the same ones.
     faces.random = np.random.RandomState(seed + step + 7919 * workers.rank)
-    trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank, device)
+    trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank, device, identity)
     pairs = batch // 2
     began, count = time.time(), 0
     end = workers.agree(time.time()) + 60 * minutes

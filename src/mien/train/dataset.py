@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models import landmarks as lm
-from mien.models.parsing import POINTS
+from mien.models.parsing import POINTS, expression_measures
 
+RARE = 20  # one frame in so many counts as rare in one measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
 _MIRROR = np.arange(lm.MESH_POINTS)
 
@@ -69,6 +70,14 @@ class Faces:
         self.clips = np.flatnonzero(self.group >= 0)
         self.clip_of = [np.flatnonzero(self.group == g) for g in range(self.group.max() + 1)]
         self.random = np.random.RandomState(seed)
+        self.rare = [self._rare(frames) for frames in self.clip_of]
+
+    def _rare(self, frames: np.ndarray) -> list[np.ndarray]:
+        """The frames of a clip with the least and the most of each expression measure: blinks, glances, wide mouths."""
+        points = torch.from_numpy(np.ascontiguousarray(self.all_points[frames][:, list(POINTS)])).float()
+        order = expression_measures(points).argsort(0).numpy()
+        some = max(len(frames) // RARE, 1)
+        return [frames[order[part, m]] for m in range(order.shape[1]) for part in (slice(some), slice(-some, None))]
 
     def get(self, index: np.ndarray, flip: np.ndarray) -> Batch:
         """Read items; where `flip` is set, mirrored left to right with all labels."""
@@ -97,10 +106,11 @@ class Faces:
         return self.get(index, self.random.rand(len(index)) < 0.5)
 
     def pairs(self, count: int) -> tuple[Batch, Batch]:
-        """Two frames of the same clip each, mirrored together."""
+        """Two frames of the same clip each, mirrored together; half of the second ones show a rare expression."""
         groups = self.random.randint(len(self.clip_of), size=count)
         a = np.array([self.random.choice(self.clip_of[g]) for g in groups])
-        b = np.array([self.random.choice(self.clip_of[g]) for g in groups])
+        rare = lambda g: self.rare[g][self.random.randint(len(self.rare[g]))]
+        b = np.array([self.random.choice(rare(g) if self.random.rand() < 0.5 else self.clip_of[g]) for g in groups])
         flip = self.random.rand(count) < 0.5
         return self.get(a, flip), self.get(b, flip)
 
@@ -113,6 +123,15 @@ def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: fl
     gain = gain * (1 + strength * uniform(1, 1, 1))
     offset = strength * uniform(1, 1, 1)
     return [(x * gain + offset).clamp(-1, 1) for x in images]
+
+
+def degraded(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Some of the pictures soft (40 %), all of them a little noisy: what an encoder must see through."""
+    n, size = len(image), image.shape[-1]
+    some = (torch.rand(n, 1, 1, 1, generator=generator) < 0.4).to(image.device)
+    soft = F.interpolate(F.avg_pool2d(image, 2), (size, size), mode="bilinear")
+    noise = torch.randn(image.shape, generator=generator) * 0.04 * torch.rand(n, 1, 1, 1, generator=generator)
+    return torch.where(some, soft, image) + noise.to(image.device)
 
 
 def resize(image: Tensor, size: int) -> Tensor:
