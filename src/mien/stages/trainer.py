@@ -29,6 +29,7 @@ from mien.stages.weights import Weights
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
+_RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 SLOW = 0.15  # of the rate of noise constants, where a face moves
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
@@ -309,7 +310,8 @@ class Trainer:
         index = torch.from_numpy(chosen)
         window = None
         if size >= WINDOWS_FROM and size == full and self._through[full // 2] == full // 2:
-            top, left = (2 * self._random.randint(size // 4 + 1, size=2)).tolist()
+            places = 2 * self._random.randint(-_RIM, size // 4 + 1 + _RIM, size=2)
+            top, left = places.clip(0, size // 2).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)
         return Drawn(index, images, self._attention[index], window, number)
 

@@ -71,9 +71,11 @@ class Trainer:
         return pixels, d.mean(), (wrong * self.measure_weights).mean()
 
     def window(self) -> Window:
-        """A random quarter of the picture, rather in its middle than at its rim, where no face is."""
+        """A random quarter of the picture, rather in its middle than at its rim, where no face is; the rim itself is in one
+        of twelve."""
         side = self.size // 2
-        top, left = (2 * int(side // 2 * (torch.rand(2, generator=self.random).sum() / 2)) for _ in range(2))
+        place = lambda: float((torch.rand(2, generator=self.random).sum() * 0.625 - 0.125).clamp(0, 1))
+        top, left = (2 * round(side / 2 * place()) for _ in range(2))
         return Window(top, left, top + side, left + side)
 
     def locality(self, styles: list[Tensor], label: Tensor) -> Tensor:
