@@ -21,6 +21,7 @@ from mien.packs.pack import Pack
 from mien.person import Person, find_person
 from mien.portrait import Driver, PortraitOptions, portrait_face
 from mien.progress import NoProgress, Progress
+from mien.puppet import to_be_driven
 from mien.stages.attributes import add_channels, read_channels
 from mien.stages.pose import pose_latents
 from mien.stream import Stream
@@ -159,7 +160,7 @@ def puppeteer(
     """The portrait's person doing what the stream does: the portrait's identity, the driver's numbers and sound.
 
     `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person, whose identity and tuning are
-    taken. `tune_portrait`: tune the generator to the image, into at most `person_size` bytes (None: all weights).
+    taken (a stream's made fit to be driven by another person, see `mien.puppet`). `tune_portrait`: tune the generator to the image, into at most `person_size` bytes (None: all weights).
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.
@@ -186,7 +187,10 @@ def puppeteer(
     if isinstance(portrait, Stream):
         pack_for(portrait, found)
         identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
-        weights = {"tuning": portrait.tuning, "person": portrait.person, "person_name": portrait.person_name}
+        tuning = portrait.tuning
+        if tuning and not np.array_equal(portrait.identity, stream.identity):
+            tuning = to_be_driven(found, tuning, identity)
+        weights = {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
     elif isinstance(portrait, Person):
         portrait.require_pack(found.fingerprint, found.name)
         identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
