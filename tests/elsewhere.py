@@ -162,10 +162,10 @@ def main() -> None:
     encode.RefineOptions = lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed)
     rendering.PortraitOptions = functools.partial(rendering.PortraitOptions, steps=4, motion_every=2)
     plain = OPTIMIZERS["reference"]
+    few = functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1))
     OPTIMIZERS["reference"] = Optimizer(
-        plain.name, functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2)),
-        functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1)),
-    )  # fmt: skip
+        plain.name, functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2)), few, few
+    )
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     made = lambda **options: encode.encode_crops(
         clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NoWork(),

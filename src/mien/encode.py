@@ -268,7 +268,8 @@ def encode_crops(
         if real_targets:
             targets = Cropped(crops.crops, size, pack.device)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
-        fitted = work.stage("attributes", Attributes, lambda: solver.attributes(
+        fit = solver.attributes_to_refine if tune_clip else solver.attributes
+        fitted = work.stage("attributes", Attributes, lambda: fit(
             seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
             blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)

@@ -18,7 +18,7 @@ from mien.stages.attributes import add_channels
 from mien.stages.pose import pose_latents
 from mien.stages.trainer import Material
 
-EVERY = 4  # steps
+EVERY = 8  # steps
 _CHANNELS = 1.5  # standard deviation of a moved channel, in units of its scale; half of the channels move
 _ANGLES = 10.0  # standard deviation of yaw and pitch, degrees
 

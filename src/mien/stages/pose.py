@@ -131,13 +131,18 @@ def fit_pose(
             step = torch.linalg.solve(normal, gradient).clamp(-6, 6)
             loss = base.square().sum(1)
             best, best_loss, best_pixels = now, loss + penalty(now), loss
+            left = torch.arange(len(now), device=now.device)  # frames whose loss has not fallen yet
             for share in (1.0, 0.4):
-                trial = flow.clamp(now - share * step)
-                trial_loss = objective(render(trial), slice(None)).square().sum(1)
-                better = trial_loss + penalty(trial) < best_loss
+                trial, trial_pixels = now.clone(), loss.clone()
+                trial[left] = flow.clamp(now - share * step)[left]
+                trial_pixels[left] = objective(render(trial[left]), left).square().sum(1)
+                better = trial_pixels + penalty(trial) < best_loss
                 best = torch.where(better[:, None], trial, best)
-                best_loss = torch.where(better, trial_loss + penalty(trial), best_loss)
-                best_pixels = torch.where(better, trial_loss, best_pixels)
+                best_loss = torch.where(better, trial_pixels + penalty(trial), best_loss)
+                best_pixels = torch.where(better, trial_pixels, best_pixels)
+                left = left[~better[left]]
+                if not len(left):
+                    break
             angles[part] = best
             final[part] = best_pixels
             if sweep == 0:

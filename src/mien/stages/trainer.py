@@ -30,6 +30,7 @@ from mien.stages.weights import Weights
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
+LOCALITY_EVERY = 8  # steps
 SLOW = 0.15  # of the rate of noise constants, where a face moves
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
@@ -265,7 +266,7 @@ class Trainer:
         with fast(device):
             styles, extra = step(weights.generator, drawn)
             loss = self._image_loss(weights.generator, styles, drawn)
-            if plan.locality and weights.groups and number % 4 == 0:
+            if plan.locality and weights.groups and number % LOCALITY_EVERY == 0:
                 loss = loss + plan.locality * locality_loss(
                     weights.generator, self._material.original, self._material.others, self._random
                 )
@@ -332,7 +333,7 @@ class Trainer:
         full_steps = number + 1 - plan.low_steps
         if self._end[0] >= 0 or not plan.least_gain or full_steps < 2 * _WINDOW or (number + 1) % _WINDOW:
             return
-        # Locality is in every fourth loss, so both windows hold as much of it.
+        # Locality is in every eighth loss, so both windows hold as much of it.
         halves = self._losses.roll(-((number + 1) % len(self._losses))).view(2, _WINDOW).mean(1)
         if float(halves[1]) > (1 - plan.least_gain) * float(halves[0]):
             tail = max(plan.steps // 10, 1)

@@ -43,7 +43,7 @@ class TuneOptions:
     steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none; `motion`:
     weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
 
-    steps: int = 120
+    steps: int = 80
     passes: float = 2.0
     batch: int = 4
     generator_rate: float = 6e-3
@@ -136,8 +136,8 @@ class RefineOptions:
     identity latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near
     where stages 4 and 5 put them."""
 
-    steps: int = 240
-    passes: float = 8.0
+    steps: int = 180
+    passes: float = 6.0
     batch: int = 4
     generator_rate: float = 4e-3
     identity_rate: float = 2e-3
