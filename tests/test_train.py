@@ -9,12 +9,13 @@ import torch
 
 from mien.models import landmarks as lm
 from mien.models.identity import IdentityNet
-from mien.models.parsing import FaceParser, expression_measures
+from mien.models.parsing import POINTS, FaceParser, expression_measures
 from mien.stages.regions import region_labels
 from mien.train.autoencoder import Trainer
 from mien.train.bundle import bundle, join, split, unbundle
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
+from mien.train.glances import glance
 from mien.train.networks import Networks, take_over
 
 
@@ -123,3 +124,31 @@ def test_a_checkpoint_travels_in_pieces(tmp_path: Path) -> None:
     assert [p.stat().st_size for p in pieces] == [300, 300, 300, 100]
     join(tmp_path / "pieces", "checkpoint.pt", tmp_path / "again.pt")
     assert (tmp_path / "again.pt").read_bytes() == file.read_bytes()
+
+
+def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:
+    faces = tiny_data(tmp_path)
+    plain = np.zeros(2, bool)
+    before = faces.get(np.array([0, 1]), plain)
+    after = faces.get(np.array([0, 1]), plain, np.array([0.1, -0.1]))
+    gaze = lambda batch: expression_measures(batch.points)[:, 7].numpy()
+    np.testing.assert_allclose(gaze(after) - gaze(before), [0.1, -0.1], atol=0.01)
+    others = [i for i in range(7)]
+    assert torch.equal(expression_measures(after.points)[:, others], expression_measures(before.points)[:, others])
+    eyes = ((before.label == 3) | (before.label == 4))[:, None].float()
+    around = torch.nn.functional.max_pool2d(eyes, 5, 1, 2)
+    moved = (after.image - before.image).abs().amax(1, keepdim=True)
+    assert float((moved * (1 - around)).max()) == 0 < float((moved * eyes).max())
+    column = lambda label: ((label == 4).float() * torch.arange(128)).sum((1, 2)) / (label == 4).sum((1, 2))
+    assert [float(x) for x in (column(after.label) - column(before.label)).sign()] == [1, -1]
+
+
+def test_a_shut_eye_does_not_glance(tmp_path: Path) -> None:
+    faces = tiny_data(tmp_path)
+    batch = faces.get(np.array([0]), np.zeros(1, bool))
+    points = batch.points[0].numpy().copy()
+    lids = [POINTS.index(p) for eye in lm.EYES for p in eye]
+    points[lids, 1] = points[lids, 1].mean()
+    image = batch.image[0].permute(1, 2, 0).contiguous().numpy()
+    seen = glance(image, batch.label[0].numpy(), points, 0.1)
+    assert np.array_equal(seen[0], image) and np.array_equal(seen[2], points)

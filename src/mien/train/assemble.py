@@ -20,6 +20,7 @@ from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack, People
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
+from mien.train.glances import LARGEST
 from mien.train.networks import Networks
 
 PEOPLE = 48
@@ -104,11 +105,15 @@ def assemble(
 
 @torch.no_grad()
 def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
-    """The channels with `scale` = standard deviation of their value over clip frames (expressions of many kinds)."""
-    index = np.random.RandomState(0).choice(faces.clips, count, replace=False)
+    """The channels with `scale` = standard deviation of their value over clip frames (expressions of many kinds), three in
+    ten of them made to glance, for the clips' own glances are few."""
+    random = np.random.RandomState(0)
+    index = random.choice(faces.clips, count, replace=False)
+    glances = random.uniform(-LARGEST, LARGEST, count) * (random.rand(count) < 0.3)
     values = []
     for start in range(0, count, 100):
-        image = faces.get(index[start : start + 100], np.zeros(100, bool)).image
+        part = slice(start, start + 100)
+        image = faces.get(index[part], np.zeros(len(index[part]), bool), glances[part]).image
         styles = nets.generator.styles(nets.encoder(image))
         values.append(torch.stack([styles[c.layer][:, c.index] for c in table], 1))
     scale = torch.cat(values).std(0).clamp_min(1e-3)

@@ -56,6 +56,7 @@ class Trainer:
         self.device = torch.device(device)
         self.random = torch.Generator().manual_seed(seed)
         self.measure_weights = torch.tensor(_MEASURE_WEIGHTS, device=self.device)
+        self.outside = np.ones(len(expression_channels()))  # running mean of what `locality` found for each channel
 
     def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Pixel loss, perceptual loss and expression loss of renders against images."""
@@ -82,10 +83,13 @@ class Trainer:
         """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1].
 
         `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`: picture i moves one random channel by two of its
-        standard deviations over the batch. Channels that do little are held to it as much as those that do a lot.
+        standard deviations over the batch. Channels that do little are held to it as much as those that do a lot, and those
+        are drawn most that were last seen to do the most elsewhere.
         """
         channels = expression_channels()
-        picked = [channels[int(torch.randint(len(channels), (), generator=self.random))] for _ in range(len(label))]
+        chances = torch.from_numpy(self.outside.clip(0.1, 1))
+        numbers = torch.multinomial(chances, len(label), replacement=True, generator=self.random).tolist()
+        picked = [channels[n] for n in numbers]
         moved = [layer.clone() for layer in styles]
         for i, (layer, index, _) in enumerate(picked):
             amount = 2 * styles[layer][:, index].detach().std().clamp_min(1e-2)
@@ -96,6 +100,8 @@ class Trainer:
         columns = torch.tensor([ATTRIBUTES.index(attribute) for _, _, attribute in picked], device=label.device)
         mask = attribute_masks(label)[torch.arange(len(label), device=label.device), columns]
         inside = (change * mask).sum((1, 2)) / change.sum((1, 2)).clamp_min(1e-4)
+        for number, share in zip(numbers, inside.detach().float().tolist(), strict=True):
+            self.outside[number] += 0.1 * (1 - share - self.outside[number])
         return 1 - inside.mean()
 
     def read_back(self, picture: Tensor, wished: list[Tensor], spread: list[Tensor]) -> Tensor:
@@ -150,7 +156,7 @@ class Trainer:
             everything_on = torch.ones(pairs, 4, dtype=torch.bool, device=device)
             pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
             swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
-            some = rec[torch.randperm(len(rec), generator=self.random)[: max(pairs // 2, 2)]]
+            some = rec[torch.randperm(len(rec), generator=self.random)[: max(2 * pairs // 3, 2)]]
             outside = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some])
             joined = [torch.cat([r, p]) for r, p in zip(of(rec), pair_styles, strict=True)]
             if detailed:
@@ -201,7 +207,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 0.2 * outside, "read": 0.25 * read,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 0.5 * outside, "read": 0.25 * read,
         }  # fmt: skip
         if self.identity is not None:
             with fast(device):

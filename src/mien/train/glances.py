@@ -1,0 +1,79 @@
+"""Glances: the same face with its irises moved sideways.
+
+The clips show few of them, and small ones (0.6 pixels at 128x128): too little to teach the gaze channels anything. A
+picture of an eye can be made to look elsewhere, though: the iris is moved as it is along the line between the eye's
+corners, the white on one side of it is stretched and on the other pressed together, lids and corners stay. What differs
+between the two pictures is the gaze and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models import landmarks as lm
+from mien.models.parsing import POINTS
+
+LARGEST = 0.18  # of the eye's width, between its corners
+_EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
+_SOFT = 0.75  # width in pixels of the lids' edge in the mask
+
+_at = {point: i for i, point in enumerate(POINTS)}
+_UPPER = tuple([_at[p] for p in (eye[0], *reversed(eye[9:]), eye[8])] for eye in lm.EYES)
+_LOWER = tuple([_at[p] for p in eye[:9]] for eye in lm.EYES)
+_IRISES = tuple([_at[p] for p in iris] for iris in lm.IRISES)
+
+
+def _along(x: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Height of a lid's line through `points [K, 2]` at `x`."""
+    order = np.argsort(points[:, 0], kind="stable")
+    return np.interp(x, points[order, 0], points[order, 1])
+
+
+def glance(
+    image: NDArray[np.float32], label: NDArray[np.int64], points: NDArray[np.float32], amount: float
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """The face with both irises moved by `amount` of the eye's width to the right, as far as the corners allow.
+
+    `image [S, S, 3]`, `label [L, L]`, `points [len(POINTS), 2]` in [0, 1] of the crop's side; all three are returned anew.
+    An eye that is shut has nothing to move and stays as it is.
+    """
+    size = image.shape[0]
+    points = points.astype(np.float32).copy()
+    grids = {n: np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).astype(np.float32) for n in (size, len(label))}
+    maps = {n: grid.copy() for n, grid in grids.items()}
+    masks = {n: np.zeros((n, n), np.float32) for n in grids}
+    for upper, lower, iris in zip(_UPPER, _LOWER, _IRISES, strict=True):
+        lids = points[upper + lower].astype(np.float64)
+        left, right = float(points[upper[0], 0]), float(points[upper[-1], 0])
+        centre = float(points[iris[0], 0])
+        width = right - left
+        radius = float(np.linalg.norm(points[iris[1:]] - points[iris[0]], axis=1).mean())
+        opening = float(np.max(_along(lids[:, 0], lids[9:]) - _along(lids[:, 0], lids[:9])))
+        low, high = left + _EDGE * radius, right - _EDGE * radius
+        if width < 2.5 * radius or opening < 0.12 * width or not low < centre < high:
+            continue
+        now = float(np.clip(centre + amount * width, low, high))
+        goes = np.array([left - 1, left, now - radius, now + radius, right, right + 1])
+        comes = np.array([left - 1, left, centre - radius, centre + radius, right, right + 1])
+        # Near a corner the iris reaches beyond it, under the lids: the map must go on rising there.
+        goes[1], comes[1] = min(left, goes[2] - 0.05 * width), min(left, comes[2] - 0.05 * width)
+        goes[4], comes[4] = max(right, goes[3] + 0.05 * width), max(right, comes[3] + 0.05 * width)
+        for n, grid in grids.items():
+            place = (grid.astype(np.float64) + 0.5) / n
+            top, bottom = _along(place[0, :, 0], lids[:9]), _along(place[0, :, 0], lids[9:])
+            inside = np.minimum(place[..., 1] - top, bottom - place[..., 1]) * n / _SOFT + 0.5
+            inside *= (place[..., 0] > left) & (place[..., 0] < right)
+            inside = np.clip(inside, 0, 1).astype(np.float32)
+            moved = np.interp(place[..., 0], goes, comes) * n - 0.5
+            maps[n][..., 0] = np.where(inside > 0, moved, maps[n][..., 0])
+            masks[n] = np.maximum(masks[n], inside)
+        points[iris, 0] += now - centre
+    warped = cv2.remap(image, maps[size], None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    soft = masks[size][..., None]
+    around = maps[len(label)].round().astype(np.int64).clip(0, len(label) - 1)
+    turned = np.where(masks[len(label)] > 0.5, label[around[..., 1], around[..., 0]], label)
+    return cast(NDArray[np.float32], image + soft * (warped - image)), turned, points
