@@ -15,7 +15,7 @@ from mien.train.autoencoder import Trainer
 from mien.train.bundle import bundle, join, split, unbundle
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
-from mien.train.glances import glance
+from mien.train.glances import gaze, glance
 from mien.train.networks import Networks, take_over
 
 
@@ -130,9 +130,10 @@ def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:
     faces = tiny_data(tmp_path)
     plain = np.zeros(2, bool)
     before = faces.get(np.array([0, 1]), plain)
-    after = faces.get(np.array([0, 1]), plain, np.array([0.1, -0.1]))
-    gaze = lambda batch: expression_measures(batch.points)[:, 7].numpy()
-    np.testing.assert_allclose(gaze(after) - gaze(before), [0.1, -0.1], atol=0.01)
+    after = faces.get(np.array([0, 1]), plain, np.array([[0.1, 0.03], [-0.1, -0.03]]))
+    moves = gaze(after.points) - gaze(before.points)
+    np.testing.assert_allclose(moves, [[0.1, 0.03], [-0.1, -0.03]], atol=0.01)
+    np.testing.assert_allclose(moves[:, 0], (expression_measures(after.points) - expression_measures(before.points))[:, 7], atol=1e-5)
     others = [i for i in range(7)]
     assert torch.equal(expression_measures(after.points)[:, others], expression_measures(before.points)[:, others])
     eyes = ((before.label == 3) | (before.label == 4))[:, None].float()

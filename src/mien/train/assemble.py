@@ -20,7 +20,7 @@ from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack, People
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
-from mien.train.glances import LARGEST
+from mien.train.glances import random_glances
 from mien.train.networks import Networks
 
 PEOPLE = 48
@@ -109,7 +109,7 @@ def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count:
     ten of them made to glance, for the clips' own glances are few."""
     random = np.random.RandomState(0)
     index = random.choice(faces.clips, count, replace=False)
-    glances = random.uniform(-LARGEST, LARGEST, count) * (random.rand(count) < 0.3)
+    glances = random_glances(random, count, 0.3)
     values = []
     for start in range(0, count, 100):
         part = slice(start, start + 100)

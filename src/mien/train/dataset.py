@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mien.models import landmarks as lm
 from mien.models.parsing import POINTS, expression_measures
-from mien.train.glances import LARGEST, glance
+from mien.train.glances import glance, random_glances
 
 RARE = 20  # one frame in so many counts as rare in one measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
@@ -81,8 +81,8 @@ class Faces:
         return [frames[order[part, m]] for m in range(order.shape[1]) for part in (slice(some), slice(-some, None))]
 
     def get(self, index: np.ndarray, flip: np.ndarray, glances: np.ndarray | None = None) -> Batch:
-        """Read items; where `flip` is set, mirrored left to right with all labels; where `glances` is not 0, looking to one
-        side by that much of the eye's width (`train/glances.py`)."""
+        """Read items; where `flip` is set, mirrored left to right with all labels; where `glances [N, 2]` are not 0, looking
+        right and down by that much of the eye's width (`train/glances.py`)."""
         order = np.asarray(index)
         image = torch.from_numpy(np.stack([self.images[i] for i in order])).permute(0, 3, 1, 2).float() / 127.5 - 1
         valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255
@@ -99,34 +99,31 @@ class Faces:
         valid = torch.where(f[..., None], valid.flip(-1), valid)
         label = label.long()
         points = points.astype(np.float32)
-        for i in np.flatnonzero(glances) if glances is not None else ():
-            seen = glance(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], float(glances[i]))
+        for i in np.flatnonzero(glances.any(1)) if glances is not None else ():
+            seen = glance(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], *glances[i])
             image[i], label[i], points[i] = torch.from_numpy(seen[0]).permute(2, 0, 1), torch.from_numpy(seen[1]), seen[2]
         return Batch(
             image.contiguous(memory_format=torch.channels_last), valid, label,
             torch.from_numpy(points), torch.from_numpy(pose), torch.from_numpy(order.copy()),
         )  # fmt: skip
 
-    def _glances(self, count: int, share: float) -> np.ndarray:
-        """A random glance for a `share` of `count` pictures, 0 for the others."""
-        return self.random.uniform(-LARGEST, LARGEST, count) * (self.random.rand(count) < share)
-
     def batch(self, stills: int, clips: int) -> Batch:
         """Random stills, then random clip frames, half of them mirrored, three in ten glancing."""
         index = np.concatenate([self.random.choice(self.stills, stills), self.random.choice(self.clips, clips)])
-        return self.get(index, self.random.rand(len(index)) < 0.5, self._glances(len(index), 0.3))
+        return self.get(index, self.random.rand(len(index)) < 0.5, random_glances(self.random, len(index), 0.3))
 
     def pairs(self, count: int) -> tuple[Batch, Batch]:
-        """Two frames of the same clip each, mirrored together; half of the second ones show a rare expression, a quarter
-        glances. The last quarter of the pairs are a still and the same still glancing."""
+        """Two frames of the same clip each, mirrored together; half of the second ones show a rare expression, some
+        glance. The last third of the pairs are a still and the same still glancing."""
         groups = self.random.randint(len(self.clip_of), size=count)
         a = np.array([self.random.choice(self.clip_of[g]) for g in groups])
         rare = lambda g: self.rare[g][self.random.randint(len(self.rare[g]))]
         b = np.array([self.random.choice(rare(g) if self.random.rand() < 0.5 else self.clip_of[g]) for g in groups])
         flip = self.random.rand(count) < 0.5
-        still = np.arange(count) >= count - count // 4
+        still = np.arange(count) >= count - count // 3
         a[still] = b[still] = self.random.choice(self.stills, int(still.sum()))
-        return self.get(a, flip), self.get(b, flip, np.where(still, self._glances(count, 1), self._glances(count, 0.25)))
+        glances = np.where(still[:, None], random_glances(self.random, count, 1), random_glances(self.random, count, 0.35))
+        return self.get(a, flip), self.get(b, flip, glances)
 
 
 def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: float = 0.15) -> list[Tensor]:

@@ -1,9 +1,10 @@
-"""Glances: the same face with its irises moved sideways.
+"""Glances: the same face with its irises moved.
 
 The clips show few of them, and small ones (0.6 pixels at 128x128): too little to teach the gaze channels anything. A
 picture of an eye can be made to look elsewhere, though: the iris is moved as it is along the line between the eye's
-corners, the white on one side of it is stretched and on the other pressed together, lids and corners stay. What differs
-between the two pictures is the gaze and nothing else.
+corners, the white on one side of it is stretched and on the other pressed together, lids and corners stay. Up and down,
+where lids cover part of the iris, it is stretched itself, so moves are small. What differs between the two pictures is the
+gaze and nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import cast
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mien.models import landmarks as lm
 from mien.models.parsing import POINTS
 
-LARGEST = 0.18  # of the eye's width, between its corners
+LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
@@ -27,6 +30,23 @@ _LOWER = tuple([_at[p] for p in eye[:9]] for eye in lm.EYES)
 _IRISES = tuple([_at[p] for p in iris] for iris in lm.IRISES)
 
 
+def gaze(points: Tensor) -> Tensor:
+    """Where the irises are, to the viewer's right from the left corner and down from the line between the corners, in the
+    eye's width, both eyes' mean: `[N, 2]` from landmarks `[N, len(POINTS), 2]`."""
+    at = lambda i: points[:, _at[i]]
+    seen = []
+    for (left, right), iris in zip(lm.EYE_CORNERS.tolist(), lm.IRISES, strict=True):
+        width = (at(right)[:, 0] - at(left)[:, 0]).clamp_min(1e-3)
+        across, down = at(iris[0]) - at(left), at(iris[0])[:, 1] - (at(left)[:, 1] + at(right)[:, 1]) / 2
+        seen.append(torch.stack([across[:, 0] / width, down / width], 1))
+    return (seen[0] + seen[1]) / 2
+
+
+def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:
+    """A random glance, right and down `[count, 2]` in the eye's width, for a `share` of the pictures, 0 for the others."""
+    return random.uniform(-1, 1, (count, 2)) * LARGEST * (random.rand(count, 1) < share)
+
+
 def _along(x: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Height of a lid's line through `points [K, 2]` at `x`."""
     order = np.argsort(points[:, 0], kind="stable")
@@ -34,9 +54,9 @@ def _along(x: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def glance(
-    image: NDArray[np.float32], label: NDArray[np.int64], points: NDArray[np.float32], amount: float
+    image: NDArray[np.float32], label: NDArray[np.int64], points: NDArray[np.float32], right: float, down: float = 0.0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """The face with both irises moved by `amount` of the eye's width to the right, as far as the corners allow.
+    """The face with both irises moved by so much of the eye's width to the right and down, as far as the corners allow.
 
     `image [S, S, 3]`, `label [L, L]`, `points [len(POINTS), 2]` in [0, 1] of the crop's side; all three are returned anew.
     An eye that is shut has nothing to move and stays as it is.
@@ -48,30 +68,38 @@ def glance(
     masks = {n: np.zeros((n, n), np.float32) for n in grids}
     for upper, lower, iris in zip(_UPPER, _LOWER, _IRISES, strict=True):
         lids = points[upper + lower].astype(np.float64)
-        left, right = float(points[upper[0], 0]), float(points[upper[-1], 0])
+        start, end = float(points[upper[0], 0]), float(points[upper[-1], 0])
         centre = float(points[iris[0], 0])
-        width = right - left
+        width = end - start
         radius = float(np.linalg.norm(points[iris[1:]] - points[iris[0]], axis=1).mean())
         opening = float(np.max(_along(lids[:, 0], lids[9:]) - _along(lids[:, 0], lids[:9])))
-        low, high = left + _EDGE * radius, right - _EDGE * radius
+        low, high = start + _EDGE * radius, end - _EDGE * radius
         if width < 2.5 * radius or opening < 0.12 * width or not low < centre < high:
             continue
-        now = float(np.clip(centre + amount * width, low, high))
-        goes = np.array([left - 1, left, now - radius, now + radius, right, right + 1])
-        comes = np.array([left - 1, left, centre - radius, centre + radius, right, right + 1])
+        now = float(np.clip(centre + right * width, low, high))
+        goes = np.array([start - 1, start, now - radius, now + radius, end, end + 1])
+        comes = np.array([start - 1, start, centre - radius, centre + radius, end, end + 1])
         # Near a corner the iris reaches beyond it, under the lids: the map must go on rising there.
-        goes[1], comes[1] = min(left, goes[2] - 0.05 * width), min(left, comes[2] - 0.05 * width)
-        goes[4], comes[4] = max(right, goes[3] + 0.05 * width), max(right, comes[3] + 0.05 * width)
+        goes[1], comes[1] = min(start, goes[2] - 0.05 * width), min(start, comes[2] - 0.05 * width)
+        goes[4], comes[4] = max(end, goes[3] + 0.05 * width), max(end, comes[3] + 0.05 * width)
+        # Down: shares of the way from lid to lid, the same in all columns.
+        ceiling = float(_along(np.array([centre]), lids[:9])[0])
+        share = float(np.clip((float(points[iris[0], 1]) - ceiling) / opening, 0.25, 0.75))
+        lower_share = float(np.clip(share + down * width / opening, 0.15, 0.85))
         for n, grid in grids.items():
             place = (grid.astype(np.float64) + 0.5) / n
             top, bottom = _along(place[0, :, 0], lids[:9]), _along(place[0, :, 0], lids[9:])
             inside = np.minimum(place[..., 1] - top, bottom - place[..., 1]) * n / _SOFT + 0.5
-            inside *= (place[..., 0] > left) & (place[..., 0] < right)
+            inside *= (place[..., 0] > start) & (place[..., 0] < end)
             inside = np.clip(inside, 0, 1).astype(np.float32)
             moved = np.interp(place[..., 0], goes, comes) * n - 0.5
+            height = np.maximum(bottom - top, 1e-6)
+            level = np.interp((place[..., 1] - top) / height, [-1, 0, lower_share, 1, 2], [-1, 0, share, 1, 2])
             maps[n][..., 0] = np.where(inside > 0, moved, maps[n][..., 0])
+            maps[n][..., 1] = np.where(inside > 0, (top + level * height) * n - 0.5, maps[n][..., 1])
             masks[n] = np.maximum(masks[n], inside)
         points[iris, 0] += now - centre
+        points[iris, 1] += (lower_share - share) * opening
     warped = cv2.remap(image, maps[size], None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     soft = masks[size][..., None]
     around = maps[len(label)].round().astype(np.int64).clip(0, len(label) - 1)
