@@ -37,7 +37,7 @@ from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
 from mien.train.expression import ATTRIBUTES, EXPRESSION, PARTS, attribute_masks, expression_channels, swap_channels
 from mien.train.glances import LARGEST, gaze
-from mien.train.losses import PatchDiscriminator, attention, balance, pixel_loss, sum_of
+from mien.train.losses import PatchDiscriminator, attention, balance, eye_loss, pixel_loss, sum_of
 from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers
 
@@ -46,7 +46,7 @@ _MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 8.0)
 
 
 # What gaze channels are worth: values of StyleSpace for one eye's width to the right, or down; they take turns, by layer.
-_GAZE_VALUES = (3.0, 8.0)
+_GAZE_VALUES = (4.0, 10.0)
 _OPEN = 0.06  # eye opening, over the outer-eye distance, under which an iris's place is a guess
 
 
@@ -237,11 +237,12 @@ class Trainer:
 
         # Gaussian-like base codes and small offsets keep W+ near W (e4e), so that edits stay on faces.
         regular = offsets.square().mean() * 0.02 + (base.square().mean() - 1).clamp_min(0) * 0.02
+        eyes = eye_loss(image, torch.cat([target[rec], target[na:]]), torch.cat([rec_batch.label, b.label]))
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
             "turn": 0.7 * turned_error, "w": regular, "outside": 0.5 * outside, "read": 0.25 * read,
-            "gaze": 0.3 * gaze_error,
+            "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
             with fast(device):
