@@ -131,8 +131,8 @@ class Trainer:
         """
         places = [(layer, index) for layer, index, attribute in expression_channels() if attribute == "gaze"]
         seen = gaze(points)
-        open_eyes = (expression_measures(points)[:, 3:5].amin(1) > _OPEN).float()
-        told = torch.rand(len(points), generator=self.random).to(points.device) < 0.5
+        open_eyes = expression_measures(points)[:, 3:5].amin(1) > _OPEN
+        told = (torch.rand(len(points), generator=self.random).to(points.device) < 0.5) & open_eyes
         out = list(styles)
         far = points.new_zeros(())
         for turn, (layer, index) in enumerate(places):
@@ -141,7 +141,7 @@ class Trainer:
             wrong = own - own.mean() - value
             usual = _GAZE_VALUES[turn % 2] * LARGEST[turn % 2] / 2
             apart = F.smooth_l1_loss(wrong / usual, torch.zeros_like(wrong), reduction="none")
-            far = far + (apart * open_eyes).mean() / len(places)
+            far = far + (apart * open_eyes.float()).mean() / len(places)
             if out[layer] is styles[layer]:
                 out[layer] = styles[layer].clone()
             out[layer][:, index] = torch.where(told, own.mean().detach() + value, own).to(out[layer].dtype)
