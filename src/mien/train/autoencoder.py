@@ -42,7 +42,7 @@ from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers
 
 # What the parser must see in a render, in the order of `expression_measures`: small motions weigh more.
-_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 3.0, 3.0, 2.0, 2.0, 8.0)
+_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 6.0, 6.0, 2.0, 2.0, 8.0)
 
 
 # What gaze channels are worth: values of StyleSpace for one eye's width to the right, or down; they take turns, by layer.
