@@ -133,8 +133,10 @@ def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:
     after = faces.get(np.array([0, 1]), plain, np.array([[0.1, 0.03], [-0.1, -0.03]]))
     moves = gaze(after.points) - gaze(before.points)
     np.testing.assert_allclose(moves, [[0.1, 0.03], [-0.1, -0.03]], atol=0.01)
-    np.testing.assert_allclose(moves[:, 0], (expression_measures(after.points) - expression_measures(before.points))[:, 7], atol=1e-5)
-    others = [i for i in range(7)]
+    np.testing.assert_allclose(
+        moves[:, 0], (expression_measures(after.points) - expression_measures(before.points))[:, 7], atol=1e-5
+    )
+    others = list(range(7))
     assert torch.equal(expression_measures(after.points)[:, others], expression_measures(before.points)[:, others])
     eyes = ((before.label == 3) | (before.label == 4))[:, None].float()
     around = torch.nn.functional.max_pool2d(eyes, 5, 1, 2)

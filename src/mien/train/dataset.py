@@ -99,9 +99,12 @@ class Faces:
         valid = torch.where(f[..., None], valid.flip(-1), valid)
         label = label.long()
         points = points.astype(np.float32)
-        for i in np.flatnonzero(glances.any(1)) if glances is not None else ():
-            seen = glance(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], *glances[i])
-            image[i], label[i], points[i] = torch.from_numpy(seen[0]).permute(2, 0, 1), torch.from_numpy(seen[1]), seen[2]
+        looks = np.zeros((len(order), 2)) if glances is None else glances
+        for i in np.flatnonzero(looks.any(1)):
+            right, down = looks[i].tolist()
+            seen = glance(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], right, down)
+            image[i], label[i] = torch.from_numpy(seen[0]).permute(2, 0, 1), torch.from_numpy(seen[1])
+            points[i] = seen[2]
         return Batch(
             image.contiguous(memory_format=torch.channels_last), valid, label,
             torch.from_numpy(points), torch.from_numpy(pose), torch.from_numpy(order.copy()),
@@ -122,7 +125,9 @@ class Faces:
         flip = self.random.rand(count) < 0.5
         still = np.arange(count) >= count - count // 3
         a[still] = b[still] = self.random.choice(self.stills, int(still.sum()))
-        glances = np.where(still[:, None], random_glances(self.random, count, 1), random_glances(self.random, count, 0.35))
+        glances = np.where(
+            still[:, None], random_glances(self.random, count, 1), random_glances(self.random, count, 0.35)
+        )
         return self.get(a, flip), self.get(b, flip, glances)
 
 

@@ -9,8 +9,6 @@ gaze and nothing else.
 
 from __future__ import annotations
 
-from typing import cast
-
 import cv2
 import numpy as np
 import torch
@@ -100,8 +98,8 @@ def glance(
             masks[n] = np.maximum(masks[n], inside)
         points[iris, 0] += now - centre
         points[iris, 1] += (lower_share - share) * opening
-    warped = cv2.remap(image, maps[size], None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(image, maps[size][..., 0], maps[size][..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     soft = masks[size][..., None]
     around = maps[len(label)].round().astype(np.int64).clip(0, len(label) - 1)
     turned = np.where(masks[len(label)] > 0.5, label[around[..., 1], around[..., 0]], label)
-    return cast(NDArray[np.float32], image + soft * (warped - image)), turned, points
+    return image + soft * (warped - image), turned, points
