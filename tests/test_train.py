@@ -155,3 +155,24 @@ def test_a_shut_eye_does_not_glance(tmp_path: Path) -> None:
     image = batch.image[0].permute(1, 2, 0).contiguous().numpy()
     seen = glance(image, batch.label[0].numpy(), points, 0.1)
     assert np.array_equal(seen[0], image) and np.array_equal(seen[2], points)
+
+
+def test_gaze_channels_are_told_where_irises_are(tmp_path: Path) -> None:
+    faces = tiny_data(tmp_path)
+    torch.manual_seed(0)
+    nets = Networks.build(64)
+    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
+    places = np.array([[0.1, 0.0], [-0.1, 0.0], [0.0, 0.03], [0.0, -0.03]])
+    points = faces.get(np.arange(4), np.zeros(4, bool), places).points
+    styles = nets.generator.styles(nets.encoder(torch.rand(4, 3, 128, 128) * 2 - 1))
+    seen = gaze(points) - gaze(points).mean(0)
+    right = next(c[:2] for c in expression_channels() if c[2] == "gaze")
+    told, far = trainer.told_gaze(styles, points)
+    own, value = styles[right[0]][:, right[1]], 4.0 * seen[:, 0] + styles[right[0]][:, right[1]].mean()
+    now, own, value = told[right[0]][:, right[1]].detach(), own.detach(), value.detach()
+    assert all(min(abs(float(a - b)), abs(float(a - c))) < 1e-5 for a, b, c in zip(now, own, value, strict=True))
+    assert any(abs(float(a - c)) < 1e-5 < abs(float(b - c)) for a, b, c in zip(now, own, value, strict=True))
+    for turn, (layer, index, _) in enumerate(c for c in expression_channels() if c[2] == "gaze"):
+        styles[layer] = styles[layer].detach().clone()
+        styles[layer][:, index] = (4.0, 10.0)[turn % 2] * seen[:, turn % 2]
+    assert float(trainer.told_gaze(styles, points)[1]) < 1e-6 < float(far.detach())

@@ -160,7 +160,8 @@ def puppeteer(
     """The portrait's person doing what the stream does: the portrait's identity, the driver's numbers and sound.
 
     `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person, whose identity and tuning are
-    taken (a stream's made fit to be driven by another person, see `mien.puppet`). `tune_portrait`: tune the generator to the image, into at most `person_size` bytes (None: all weights).
+    taken (a stream's made fit to be driven by another person, see `mien.puppet`). `tune_portrait`: tune the generator to
+    the image, into at most `person_size` bytes (None: all weights).
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.

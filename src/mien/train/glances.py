@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.models import landmarks as lm
-from mien.models.parsing import POINTS
+from mien.models.parsing import POINTS, expression_measures
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
@@ -32,12 +32,11 @@ def gaze(points: Tensor) -> Tensor:
     """Where the irises are, to the viewer's right from the left corner and down from the line between the corners, in the
     eye's width, both eyes' mean: `[N, 2]` from landmarks `[N, len(POINTS), 2]`."""
     at = lambda i: points[:, _at[i]]
-    seen = []
+    down = torch.zeros_like(points[:, 0, 0])
     for (left, right), iris in zip(lm.EYE_CORNERS.tolist(), lm.IRISES, strict=True):
         width = (at(right)[:, 0] - at(left)[:, 0]).clamp_min(1e-3)
-        across, down = at(iris[0]) - at(left), at(iris[0])[:, 1] - (at(left)[:, 1] + at(right)[:, 1]) / 2
-        seen.append(torch.stack([across[:, 0] / width, down / width], 1))
-    return (seen[0] + seen[1]) / 2
+        down = down + 0.5 * (at(iris[0])[:, 1] - (at(left)[:, 1] + at(right)[:, 1]) / 2) / width
+    return torch.stack([expression_measures(points)[:, 7], down], 1)
 
 
 def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.models.parsing import CLASSES
+
 
 def sum_of(losses: Iterable[Tensor]) -> Tensor:
     """The sum of at least one loss."""
@@ -42,7 +44,7 @@ def eye_loss(x: Tensor, y: Tensor, label: Tensor) -> Tensor:
 
     `x`, `y` `[N, 3, S, S]`, `label [N, 128, 128]`.
     """
-    eyes = ((label == 3) | (label == 4)).float()[:, None]
+    eyes = ((label == CLASSES.index("eyes")) | (label == CLASSES.index("irises"))).float()[:, None]
     mask = F.interpolate(F.max_pool2d(eyes, 7, 1, 3), x.shape[-2:], mode="area" if x.shape[-1] < 128 else "bilinear")
     d = (x - y) * mask
     apart = d.abs().sum((1, 2, 3)) + d.diff(dim=2).abs().sum((1, 2, 3)) + d.diff(dim=3).abs().sum((1, 2, 3))
