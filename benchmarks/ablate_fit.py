@@ -21,9 +21,10 @@ import torch
 from cases import Case, Fit, correlations, face_psnr, faces, fit, jitter, panel, prepare, psnr, shorter, targets
 
 from mien.files import write_text
-from mien.stages.attributes import AttributeOptions, LossNetworks, warm_start
+from mien.stages.attributes import warm_start
 from mien.stages.clipchannels import clip_channels
-from mien.stages.losses import AttributeWeights
+from mien.stages.descent import DescentOptions
+from mien.stages.losses import AttributeWeights, LossNetworks
 from mien.stages.pose import Pose, PoseOptions, pose_latents
 
 COLUMNS = (
@@ -43,7 +44,7 @@ LOSSES = ("l2_mouth", "l2_eyes", "l2_pupils", "perceptual_mouth", "perceptual_ey
 
 def variants(case: Case, only: set[str]) -> Any:
     """`(name, arguments of fit)`; poses are shared where a variant concerns stage 5 alone."""
-    full = AttributeOptions()
+    full = DescentOptions()
     less = lambda **k: {"attributes": {"options": replace(full, **k)}}
     weights = lambda **k: less(weights=replace(AttributeWeights(), **k))
     look = LossNetworks(case.pack.perceptual, case.pack.identity, case.pack.parser)

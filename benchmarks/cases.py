@@ -24,9 +24,10 @@ from mien.packs.delta import apply_delta
 from mien.packs.pack import Channel, Pack
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, LossNetworks, add_channels, warm_start
+from mien.stages.attributes import Attributes, add_channels, warm_start
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_bytes, to_float
+from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast

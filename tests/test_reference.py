@@ -11,9 +11,10 @@ from tiny import tiny_pack
 from torch import Tensor
 
 from mien.errors import InputError
+from mien.models.parsing import expression_measures
 from mien.packs.pack import Pack
-from mien.stages.attributes import Attributes, LossNetworks, add_channels, read_channels
-from mien.stages.losses import features_and_logits
+from mien.stages.attributes import Attributes, add_channels, read_channels
+from mien.stages.losses import LossNetworks, look
 from mien.stages.optimizers import OPTIMIZERS, optimizer
 from mien.stages.pose import pose_latents
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
@@ -146,9 +147,12 @@ def test_an_unknown_optimizer_is_named() -> None:
 
 def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
     p = case.pack
-    features, logits = features_and_logits(p.perceptual, p.parser, case.frames)
-    torch.testing.assert_close(logits, p.parser(case.frames)[0])
-    for found, wanted in zip(features, p.perceptual.features(case.frames), strict=True):
+    seen = look(p.perceptual, case.frames, p.parser, measures=True)
+    assert seen.logits is not None and seen.measures is not None
+    logits, landmarks = p.parser(case.frames)
+    torch.testing.assert_close(seen.logits, logits)
+    torch.testing.assert_close(seen.measures, expression_measures(landmarks))
+    for found, wanted in zip(seen.features, p.perceptual.features(case.frames), strict=True):
         torch.testing.assert_close(found, wanted)
     other = tiny_pack(1).parser  # not the perceptual network's own
-    torch.testing.assert_close(features_and_logits(p.perceptual, other, case.frames)[1], other(case.frames)[0])
+    torch.testing.assert_close(look(p.perceptual, case.frames, other).logits, other(case.frames)[0])

@@ -19,9 +19,10 @@ from mien.packs.pack import Channel
 from mien.progress import NoProgress
 from mien.render import channel_difference, render
 from mien.stages.align import already_aligned
-from mien.stages.attributes import LossNetworks, add_channels, fit_attributes
+from mien.stages.attributes import add_channels, fit_attributes
 from mien.stages.clipchannels import clip_channels
 from mien.stages.invert import to_bytes
+from mien.stages.losses import LossNetworks
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import fit_pose, pose_latents
 from mien.stream import Stream

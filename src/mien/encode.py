@@ -28,15 +28,18 @@ from mien.render import latents, render_frames
 from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, LossNetworks, warm_start
+from mien.stages.attributes import Attributes, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
+from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer as optimizer_named
+from mien.stages.polish import Polished
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
+from mien.stages.reading import of_frames, of_inversions, of_mesh
 from mien.stages.regions import blinks, regions
 from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
@@ -217,6 +220,7 @@ def encode_crops(
     measured = pack.flow.clamp(measured)
     shut = blinks(crops.landmarks)
     blink = torch.from_numpy(shut).to(pack.device)
+    mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
@@ -268,10 +272,12 @@ def encode_crops(
         if real_targets:
             targets = Cropped(crops.crops, size, pack.device)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
+        # What is tuned afterwards is asked for its expression then, on the frames themselves.
+        read = None if tune_clip else of_inversions(pack.parser, targets, mesh)
         fit = solver.attributes_to_refine if tune_clip else solver.attributes
         fitted = work.stage("attributes", Attributes, lambda: fit(
             seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
-            blink, targets[identity.frame : identity.frame + 1], tick=tick))  # fmt: skip
+            blink, targets[identity.frame : identity.frame + 1], tick=tick, reading=read))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     show(progress, "35 numbers", lambda: _rendered(generator, pack, final, angles[some], alpha[some]))
@@ -285,6 +291,17 @@ def encode_crops(
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha
+    if tune_clip and solver.polish is not None:
+        finish = solver.polish
+        with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
+            real = Cropped(crops.crops, min(128, generator.resolution), pack.device)
+            covered = torch.from_numpy(crops.lost).to(pack.device)
+            covered[report.poor] = True
+            seen = as_seen(generator, pose_latents(pack.flow, final, angles[some]))
+            polished = work.stage("polish", Polished, lambda: finish(
+                seen, look, pack.flow, pack.channels, final, angles, alpha, real, areas, covered, blink,
+                of_frames(pack.parser, real, mesh), tick=tick))  # fmt: skip
+            angles, alpha = polished.angles, polished.alpha
 
     frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)
     stream = Stream(

@@ -3,52 +3,27 @@
     min over alpha_t of  L( G_ss(A(LH_t) + alpha_t on V),  S_t )
 
 The warm start reads alpha_t off A(L_t) on the channels V, which takes the place of Eq. 7's start from frame t-1 (that
-start is kept for frames whose face was out of sight). The step is Gauss-Newton's: the exact gradient of the whole
-loss, preconditioned by J'J of the residual at the middle of a short run of frames. J'J carries each channel's
-sensitivity on its diagonal, which is what Eq. 8's learning rates are for.
+start is kept for frames whose face was out of sight). The step is Gauss-Newton's (`mien.stages.descent`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
+from mien.stages.descent import DescentOptions, descend, normal_matrix
 from mien.stages.frames import Frames
-from mien.stages.losses import AttributeObjective, AttributeWeights, features_and_logits, identity_loss, logits_loss
+from mien.stages.losses import AttributeObjective, LossNetworks
+from mien.stages.reading import Reading
 from mien.stages.regions import Regions
 from mien.stages.view import Seen, at_most
 
-# Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
-# must not take its neighbours along.
-JUMP = 2.0
-# Largest eigenvalue of the squared second difference: with it in the preconditioner, smoothing cannot overshoot and shake
-# channels that hardly show.
-STIFFEST = 16.0
-
-
-@dataclass(frozen=True)
-class AttributeOptions:
-    """`resolution`: what the losses look at; `run`: frames that share a preconditioner and are solved together;
-    `iterations`; `damping` of Gauss-Newton; `limit`: largest |alpha| in units of a channel's scale; `ridge`: weight
-    per squared unit of scale; `smooth`: weight of second differences over time; `enough`: the share of the loss that an
-    iteration must gain for another one to follow."""
-
-    resolution: int = 128
-    run: int = 16
-    iterations: int = 8
-    damping: float = 0.05
-    limit: float = 8.0
-    ridge: float = 1e-5
-    smooth: float = 2e-5
-    enough: float = 0.01
-    weights: AttributeWeights = field(default_factory=AttributeWeights)
+_OPTIONS = DescentOptions()
 
 
 @dataclass(frozen=True)
@@ -95,14 +70,15 @@ def fit_attributes(
     start: Tensor,
     blink: Tensor,
     identity_image: Tensor,
-    options: AttributeOptions = AttributeOptions(),
+    options: DescentOptions = _OPTIONS,
     tick: Callable[[int], None] = lambda n: None,
+    reading: Reading | None = None,
 ) -> Attributes:
     """Eq. 3 for all frames.
 
     `posed [T, L, D]`: LH_t; `targets [T, 3, R, R]`: S_t; `start [T, 32]`: warm start; `blink [T]` bool: frames whose
     gaze channels are left alone (their values go straight across the blink); `identity_image [1, 3, R, R]`: the
-    identity frame, for L_ID. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near
+    identity frame, for L_ID; `reading`: what expressions measure (`mien.stages.reading`), None to compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near
     its start, not far away.
     """
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
@@ -123,31 +99,25 @@ def fit_attributes(
             labels = None
             if networks.parser is not None:
                 labels = networks.parser(target)[0].argmax(1)
-        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights)
+        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights,
+                                       None if reading is None else reading.part(part))  # fmt: skip
 
-        def render(a: Tensor, ids: Tensor | slice = slice(None)) -> Tensor:
+        def render(a: Tensor, ids: Tensor | slice) -> Tensor:
             chosen = [s[ids] for s in styles]  # noqa: B023
             return at_most(
                 generator.synthesis_from_styles(add_channels(chosen, channels, a * scale), resolution), resolution
             )
 
-        normal = _normal_matrix(render, objective, alpha[part], options)
-        value, wrong, first_loss, last_loss = _solve(
-            render, objective, networks, code, labels, alpha[part], normal, before, blink[part], gaze, options
+        now = alpha[part]
+        normal = normal_matrix(render, objective, now, options)
+        frozen = blink[part, None] & gaze[None]
+        run_of = descend(
+            render, objective, networks, code, labels, now, torch.zeros_like(now), normal, before, frozen, options
         )
-        alpha[part], before = value, wrong
-        initial[part], final[part] = first_loss, last_loss
-        tick(len(value))
+        alpha[part], before = run_of.value, run_of.wrong
+        initial[part], final[part] = run_of.initial_loss, run_of.loss
+        tick(len(now))
     return Attributes((alpha * scale).half().float(), final, initial)
-
-
-@dataclass(frozen=True)
-class LossNetworks:
-    """The networks that Eq. 9 looks through; `identity` and `parser` may be absent, their terms are then left out."""
-
-    perceptual: Any
-    identity: Any | None
-    parser: Any | None
 
 
 def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:
@@ -164,79 +134,3 @@ def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:
         share = 0.0 if hi == lo else (i - lo) / (hi - lo)
         out[i, gaze] = (1 - share) * alpha[lo, gaze] + share * alpha[hi, gaze]
     return out
-
-
-@torch.no_grad()
-def _normal_matrix(render: Any, objective: AttributeObjective, alpha: Tensor, options: AttributeOptions) -> Tensor:
-    """J'J `[32, 32]` of the residual at the run's middle frame, by forward differences of half a unit of scale, plus the
-    curvature of ridge and smoothing, and damping."""
-    middle = len(alpha) // 2
-    count = alpha.shape[1]
-    unit = torch.eye(count, device=alpha.device)
-    moved = alpha[middle].expand(count, -1) + 0.5 * unit
-    everything = torch.cat([alpha[middle : middle + 1], moved])
-    index = torch.full((count + 1,), middle)
-    rows = []
-    for i in range(0, count + 1, 11):
-        rows.append(objective.residual(render(everything[i : i + 11], index[i : i + 11]), index[i : i + 11]))
-    residual = torch.cat(rows)
-    jacobian = (residual[1:] - residual[:1]) / 0.5
-    normal = jacobian @ jacobian.T
-    return (
-        normal
-        + options.damping * torch.diag(normal.diagonal())
-        + (0.02 * normal.diagonal().mean() + 1e-6 + options.ridge + STIFFEST * options.smooth) * unit
-    )
-
-
-def _solve(
-    render: Any, objective: AttributeObjective, networks: LossNetworks, code: Tensor | None, labels: Tensor | None,
-    start: Tensor, normal: Tensor, before: Tensor | None, blink: Tensor, gaze: Tensor, options: AttributeOptions,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Preconditioned descent for one run of frames; every frame keeps its own best point and step length. Ends early
-    where an iteration gains less than `options.enough` of the loss."""
-    weights = options.weights
-    inverse = torch.linalg.inv(normal)
-    frozen = blink[:, None] & gaze[None]
-    value = start.clone()
-    best, best_loss = start.clone(), start.new_full((len(start),), float("inf"))
-    direction = torch.zeros_like(start)
-    length = start.new_ones(len(start))
-    first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
-    best_wrong = torch.zeros_like(objective.target)
-    for iteration in range(options.iterations + 1):
-        value = value.detach().requires_grad_(True)
-        images = render(value)
-        logits: Tensor | None = None
-        features: list[Tensor] | None = None
-        if labels is not None and weights.parsing:
-            features, logits = features_and_logits(networks.perceptual, networks.parser, images)
-        fit = objective.residual(images, features=features).square().sum(1)
-        loss = fit + objective.inter_frame(images, before)
-        if code is not None and weights.identity:
-            loss = loss + weights.identity * identity_loss(networks.identity, images, code)
-        if logits is not None and labels is not None:
-            loss = loss + weights.parsing * logits_loss(logits, labels)
-        loss = loss + options.ridge * value.square().sum(1)
-        if len(value) > 2:
-            bend = value[:-2] - 2 * value[1:-1] + value[2:]
-            bend = bend.square()
-            loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
-        (gradient,) = torch.autograd.grad(loss.sum(), value)
-        now = loss.detach()
-        if iteration == 0:
-            first_loss = fit.detach()
-        better = now < best_loss
-        gain = float((best_loss - now).clamp_min(0).sum() / best_loss.sum()) if iteration else 1.0
-        best = torch.where(better[:, None], value.detach(), best)
-        best_loss = torch.where(better, now, best_loss)
-        best_fit = torch.where(better, fit.detach(), best_fit)
-        best_wrong = torch.where(better[:, None, None, None], (images - objective.target).detach(), best_wrong)
-        length = torch.where(better, (length * 1.3).clamp_max(1.0), length * 0.4)
-        step = (gradient * 0.5) @ inverse
-        step = step.masked_fill(frozen, 0.0)
-        direction = torch.where(better[:, None], step, direction)
-        if gain < options.enough:
-            break
-        value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
-    return best, best_wrong[-1:], first_loss, best_fit

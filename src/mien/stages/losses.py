@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.models.parsing import expression_measures
 from mien.models.perceptual import ParserPerceptual, normalised
+from mien.stages.reading import Reading
 from mien.stages.regions import Regions
 
 
@@ -22,7 +24,8 @@ class AttributeWeights:
     """Weights of Eq. 9-12. The paper's are in its supplement; these are ours, in units where L2 over the mouth is 1.
 
     `face`: an L2 over the whole face, which the paper does not have: it keeps cheeks and forehead in place where a
-    channel reaches beyond its attribute.
+    channel reaches beyond its attribute. `measures`: squared differences of what the embedded parser's landmarks measure
+    (`mien.stages.reading`), which the paper does not have either.
     """
 
     l2_mouth: float = 1.0
@@ -34,6 +37,7 @@ class AttributeWeights:
     face: float = 0.5
     identity: float = 0.002
     parsing: float = 0.002
+    measures: float = 10.0
 
 
 # What of the error of the frame before L_IF looks at, per pixel in [-1, 1]: usual errors are far smaller; where a hand
@@ -45,14 +49,31 @@ def _normalised(mask: Tensor) -> Tensor:
     return mask / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
 
 
+@dataclass(frozen=True)
+class LossNetworks:
+    """The networks that Eq. 9 looks through; `identity` and `parser` may be absent, their terms are then left out."""
+
+    perceptual: Any
+    identity: Any | None
+    parser: Any | None
+
+
 class AttributeObjective:
     """Eq. 9 for a batch of consecutive frames against S_t, without the identity and parsing terms.
 
-    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames.
+    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `reading`: what their expressions measure, if known.
     """
 
-    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, weights: AttributeWeights) -> None:
+    def __init__(
+        self,
+        perceptual: Any,
+        target: Tensor,
+        regions: Regions,
+        weights: AttributeWeights,
+        reading: Reading | None = None,
+    ) -> None:
         self.perceptual, self.target, self.weights = perceptual, target, weights
+        self.reading = reading if weights.measures else None
         size = target.shape[-1]
         w = weights
         grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m
@@ -64,22 +85,27 @@ class AttributeObjective:
         self.moving = (moving / 3).sqrt()
         with torch.no_grad():
             self.features = perceptual.features(target)
-        self.look = []
+        self.feature_masks = []
         for f in self.features:
             small = lambda m: _normalised(F.interpolate(m, f.shape[-2:], mode="area"))  # noqa: B023
-            self.look.append(
+            self.feature_masks.append(
                 (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
             )
 
-    def residual(
-        self, images: Tensor, index: Tensor | slice = slice(None), features: list[Tensor] | None = None
-    ) -> Tensor:
-        """`[N, R]`: masked pixel and feature differences of renders of frames `index`; squared and summed, the L2 and
-        perceptual terms of Eq. 10-12. `features`: the perceptual network's of `images`, where they are known."""
+    def see(self, images: Tensor, parser: Any | None = None) -> Look:
+        """What the networks make of images; logits too where a `parser` is given."""
+        return look(self.perceptual, images, parser, self.reading is not None)
+
+    def residual(self, images: Tensor, index: Tensor | slice = slice(None), seen: Look | None = None) -> Tensor:
+        """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
+        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `see` gave, where that is known."""
         parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
-        seen = self.perceptual.features(images) if features is None else features
-        for f, g, mask in zip(seen, self.features, self.look, strict=True):
+        seen = self.see(images) if seen is None else seen
+        for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
+        if seen.measures is not None and self.reading is not None:
+            wrong = seen.measures - self.reading.wanted[index]
+            parts.append(wrong * self.reading.weight[index] * self.weights.measures**0.5)
         return torch.cat(parts, dim=1)
 
     def inter_frame(self, images: Tensor, before: Tensor | None) -> Tensor:
@@ -109,9 +135,22 @@ def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2))
 
 
-def features_and_logits(perceptual: Any, parser: Any, images: Tensor) -> tuple[list[Tensor], Tensor]:
-    """What the perceptual network and the parser make of images: one pass where the former is a part of the latter."""
-    if isinstance(perceptual, ParserPerceptual) and perceptual.parser is parser:
-        maps = parser.features(images)
-        return normalised(maps), parser.parse(maps)
-    return perceptual.features(images), parser(images)[0]
+@dataclass(frozen=True)
+class Look:
+    """What networks make of N images: the perceptual network's maps, `expression_measures` `[N, 8]`, logits `[N, K, h, w]`;
+    None for what was not asked for or cannot be had."""
+
+    features: list[Tensor]
+    measures: Tensor | None = None
+    logits: Tensor | None = None
+
+
+def look(perceptual: Any, images: Tensor, parser: Any | None = None, measures: bool = False) -> Look:
+    """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the three
+    are the embedded parser's."""
+    if not isinstance(perceptual, ParserPerceptual):
+        return Look(perceptual.features(images), None, None if parser is None else parser(images)[0])
+    own = perceptual.parser
+    maps = own.features(images)
+    logits = None if parser is None else own.parse(maps) if parser is own else parser(images)[0]
+    return Look(normalised(maps), expression_measures(own.landmarks(maps)) if measures else None, logits)

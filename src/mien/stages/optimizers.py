@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from mien.errors import InputError
-from mien.stages.attributes import AttributeOptions, Attributes, fit_attributes
+from mien.stages.attributes import Attributes, fit_attributes
+from mien.stages.descent import DescentOptions
+from mien.stages.polish import Polished, polish
 from mien.stages.pose import Pose, fit_pose
 from mien.stages.reference import fit_attributes_reference, fit_pose_reference
 
@@ -15,12 +17,14 @@ from mien.stages.reference import fit_attributes_reference, fit_pose_reference
 @dataclass(frozen=True)
 class Optimizer:
     """`pose` is called as `stages.pose.fit_pose`, `attributes` as `stages.attributes.fit_attributes`, `attributes_to_refine`
-    likewise where `stages.tune.refine` follows, which moves the same numbers on: there the last percent need not be had."""
+    likewise where `stages.tune.refine` follows, which moves the same numbers on: there the last percent need not be had.
+    `polish`: what ends a tuned encode, as `stages.polish.polish`; None for nothing, as in the paper."""
 
     name: str
     pose: Callable[..., Pose]
     attributes: Callable[..., Attributes]
     attributes_to_refine: Callable[..., Attributes]
+    polish: Callable[..., Polished] | None
 
 
 OPTIMIZERS = {
@@ -28,9 +32,10 @@ OPTIMIZERS = {
         "gauss-newton",
         fit_pose,
         fit_attributes,
-        partial(fit_attributes, options=AttributeOptions(iterations=4, enough=0.03)),
+        partial(fit_attributes, options=DescentOptions(iterations=4, enough=0.03)),
+        polish,
     ),
-    "reference": Optimizer("reference", fit_pose_reference, fit_attributes_reference, fit_attributes_reference),
+    "reference": Optimizer("reference", fit_pose_reference, fit_attributes_reference, fit_attributes_reference, None),
 }
 
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
-from mien.stages.attributes import Attributes, LossNetworks, add_channels, read_channels
+from mien.stages.attributes import Attributes, add_channels, read_channels
 from mien.stages.frames import Frames
-from mien.stages.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
+from mien.stages.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
 from mien.stages.pose import Pose, PoseObjective, PoseOptions
+from mien.stages.reading import Reading
 from mien.stages.regions import Regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
 from mien.stages.view import at_most
@@ -52,7 +53,7 @@ class ReferenceAttributeOptions:
     rate: float = 0.05
     limit: float = 8.0
     probes: int = 3
-    weights: AttributeWeights = field(default_factory=lambda: AttributeWeights(face=0.0))
+    weights: AttributeWeights = field(default_factory=lambda: AttributeWeights(face=0.0, measures=0.0))
 
 
 class Adam:
@@ -163,9 +164,10 @@ def fit_attributes_reference(
     identity_image: Tensor,
     options: ReferenceAttributeOptions = ReferenceAttributeOptions(),
     tick: Callable[[int], None] = lambda n: None,
+    reading: Reading | None = None,
 ) -> Attributes:
-    """Algorithm 1, frame by frame. Arguments and result as `stages.attributes.fit_attributes`, but that `start` is not
-    looked at: the first frame starts at A(LH_1), each later one at the channel values of the frame before (Eq. 7).
+    """Algorithm 1, frame by frame. Arguments and result as `stages.attributes.fit_attributes`, but that `start` and
+    `reading` are not looked at: the first frame starts at A(LH_1), each later one at the channel values of the frame before (Eq. 7).
 
     The identity loss compares with the identity frame at t = 1 and with the first rendered frame after it.
     """

@@ -20,7 +20,7 @@ from mien.studio.line import Job
 from mien.studio.media import checked_clip, input_panels, write_panel, write_stream
 from mien.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYTES, Session
 
-STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "input", "render")
+STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "polish", "input", "render")
 EXAMPLE = Path(mien.__file__).parents[2] / "examples" / "clip.mp4"
 EMPTY = markup.empty(
     "Your clip and its render will stand here",
@@ -108,7 +108,7 @@ def build(studio: Studio) -> dict[str, Any]:
             span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
             job = Job(studio.line, session, lambda job: _work(studio, own, job, clip, bool(tune), bool(sound)))
-            wanted = [s for s in STAGES if tune or s not in ("tune", "refine")]
+            wanted = [s for s in STAGES if tune or s not in ("tune", "refine", "polish")]
             yield markup.working(job.state, wanted), "", *busy
             drawn = 0
             for state in job.run():

@@ -20,6 +20,7 @@ STAGE_NAMES = {
     "identity": "Choosing the identity",
     "tune": "Learning this person's look",
     "refine": "Refining",
+    "polish": "Polishing",
     "pose": "Fitting yaw and pitch",
     "attributes": "Fitting 32 expression channels",
     "portrait": "Learning the portrait",

@@ -42,7 +42,7 @@ from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers
 
 # What the parser must see in a render, in the order of `expression_measures`: small motions weigh more.
-_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 6.0, 6.0, 2.0, 2.0, 8.0)
+_MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 8.0, 8.0, 2.0, 2.0, 8.0)
 
 
 # What gaze channels are worth: values of StyleSpace for one eye's width to the right, or down; they take turns, by layer.
@@ -241,7 +241,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 0.5 * outside, "read": 0.25 * read,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 0.7 * outside, "read": 0.25 * read,
             "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
