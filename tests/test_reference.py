@@ -11,12 +11,12 @@ from tiny import tiny_pack
 from torch import Tensor
 
 from mien.errors import InputError
-from mien.models.parsing import expression_measures
 from mien.packs.pack import Pack
 from mien.stages.attributes import Attributes, add_channels, read_channels
 from mien.stages.losses import LossNetworks, look
 from mien.stages.optimizers import OPTIMIZERS, optimizer
 from mien.stages.pose import pose_latents
+from mien.stages.reading import measures
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.stages.regions import Regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
@@ -151,7 +151,7 @@ def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
     assert seen.logits is not None and seen.measures is not None
     logits, landmarks = p.parser(case.frames)
     torch.testing.assert_close(seen.logits, logits)
-    torch.testing.assert_close(seen.measures, expression_measures(landmarks))
+    torch.testing.assert_close(seen.measures, measures(landmarks))
     for found, wanted in zip(seen.features, p.perceptual.features(case.frames), strict=True):
         torch.testing.assert_close(found, wanted)
     other = tiny_pack(1).parser  # not the perceptual network's own

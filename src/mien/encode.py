@@ -39,7 +39,7 @@ from mien.stages.polish import Polished
 from mien.stages.poor import poor_frames, region_errors
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
-from mien.stages.reading import of_frames, of_inversions, of_mesh
+from mien.stages.reading import EXPRESSION, HEAD, of_inversions, of_mesh
 from mien.stages.regions import blinks, regions
 from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
@@ -259,11 +259,19 @@ def encode_crops(
     if inversions is not None:
         write_video(inversions, _inverted(generator, w_plus), fps, metadata={"comment": SYNTHETIC})
 
+    # What is refined afterwards is asked for its expression then, on the frames themselves.
+    read = (
+        None
+        if tune_clip
+        else of_inversions(
+            pack.parser, Synthesised(seen, w_plus, min(128, generator.resolution)), mesh, material.reading
+        )
+    )
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
         pose = work.stage("pose", Pose, lambda: solver.pose(
             seen, pack.flow, pack.perceptual, identity.w_plus, synthesise(seen, w_plus, resolution=size),
-            measured, areas, tick=tick))  # fmt: skip
+            measured, areas, tick=tick, reading=None if read is None else read.of(HEAD)))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
@@ -272,12 +280,10 @@ def encode_crops(
         if real_targets:
             targets = Cropped(crops.crops, size, pack.device)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
-        # What is tuned afterwards is asked for its expression then, on the frames themselves.
-        read = None if tune_clip else of_inversions(pack.parser, targets, mesh)
         fit = solver.attributes_to_refine if tune_clip else solver.attributes
         fitted = work.stage("attributes", Attributes, lambda: fit(
             seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
-            blink, targets[identity.frame : identity.frame + 1], tick=tick, reading=read))  # fmt: skip
+            blink, targets[identity.frame : identity.frame + 1], tick=tick, reading=None if read is None else read.of(EXPRESSION)))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     show(progress, "35 numbers", lambda: _rendered(generator, pack, final, angles[some], alpha[some]))
@@ -300,7 +306,7 @@ def encode_crops(
             seen = as_seen(generator, pose_latents(pack.flow, final, angles[some]))
             polished = work.stage("polish", Polished, lambda: finish(
                 seen, look, pack.flow, pack.channels, final, angles, alpha, real, areas, covered, blink,
-                of_frames(pack.parser, real, mesh), tick=tick))  # fmt: skip
+                material.reading, tick=tick))  # fmt: skip
             angles, alpha = polished.angles, polished.alpha
 
     frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)

@@ -78,7 +78,8 @@ def fit_attributes(
 
     `posed [T, L, D]`: LH_t; `targets [T, 3, R, R]`: S_t; `start [T, 32]`: warm start; `blink [T]` bool: frames whose
     gaze channels are left alone (their values go straight across the blink); `identity_image [1, 3, R, R]`: the
-    identity frame, for L_ID; `reading`: what expressions measure (`mien.stages.reading`), None to compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near
+    identity frame, for L_ID; `reading`: what expressions measure (`mien.stages.reading`; of the head's measures it must know nothing, which channels
+    would imitate), None to compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near
     its start, not far away.
     """
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.models.parsing import expression_measures
 from mien.models.perceptual import ParserPerceptual, normalised
 from mien.stages.reading import Reading
+from mien.stages.reading import measures as measured
 from mien.stages.regions import Regions
 
 
@@ -137,7 +137,7 @@ def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Look:
-    """What networks make of N images: the perceptual network's maps, `expression_measures` `[N, 8]`, logits `[N, K, h, w]`;
+    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`mien.stages.reading`), logits `[N, K, h, w]`;
     None for what was not asked for or cannot be had."""
 
     features: list[Tensor]
@@ -153,4 +153,4 @@ def look(perceptual: Any, images: Tensor, parser: Any | None = None, measures: b
     own = perceptual.parser
     maps = own.features(images)
     logits = None if parser is None else own.parse(maps) if parser is own else parser(images)[0]
-    return Look(normalised(maps), expression_measures(own.landmarks(maps)) if measures else None, logits)
+    return Look(normalised(maps), measured(own.landmarks(maps)) if measures else None, logits)

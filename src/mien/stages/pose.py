@@ -20,6 +20,8 @@ from torch import Tensor
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.stages.frames import Frames
+from mien.stages.losses import look
+from mien.stages.reading import Reading
 from mien.stages.regions import Regions
 from mien.stages.view import at_most
 
@@ -28,7 +30,8 @@ from mien.stages.view import at_most
 class PoseOptions:
     """`resolution`: what the loss looks at; `perceptual`: weight of the perceptual part; `iterations` of Gauss-Newton;
     `step`: degrees of the finite difference; `prior`: weight per squared degree of straying from the measured angle;
-    `smooth`: weight per squared degree of second differences over time."""
+    `smooth`: weight per squared degree of second differences over time; `measures`: weight of what landmarks measure
+    (`mien.stages.reading`; the paper has no such term)."""
 
     resolution: int = 64
     perceptual: float = 0.05
@@ -36,6 +39,7 @@ class PoseOptions:
     step: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4
+    measures: float = 3.0
     batch: int = 32
 
 
@@ -52,7 +56,9 @@ class Pose:
 class PoseObjective:
     """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss."""
 
-    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, options: PoseOptions) -> None:
+    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, options: PoseOptions,
+                 reading: Reading | None = None) -> None:  # fmt: skip
+        self.reading = reading
         self.perceptual, self.options = perceptual, options
         self.target = at_most(target, options.resolution)
         size = self.target.shape[-1]
@@ -68,8 +74,12 @@ class PoseObjective:
     def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
         """Residuals `[N, R]` of renders `[N, 3, r, r]` of the frames `index`."""
         parts = [((images - self.target[index]) * self.rigid[index]).flatten(1)]
-        for f, g, mask in zip(self.perceptual.features(images), self.features, self.face, strict=True):
+        seen = look(self.perceptual, images, measures=self.reading is not None)
+        for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
+        if seen.measures is not None and self.reading is not None:
+            wrong = seen.measures - self.reading.wanted[index]
+            parts.append(wrong * self.reading.weight[index] * self.options.measures**0.5)
         return torch.cat(parts, dim=1)
 
 
@@ -91,10 +101,12 @@ def fit_pose(
     regions: Regions,
     options: PoseOptions = PoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
+    reading: Reading | None = None,
 ) -> Pose:
     """Eq. 2 for all frames, by damped Gauss-Newton from the measured angles.
 
-    `identity [L, D]`: the identity latent facing the camera; `targets [T, 3, R, R]`: S_t; `measured [T, 2]`: degrees.
+    `identity [L, D]`: the identity latent facing the camera; `targets [T, 3, R, R]`: S_t; `measured [T, 2]`: degrees;
+    `reading`: what the head's landmarks measure, None to compare pictures only.
     Two unknowns a frame need three renders an iteration and no gradient; frames are solved in parallel and smoothed
     over time through a prior that pulls each towards its neighbours. A step is kept only where the loss falls.
     """
@@ -112,7 +124,8 @@ def fit_pose(
     for sweep in range(options.iterations):
         for start in range(0, len(angles), options.batch):
             part = slice(start, min(start + options.batch, len(angles)))
-            objective = PoseObjective(perceptual, targets[part], regions.part(part), options)
+            objective = PoseObjective(perceptual, targets[part], regions.part(part), options,
+                                      None if reading is None else reading.part(part))  # fmt: skip
             now = angles[part]
             neighbours = _neighbours(angles)[part]
             penalty = partial(_penalty, measured=measured[part], neighbours=neighbours, options=options)

@@ -82,10 +82,11 @@ def fit_pose_reference(
     regions: Regions,
     options: ReferencePoseOptions = ReferencePoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
+    reading: Reading | None = None,
 ) -> Pose:
     """Eq. 2, frame by frame: Adam on yaw and pitch through the flow and the generator.
 
-    Arguments and result as `stages.pose.fit_pose`. The first frame starts at its measured angles, each later one at
+    Arguments and result as `stages.pose.fit_pose`, but that `reading` is not looked at. The first frame starts at its measured angles, each later one at
     the angles found for the frame before it and is held near them (temporal consistency).
     """
     look = PoseOptions(resolution=options.resolution, perceptual=options.perceptual)

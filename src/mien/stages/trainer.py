@@ -21,8 +21,11 @@ from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator, Window
 from mien.packs.pack import Channel, Pack
 from mien.stages.checkpoint import Checkpoint, Loop
+from mien.stages.frames import Cropped
 from mien.stages.invert import to_float
+from mien.stages.losses import look
 from mien.stages.precision import fast
+from mien.stages.reading import Reading, of_frames, of_mesh
 from mien.stages.regions import Regions
 from mien.stages.view import as_seen, at_most
 from mien.stages.weights import Weights
@@ -104,12 +107,10 @@ def _box(x: Tensor) -> Tensor:
     return (x[..., :-4, :] + x[..., 1:-3, :] + x[..., 2:-2, :] + x[..., 3:-1, :] + x[..., 4:, :]) / 25
 
 
-def perceptual_loss(perceptual: Any, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Mean weighted feature difference of two batches, a scalar."""
-    total = x.new_zeros(())
-    with torch.no_grad():
-        target = perceptual.features(y)
-    for f, g in zip(perceptual.features(x), target, strict=True):
+def feature_loss(seen: list[Tensor], wanted: list[Tensor], weight: Tensor) -> Tensor:
+    """Mean weighted difference of two lists of the perceptual network's maps, a scalar."""
+    total = weight.new_zeros(())
+    for f, g in zip(seen, wanted, strict=True):
         mask = F.interpolate(weight, f.shape[-2:], mode="area")
         total = total + ((f - g).square().sum(1, keepdim=True) * mask).mean()
     return total
@@ -149,7 +150,7 @@ def _resized(mask: Tensor, size: int) -> Tensor:
 class Material:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them."""
+    and `regions` of them; `reading`: what their expressions measure, if that is known."""
 
     original: Generator
     flow: HeadPoseFlow
@@ -159,12 +160,17 @@ class Material:
     crops: NDArray[np.uint8]
     landmarks: NDArray[np.floating]
     regions: Regions
+    reading: Reading | None
 
     @staticmethod
     def of(pack: Pack, crops: NDArray[np.uint8], landmarks: NDArray[np.floating], regions: Regions) -> Material:
         """Of crops, with the pack's networks."""
-        masks = regions.to(pack.device)
-        return Material(pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks, masks)
+        frames = Cropped(crops, min(128, pack.resolution), pack.device)
+        mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
+        return Material(
+            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks,
+            regions.to(pack.device), of_frames(pack.parser, frames, mesh),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,8 @@ class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
     own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
     than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
-    steps, and that was all. `perceptual`, `locality`, `texture`: weights beside the pixel loss."""
+    steps, and that was all. `perceptual`, `locality`, `texture`, `measures` (what landmarks measure): weights beside the
+    pixel loss."""
 
     steps: int
     batch: int
@@ -184,6 +191,7 @@ class Schedule:
     least_gain: float
     seed: int
     texture: float = 1.0
+    measures: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,15 @@ class Trainer:
             loss = pyramid_loss(detail, wanted, here) + self._schedule.texture * texture_loss(detail, wanted, features)
             target = F.avg_pool2d(target, 2)
         loss = loss + pyramid_loss(image, target, weight) + self._schedule.texture * texture_loss(image, target, weight)
-        return loss + self._schedule.perceptual * perceptual_loss(self._material.perceptual, image, target, weight)
+        with torch.no_grad():
+            wanted_look = look(self._material.perceptual, target)
+        seen = look(self._material.perceptual, image, measures=self._material.reading is not None)
+        loss = loss + self._schedule.perceptual * feature_loss(seen.features, wanted_look.features, weight)
+        if seen.measures is not None and self._material.reading is not None:
+            reading = self._material.reading.part(drawn.index)
+            wrong = (seen.measures - reading.wanted).abs() * reading.weight
+            loss = loss + self._schedule.measures * wrong.sum(1).mean()
+        return loss
 
     def _draw(self, number: int) -> Drawn:
         plan = self._schedule
