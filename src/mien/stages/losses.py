@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.perceptual import ParserPerceptual, normalised
-from mien.stages.reading import Reading
+from mien.stages.reading import Reading, residual
 from mien.stages.reading import measures as measured
 from mien.stages.regions import Regions
 
@@ -104,8 +104,7 @@ class AttributeObjective:
         for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         if seen.measures is not None and self.reading is not None:
-            wrong = seen.measures - self.reading.wanted[index]
-            parts.append(wrong * self.reading.weight[index] * self.weights.measures**0.5)
+            parts.append(residual(seen.measures, self.reading.part(index)) * self.weights.measures**0.5)
         return torch.cat(parts, dim=1)
 
     def inter_frame(self, images: Tensor, before: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.stages.frames import Frames
 from mien.stages.losses import look
-from mien.stages.reading import Reading
+from mien.stages.reading import Reading, residual
 from mien.stages.regions import Regions
 from mien.stages.view import at_most
 
@@ -78,8 +78,7 @@ class PoseObjective:
         for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         if seen.measures is not None and self.reading is not None:
-            wrong = seen.measures - self.reading.wanted[index]
-            parts.append(wrong * self.reading.weight[index] * self.options.measures**0.5)
+            parts.append(residual(seen.measures, self.reading.part(index)) * self.options.measures**0.5)
         return torch.cat(parts, dim=1)
 
 

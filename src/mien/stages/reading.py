@@ -29,6 +29,7 @@ EXPRESSION, HEAD = slice(0, 8), slice(8, 10)
 # How much each measure counts, small motions more; and the eye opening under which gaze is a guess.
 _WEIGHTS = (1.0, 1.0, 0.5, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _GAZE = 7
+FAR = 0.03
 _OPEN = 0.06
 
 
@@ -49,6 +50,14 @@ class Reading:
         weight = torch.zeros_like(self.weight)
         weight[:, what] = self.weight[:, what]
         return Reading(self.wanted, weight)
+
+
+def residual(seen: Tensor, reading: Reading) -> Tensor:
+    """Weighted differences `[N, 10]` between what was read off renders and what is wanted, whose squares grow in proportion
+    to the difference from `FAR` on (pseudo-Huber): a glance that the channels V cannot show must not bend the face."""
+    x = (seen - reading.wanted) / FAR
+    grown = 2 * ((1 + x.square()).sqrt() - 1)
+    return FAR * reading.weight * x.sign() * (grown + 1e-12).sqrt()
 
 
 def measures(points: Tensor) -> Tensor:
