@@ -35,8 +35,8 @@ from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer as optimizer_named
-from mien.stages.polish import Polished
-from mien.stages.poor import poor_frames, region_errors
+from mien.stages.polish import Driven, Polished
+from mien.stages.poor import poor_frames, region_errors, unlike
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
 from mien.stages.reading import EXPRESSION, HEAD, of_inversions, of_mesh
@@ -301,9 +301,11 @@ def encode_crops(
         finish = solver.polish
         with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
             real = Cropped(crops.crops, min(128, generator.resolution), pack.device)
-            covered = torch.from_numpy(crops.lost).to(pack.device)
-            covered[report.poor] = True
             seen = as_seen(generator, pose_latents(pack.flow, final, angles[some]))
+            drawn = Driven(seen, pack.flow, pack.channels, final, angles, alpha, min(64, generator.resolution))
+            # What the tuned generator does not draw is no face: the numbers are not to follow it.
+            covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
+            covered = covered.to(pack.device)
             polished = work.stage("polish", Polished, lambda: finish(
                 seen, look, pack.flow, pack.channels, final, angles, alpha, real, areas, covered, blink,
                 material.reading, tick=tick))  # fmt: skip

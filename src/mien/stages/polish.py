@@ -47,6 +47,27 @@ class Polished:
     loss: Tensor
 
 
+class Driven:
+    """Renders of numbers a frame, as `Frames`: an identity latent `[L, D]`, `angles [T, 2]` in degrees and `alpha [T, 32]` on
+    `channels`."""
+
+    def __init__(
+        self, generator: Generator, flow: HeadPoseFlow, channels: Sequence[Channel], identity: Tensor, angles: Tensor,
+        alpha: Tensor, resolution: int,
+    ) -> None:  # fmt: skip
+        self._generator, self._flow, self._channels, self._identity = generator, flow, channels, identity
+        self._angles, self._alpha, self._resolution = angles, alpha, resolution
+
+    def __len__(self) -> int:
+        return len(self._angles)
+
+    @torch.no_grad()
+    def __getitem__(self, part: slice | Tensor, /) -> Tensor:
+        styles = self._generator.styles(pose_latents(self._flow, self._identity, self._angles[part]))
+        moved = add_channels(styles, self._channels, self._alpha[part])
+        return at_most(self._generator.synthesis_from_styles(moved, self._resolution), self._resolution)
+
+
 def polish(
     generator: Generator,
     networks: LossNetworks,

@@ -38,7 +38,9 @@ def region_errors(crops: NDArray[np.uint8], synthesised: Frames, regions: Region
 def poor_frames(fit_loss: Tensor, errors: Tensor) -> list[int]:
     """Frames whose stage 5 ended far from S_t (`fit_loss [T]`), or whose S_t is far from the frame itself in some
     region (`errors [T, 3]`, see `region_errors`): what covers a face is no face, and the encoder draws one."""
-    found = outliers(fit_loss.cpu())
-    for column in errors.cpu().T:
-        found = found | outliers(column)
-    return torch.nonzero(found)[:, 0].tolist()
+    return torch.nonzero(outliers(fit_loss.cpu()) | unlike(errors))[:, 0].tolist()
+
+
+def unlike(errors: Tensor) -> Tensor:
+    """Frames `[T]` that are far from the picture of them in some region (`errors [T, 3]`, see `region_errors`)."""
+    return torch.stack([outliers(column) for column in errors.cpu().T]).any(0)
