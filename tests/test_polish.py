@@ -142,11 +142,14 @@ def test_measures_are_part_of_the_loss() -> None:
         own = measures(pack.parser(images)[1])
     weight = torch.zeros(FRAMES, 10)
     weight[:, 2] = 3.0
-    reading = Reading(own + 0.1, weight)
     weights = replace(AttributeWeights(), measures=2.0)
-    value = (
-        AttributeObjective(pack.perceptual, images, areas(FRAMES), weights, reading).residual(images).square().sum(1)
-    )
-    torch.testing.assert_close(value, torch.full((FRAMES,), 2.0 * (3.0 * 0.1) ** 2), rtol=1e-3, atol=1e-6)
+
+    def value(off: float) -> Tensor:
+        reading = Reading(own + off, weight)
+        objective = AttributeObjective(pack.perceptual, images, areas(FRAMES), weights, reading)
+        return objective.residual(images).square().sum(1)
+
+    torch.testing.assert_close(value(0.003), torch.full((FRAMES,), 2.0 * (3.0 * 0.003) ** 2), rtol=2e-2, atol=1e-8)
+    assert float(value(0.4).mean() / value(0.2).mean()) == pytest.approx(2, abs=0.2), "far off it pulls no harder"
     plain = AttributeObjective(pack.perceptual, images, areas(FRAMES), weights).residual(images)
     assert float(plain.abs().max()) == 0.0
