@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -34,13 +34,14 @@ from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.losses import LossNetworks
+from mien.stages.optimizers import Optimizer
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.polish import Driven, Polished
 from mien.stages.poor import poor_frames, region_errors, unlike
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
-from mien.stages.reading import EXPRESSION, HEAD, of_inversions, of_mesh
-from mien.stages.regions import blinks, regions
+from mien.stages.reading import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
+from mien.stages.regions import Regions, blinks, regions
 from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, refine, tune
@@ -260,13 +261,8 @@ def encode_crops(
         write_video(inversions, _inverted(generator, w_plus), fps, metadata={"comment": SYNTHETIC})
 
     # What is refined afterwards is asked for its expression then, on the frames themselves.
-    read = (
-        None
-        if tune_clip
-        else of_inversions(
-            pack.parser, Synthesised(seen, w_plus, min(128, generator.resolution)), mesh, material.reading
-        )
-    )
+    small = Synthesised(seen, w_plus, min(128, generator.resolution))
+    read = None if tune_clip else of_inversions(pack.parser, small, mesh, material.reading)
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
         pose = work.stage("pose", Pose, lambda: solver.pose(
@@ -283,7 +279,8 @@ def encode_crops(
         fit = solver.attributes_to_refine if tune_clip else solver.attributes
         fitted = work.stage("attributes", Attributes, lambda: fit(
             seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
-            blink, targets[identity.frame : identity.frame + 1], tick=tick, reading=None if read is None else read.of(EXPRESSION)))  # fmt: skip
+            blink, targets[identity.frame : identity.frame + 1], tick=tick,
+            reading=None if read is None else read.of(EXPRESSION)))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
     final, angles, alpha = identity.w_plus, pose.angles, fitted.alpha
     show(progress, "35 numbers", lambda: _rendered(generator, pack, final, angles[some], alpha[some]))
@@ -298,17 +295,9 @@ def encode_crops(
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha
     if tune_clip and solver.polish is not None:
-        finish = solver.polish
         with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
-            real = Cropped(crops.crops, min(128, generator.resolution), pack.device)
-            seen = as_seen(generator, pose_latents(pack.flow, final, angles[some]))
-            drawn = Driven(seen, pack.flow, pack.channels, final, angles, alpha, min(64, generator.resolution))
-            # What the tuned generator does not draw is no face: the numbers are not to follow it.
-            covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
-            covered = covered.to(pack.device)
-            polished = work.stage("polish", Polished, lambda: finish(
-                seen, look, pack.flow, pack.channels, final, angles, alpha, real, areas, covered, blink,
-                material.reading, tick=tick))  # fmt: skip
+            polished = work.stage("polish", Polished, lambda: _polish(
+                solver, pack, generator, look, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
             angles, alpha = polished.angles, polished.alpha
 
     frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)
@@ -365,6 +354,34 @@ def _choose(
     size = min(128, generator.resolution)
     real, made = Cropped(crops.crops, size, pack.device), Synthesised(generator, w_plus, size)
     return select(pack.identity, pack.flow, real, made, w_plus, angles.cpu().numpy(), allowed)
+
+
+def _polish(
+    solver: Optimizer, pack: Pack, generator: Generator, look: LossNetworks, identity: Tensor, angles: Tensor,
+    alpha: Tensor, crops: Alignment, areas: Regions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
+) -> Polished:  # fmt: skip
+    """The last step: each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
+    assert solver.polish is not None
+    size = min(128, generator.resolution)
+    probes = angles[torch.linspace(0, len(angles) - 1, 4).round().long()]
+    seen = as_seen(generator, pose_latents(pack.flow, identity, probes))
+    drawn = Driven(seen, pack.flow, pack.channels, identity, angles, alpha, min(64, size))
+    covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
+    return solver.polish(
+        seen,
+        look,
+        pack.flow,
+        pack.channels,
+        identity,
+        angles,
+        alpha,
+        Cropped(crops.crops, size, pack.device),
+        areas,
+        covered.to(pack.device),
+        blink,
+        reading,
+        tick=tick,
+    )
 
 
 @torch.no_grad()
