@@ -265,7 +265,8 @@ def encode_crops(
     read = None if tune_clip else of_inversions(pack.parser, small, mesh, material.reading)
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
-        pose = work.stage("pose", Pose, lambda: solver.pose(
+        turn = solver.pose_to_refine if tune_clip else solver.pose
+        pose = work.stage("pose", Pose, lambda: turn(
             seen, pack.flow, pack.perceptual, identity.w_plus, synthesise(seen, w_plus, resolution=size),
             measured, areas, tick=tick, reading=None if read is None else read.of(HEAD)))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}

@@ -10,19 +10,21 @@ from mien.errors import InputError
 from mien.stages.attributes import Attributes, fit_attributes
 from mien.stages.descent import DescentOptions
 from mien.stages.polish import Polished, polish
-from mien.stages.pose import Pose, fit_pose
+from mien.stages.pose import Pose, PoseOptions, fit_pose
 from mien.stages.reference import fit_attributes_reference, fit_pose_reference
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`pose` is called as `stages.pose.fit_pose`, `attributes` as `stages.attributes.fit_attributes`, `attributes_to_refine`
-    likewise where `stages.tune.refine` follows, which moves the same numbers on: there the last percent need not be had.
+    """`pose` is called as `stages.pose.fit_pose`, `attributes` as `stages.attributes.fit_attributes`; `pose_to_refine`,
+    `attributes_to_refine` likewise where `stages.tune.refine` and the polish follow, which move the same numbers on: what more
+    iterations against S_t gained there was lost again (docs/speed.md).
     `polish`: what ends a tuned encode, as `stages.polish.polish`; None for nothing, as in the paper."""
 
     name: str
     pose: Callable[..., Pose]
     attributes: Callable[..., Attributes]
+    pose_to_refine: Callable[..., Pose]
     attributes_to_refine: Callable[..., Attributes]
     polish: Callable[..., Polished] | None
 
@@ -32,10 +34,18 @@ OPTIMIZERS = {
         "gauss-newton",
         fit_pose,
         fit_attributes,
-        partial(fit_attributes, options=DescentOptions(iterations=4, enough=0.03)),
+        partial(fit_pose, options=PoseOptions(iterations=1)),
+        partial(fit_attributes, options=DescentOptions(iterations=1)),
         polish,
     ),
-    "reference": Optimizer("reference", fit_pose_reference, fit_attributes_reference, fit_attributes_reference, None),
+    "reference": Optimizer(
+        "reference",
+        fit_pose_reference,
+        fit_attributes_reference,
+        fit_pose_reference,
+        fit_attributes_reference,
+        None,
+    ),
 }
 
 

@@ -40,7 +40,7 @@ class TuneOptions:
     """`steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same
     generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
-    steps, the last third runs at the generator's own; `least_gain`: early stop (`Schedule`), 0 for none; `motion`:
+    steps, but at most half of the generator's own, at which the last third runs; `least_gain`: early stop (`Schedule`), 0 for none; `motion`:
     weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
 
     steps: int = 80
@@ -93,8 +93,7 @@ def tune(
     angles = flow.clamp(angles)
     device = material.original.const.device
     schedule = Schedule(
-        options.steps, options.batch, options.resolution,
-        options.steps * 2 // 3 if options.resolution < full else 0,
+        options.steps, options.batch, min(options.resolution, full // 2), options.steps * 2 // 3,
         10, options.perceptual, options.locality, options.least_gain, options.seed,
     )  # fmt: skip
     trainer = Trainer(
@@ -136,7 +135,7 @@ class RefineOptions:
     identity latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near
     where stages 4 and 5 put them."""
 
-    steps: int = 180
+    steps: int = 150
     passes: float = 6.0
     batch: int = 4
     generator_rate: float = 4e-3
