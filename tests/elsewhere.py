@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from mien.models import landmarks as lm
 from mien.person import Person
 from mien.progress import NoProgress
+from mien.stages import reading
 from mien.stages.align import Alignment
 from mien.stages.optimizers import OPTIMIZERS, Optimizer
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions
@@ -163,9 +164,9 @@ def main() -> None:
     rendering.PortraitOptions = functools.partial(rendering.PortraitOptions, steps=4, motion_every=2)
     plain = OPTIMIZERS["reference"]
     few = functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1))
-    OPTIMIZERS["reference"] = Optimizer(
-        plain.name, functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2)), few, few
-    )
+    turned = functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2))
+    OPTIMIZERS["reference"] = Optimizer(plain.name, turned, few, turned, few, None)
+    reading.FEWEST = 2
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     made = lambda **options: encode.encode_crops(
         clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NoWork(),
