@@ -14,7 +14,7 @@ from torch import Tensor
 from mien.models.parsing import POINTS, FaceParser
 from mien.packs.pack import Pack
 from mien.stages.attributes import add_channels
-from mien.stages.losses import AttributeObjective, AttributeWeights, LossNetworks
+from mien.stages.losses import AttributeObjective, AttributeWeights
 from mien.stages.polish import DEGREES, Polished, polish
 from mien.stages.pose import pose_latents
 from mien.stages.reading import EXPRESSION, FEWEST, HEAD, Reading, measures, of_frames, of_inversions, of_mesh
@@ -108,7 +108,7 @@ def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor,
     pack, angles, alpha, pictures, off = shaken
     scale = torch.tensor([c.scale for c in pack.channels])
     return polish(
-        pack.generator, LossNetworks(pack.perceptual, None, None), pack.flow, pack.channels, pack.people[0],
+        pack.generator, pack.perceptual, pack.flow, pack.channels, pack.people[0],
         angles + DEGREES * off[:, :2], alpha + scale * off[:, 2:], pictures, areas(FRAMES), fixed, blink,
     )  # fmt: skip
 

@@ -34,7 +34,6 @@ from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.losses import LossNetworks
-from mien.stages.optimizers import Optimizer
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.polish import Driven, Polished
 from mien.stages.poor import poor_frames, region_errors, unlike
@@ -221,7 +220,6 @@ def encode_crops(
     measured = pack.flow.clamp(measured)
     shut = blinks(crops.landmarks)
     blink = torch.from_numpy(shut).to(pack.device)
-    mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
@@ -261,8 +259,11 @@ def encode_crops(
         write_video(inversions, _inverted(generator, w_plus), fps, metadata={"comment": SYNTHETIC})
 
     # What is refined afterwards is asked for its expression then, on the frames themselves.
-    small = Synthesised(seen, w_plus, min(128, generator.resolution))
-    read = None if tune_clip else of_inversions(pack.parser, small, mesh, material.reading)
+    read: Reading | None = None
+    if not tune_clip:
+        small = Synthesised(seen, w_plus, min(128, generator.resolution))
+        mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
+        read = of_inversions(pack.parser, small, mesh, material.reading)
     with _timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
         size = min(64, generator.resolution)
         turn = solver.pose_to_refine if tune_clip else solver.pose
@@ -295,10 +296,10 @@ def encode_crops(
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha
-    if tune_clip and solver.polish is not None:
+    if tune_clip and (finish := solver.polish) is not None:
         with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
             polished = work.stage("polish", Polished, lambda: _polish(
-                solver, pack, generator, look, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
+                finish, pack, generator, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
             angles, alpha = polished.angles, polished.alpha
 
     frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)
@@ -358,31 +359,20 @@ def _choose(
 
 
 def _polish(
-    solver: Optimizer, pack: Pack, generator: Generator, look: LossNetworks, identity: Tensor, angles: Tensor,
-    alpha: Tensor, crops: Alignment, areas: Regions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
+    finish: Callable[..., Polished], pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor,
+    crops: Alignment, areas: Regions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
 ) -> Polished:  # fmt: skip
     """The last step: each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
-    assert solver.polish is not None
     size = min(128, generator.resolution)
     probes = angles[torch.linspace(0, len(angles) - 1, 4).round().long()]
     seen = as_seen(generator, pose_latents(pack.flow, identity, probes))
     drawn = Driven(seen, pack.flow, pack.channels, identity, angles, alpha, min(64, size))
     covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
-    return solver.polish(
-        seen,
-        look,
-        pack.flow,
-        pack.channels,
-        identity,
-        angles,
-        alpha,
-        Cropped(crops.crops, size, pack.device),
-        areas,
-        covered.to(pack.device),
-        blink,
-        reading,
-        tick=tick,
-    )
+    real = Cropped(crops.crops, size, pack.device)
+    return finish(
+        seen, pack.perceptual, pack.flow, pack.channels, identity, angles, alpha, real, areas, covered.to(pack.device),
+        blink, reading, tick=tick,
+    )  # fmt: skip
 
 
 @torch.no_grad()

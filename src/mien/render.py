@@ -22,7 +22,7 @@ from mien.person import Person, find_person
 from mien.portrait import Driver, PortraitOptions, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.puppet import to_be_driven
-from mien.stages.attributes import add_channels, read_channels
+from mien.stages.attributes import add_channels, driven_styles, read_channels
 from mien.stages.pose import pose_latents
 from mien.stream import Stream
 
@@ -53,7 +53,7 @@ def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
 
 def latents(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> list[Tensor]:
     """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (Eq. 13): `identity [L, D]`, `angles [N, 2]`, `alpha [N, 32]` -> styles."""
-    return add_channels(generator.styles(pose_latents(pack.flow, identity, angles)), pack.channels, alpha)
+    return driven_styles(generator, pack.flow, pack.channels, identity, angles, alpha)
 
 
 def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
-from mien.stages.descent import DescentOptions, descend, normal_matrix
+from mien.stages.descent import DescentOptions, Render, descend
 from mien.stages.frames import Frames
-from mien.stages.losses import AttributeObjective, LossNetworks
+from mien.stages.losses import LossNetworks
+from mien.stages.pose import pose_latents
 from mien.stages.reading import Reading
 from mien.stages.regions import Regions
-from mien.stages.view import Seen, at_most
+from mien.stages.view import at_most
 
 _OPTIONS = DescentOptions()
 
@@ -53,6 +55,19 @@ def add_channels(styles: Sequence[Tensor], channels: Sequence[Channel], alpha: T
     return out
 
 
+def driven_styles(
+    generator: Generator,
+    flow: HeadPoseFlow,
+    channels: Sequence[Channel],
+    identity: Tensor,
+    angles: Tensor,
+    alpha: Tensor,
+) -> list[Tensor]:
+    """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (the paper, Eq. 13): `identity [L, D]`, `angles [N, 2]` in degrees,
+    `alpha [N, 32]` -> styles `[N, C_l]`."""
+    return add_channels(generator.styles(pose_latents(flow, identity, angles)), channels, alpha)
+
+
 def warm_start(generator: Generator, w_plus: Tensor, posed: Tensor, channels: Sequence[Channel]) -> Tensor:
     """alpha_t read off A(L_t) - A(LH_t) on the channels V: `w_plus`, `posed` `[T, L, D]` -> `[T, 32]`."""
     with torch.no_grad():
@@ -78,47 +93,29 @@ def fit_attributes(
 
     `posed [T, L, D]`: LH_t; `targets [T, 3, R, R]`: S_t; `start [T, 32]`: warm start; `blink [T]` bool: frames whose
     gaze channels are left alone (their values go straight across the blink); `identity_image [1, 3, R, R]`: the
-    identity frame, for L_ID; `reading`: what expressions measure (`mien.stages.reading`; of the head's measures it must know nothing, which channels
-    would imitate), None to compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near
-    its start, not far away.
+    identity frame, for L_ID; `reading`: what expressions measure (`mien.stages.reading`; of the head's measures it
+    must know nothing, which channels would imitate), None to compare pictures only. Bounded and damped: a frame that
+    cannot be explained (a hand before the mouth) ends near its start, not far away.
     """
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
     gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
     start = _across_blinks(start, blink, gaze)
-    resolution = min(options.resolution, generator.resolution)
     with torch.no_grad():
         code = networks.identity(identity_image) if networks.identity is not None else None
-    alpha = (start / scale).clamp(-options.limit, options.limit)
-    final, initial = alpha.new_zeros(len(alpha)), alpha.new_zeros(len(alpha))
-    before: Tensor | None = None
-    run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
-    for first in range(0, len(alpha), run):
-        part = slice(first, min(first + run, len(alpha)))
-        target = at_most(targets[part], resolution)
-        with torch.no_grad():
-            styles = generator.styles(posed[part])
-            labels = None
-            if networks.parser is not None:
-                labels = networks.parser(target)[0].argmax(1)
-        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights,
-                                       None if reading is None else reading.part(part))  # fmt: skip
+    units = (start / scale).clamp(-options.limit, options.limit)
 
-        def render(a: Tensor, ids: Tensor | slice) -> Tensor:
-            chosen = [s[ids] for s in styles]  # noqa: B023
-            return at_most(
-                generator.synthesis_from_styles(add_channels(chosen, channels, a * scale), resolution), resolution
-            )
+    def renders(part: slice, resolution: int) -> Render:
+        styles = generator.styles(posed[part])
 
-        now = alpha[part]
-        normal = normal_matrix(render, objective, now, options)
-        frozen = blink[part, None] & gaze[None]
-        run_of = descend(
-            render, objective, networks, code, labels, now, torch.zeros_like(now), normal, before, frozen, options
-        )
-        alpha[part], before = run_of.value, run_of.wrong
-        initial[part], final[part] = run_of.initial_loss, run_of.loss
-        tick(len(now))
-    return Attributes((alpha * scale).half().float(), final, initial)
+        def render(now: Tensor, ids: Tensor | slice) -> Tensor:
+            moved = add_channels([s[ids] for s in styles], channels, now * scale)
+            return at_most(generator.synthesis_from_styles(moved, resolution), resolution)
+
+        return render
+
+    solved = descend(generator, networks, renders, units, torch.zeros_like(units), targets, regions,
+                     blink[:, None] & gaze[None], code, reading, options, tick)  # fmt: skip
+    return Attributes((solved.value * scale).half().float(), solved.loss, solved.initial_loss)
 
 
 def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.models.stylegan2 import Generator
+from mien.stages.frames import Frames
 from mien.stages.losses import (
     AttributeObjective,
     AttributeWeights,
@@ -21,6 +23,9 @@ from mien.stages.losses import (
     identity_loss,
     logits_loss,
 )
+from mien.stages.reading import Reading
+from mien.stages.regions import Regions
+from mien.stages.view import Seen, at_most
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
@@ -54,17 +59,57 @@ Render = Callable[[Tensor, Tensor | slice], Tensor]
 
 @dataclass(frozen=True)
 class Solved:
-    """Of a run of N frames: `value [N, K]`; `wrong [1, 3, R, R]`: render minus target of its last frame; Eq. 9's L2 and
-    perceptual part `[N]` at the start and at the end."""
+    """`value [T, K]`, and Eq. 9's L2 and perceptual part `[T]` at the start and at the end."""
 
     value: Tensor
-    wrong: Tensor
     initial_loss: Tensor
     loss: Tensor
 
 
+def descend(
+    generator: Generator,
+    networks: LossNetworks,
+    renders: Callable[[slice, int], Render],
+    start: Tensor,
+    home: Tensor,
+    targets: Frames,
+    regions: Regions,
+    frozen: Tensor,
+    code: Tensor | None,
+    reading: Reading | None,
+    options: DescentOptions,
+    tick: Callable[[int], None],
+) -> Solved:
+    """Eq. 9 for all frames, run after run.
+
+    `renders`: how values become pictures in the frames of a slice, at a resolution; `start`, `home [T, K]`: where it
+    begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `frozen [T, K]` bool: what must not move; `code [1, E]`:
+    of the identity frame, for L_ID, None for none; `reading`: what expressions measure (`mien.stages.reading`), None to
+    compare pictures only. Without `networks.parser` there is no parsing loss.
+    """
+    resolution = min(options.resolution, generator.resolution)
+    value = start.clone()
+    initial, final = start.new_zeros(len(start)), start.new_zeros(len(start))
+    before: Tensor | None = None
+    run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
+    for first in range(0, len(start), run):
+        part = slice(first, min(first + run, len(start)))
+        target = at_most(targets[part], resolution)
+        with torch.no_grad():
+            render = renders(part, resolution)
+            labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
+        read = None if reading is None else reading.part(part)
+        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights, read)
+        normal = _normal_matrix(render, objective, value[part], options)
+        value[part], before, initial[part], final[part] = _solve(
+            render, objective, networks, code, labels, value[part], home[part], normal, before, frozen[part], options
+        )
+        tick(len(target))
+    return Solved(value, initial, final)
+
+
 @torch.no_grad()
-def normal_matrix(render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions) -> Tensor:
+def _normal_matrix(render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions) -> Tensor:
     """J'J `[K, K]` of the residual at the middle frame of `value [N, K]`, by forward differences of half a unit, plus the
     curvature of ridge and smoothing, and damping."""
     middle = len(value) // 2
@@ -86,16 +131,14 @@ def normal_matrix(render: Render, objective: AttributeObjective, value: Tensor, 
     )
 
 
-def descend(
+def _solve(
     render: Render, objective: AttributeObjective, networks: LossNetworks, code: Tensor | None, labels: Tensor | None,
     start: Tensor, home: Tensor, normal: Tensor, before: Tensor | None, frozen: Tensor, options: DescentOptions,
-) -> Solved:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
     where an iteration gains less than `options.enough` of the loss.
 
-    `start`, `home [N, K]`: where it begins, and what the ridge pulls to; `normal [K, K]`: see `normal_matrix`;
-    `code [1, E]`, `labels [N, h, w]`: for the identity and parsing losses, None for none; `before`: see
-    `AttributeObjective.inter_frame`; `frozen [N, K]` bool: what must not move.
+    Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `Solved`.
     """
     weights = options.weights
     inverse = torch.linalg.inv(normal)
@@ -137,4 +180,4 @@ def descend(
         if gain < options.enough:
             break
         value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
-    return Solved(best, best_wrong[-1:], first_loss, best_fit)
+    return best, best_wrong[-1:], first_loss, best_fit

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.stylegan2 import Generator
-from mien.stages.attributes import add_channels
-from mien.stages.pose import pose_latents
+from mien.stages.attributes import driven_styles
 from mien.stages.trainer import Material
 
 EVERY = 8  # steps
@@ -62,5 +61,5 @@ class MotionLocality:
         return self._weight * change_error(made, wanted, self._features)
 
     def _moved(self, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor) -> Tensor:
-        styles = generator.styles(pose_latents(self._material.flow, identity, angles))
-        return coarse(generator, add_channels(styles, self._material.channels, alpha))
+        material = self._material
+        return coarse(generator, driven_styles(generator, material.flow, material.channels, identity, angles, alpha))

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from mien.models.stylegan2 import Generator
-from mien.stages.attributes import add_channels, read_channels
+from mien.stages.attributes import add_channels, driven_styles, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
 from mien.stages.invert import to_float
 from mien.stages.motion import MotionLocality
-from mien.stages.pose import pose_latents
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import Weights
 
@@ -38,10 +37,10 @@ LARGEST_TUNED_ENCODER = 50_000_000
 @dataclass(frozen=True)
 class TuneOptions:
     """`steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
-    (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same
-    generator on other people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the
-    steps, but at most half of the generator's own, at which the last third runs; `least_gain`: early stop (`Schedule`), 0 for none; `motion`:
-    weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
+    (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same generator on other
+    people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the steps, but at most
+    half of the generator's own, at which the last third runs; `least_gain`: early stop (`Schedule`), 0 for none;
+    `motion`: weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
 
     steps: int = 80
     passes: float = 2.0
@@ -203,8 +202,7 @@ def refine(
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index
-        posed = pose_latents(flow, w, turn[index])
-        styles = add_channels(generator.styles(posed), channels, units[index] * scale)
+        styles = driven_styles(generator, flow, channels, w, turn[index], units[index] * scale)
         strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(
             1
         )
