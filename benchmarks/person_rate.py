@@ -53,6 +53,7 @@ from mien.stages.align import Alignment, align
 from mien.stages.invert import to_float
 from mien.stages.regions import regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
+from mien.stages.view import as_seen
 from mien.stream import Stream
 from mien.video import read_video
 from mien.workfolder import NoWork
@@ -98,9 +99,8 @@ def sensitivities(pack: Pack, generator: Any, stream: Stream, crops: Alignment) 
     names = list(masks)
     stacked = torch.cat([masks[n][0] for n in names])
     styles = generator.styles(torch.from_numpy(np.asarray(stream.identity, np.float32))[None])
-    table = index_sensitivity(
-        generator, pack.perceptual, styles, stacked, Candidates.of(pack.channels), masked_images=False
-    )
+    seen = as_seen(generator, pack.people, (64,))
+    table = index_sensitivity(seen, pack.perceptual, styles, stacked, Candidates.of(pack.channels), masked_images=False)
     column = [names.index(c.attribute) if c.attribute in names else 0 for c in pack.channels]
     return table.inside[torch.arange(len(column)), torch.tensor(column)].double().numpy()
 

@@ -292,7 +292,7 @@ def encode_crops(
         with _timed(report, "tune"), progress.stage("refine", refining.steps, "steps") as tick:
             alpha = tell(alpha, lesson, identity.frame)
             refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
-                weights, material, final, angles, alpha, refining, tick, work.loop("refine"))))  # fmt: skip
+                weights, material, final, angles, alpha, refining, tick, work.loop("refine"), lesson)))  # fmt: skip
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles, refined.alpha

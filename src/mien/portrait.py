@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack
 from mien.progress import Progress
@@ -122,7 +121,7 @@ def _tuned(
     random = np.random.RandomState(options.seed)
     spread = np.unique(np.linspace(0, len(driver.angles) - 1, options.motion_frames).astype(np.int64))
     with torch.no_grad():
-        moving = _moved(original, flow, channels, identity, driver, torch.from_numpy(spread))
+        moving = _moved(original, material, channels, identity, driver, torch.from_numpy(spread))
         features = F.interpolate(material.regions.attention, moving.shape[-2:], mode="area")[0]
     turns = 0
 
@@ -133,7 +132,7 @@ def _tuned(
         if not options.motion or turns % options.motion_every or len(spread) < 2:
             return styles, None
         pair = random.choice(len(spread), 2, replace=False)
-        made = _moved(generator, flow, channels, w, driver, torch.from_numpy(spread[pair]))
+        made = _moved(generator, material, channels, w, driver, torch.from_numpy(spread[pair]))
         wanted = moving[torch.from_numpy(pair)]
         return styles, options.motion * change_error(made, wanted, features)
 
@@ -143,11 +142,11 @@ def _tuned(
 
 
 def _moved(
-    generator: Generator, flow: HeadPoseFlow, channels: tuple[Channel, ...], identity: Tensor, driver: Driver,
+    generator: Generator, material: Material, channels: tuple[Channel, ...], identity: Tensor, driver: Driver,
     frames: Tensor,
 ) -> Tensor:  # fmt: skip
     """The identity doing what the driver does at some frames, `[N, 3, 32, 32]` at most: where things are, not how
     sharp they are."""
-    styles = generator.styles(pose_latents(flow, identity, driver.angles[frames]))
+    styles = generator.styles(pose_latents(material.flow, identity, driver.angles[frames]))
     styles = add_channels(styles, channels, driver.values[frames] - read_channels(styles, channels))
-    return coarse(generator, styles)
+    return coarse(generator, styles, material.through)

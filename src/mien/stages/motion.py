@@ -16,15 +16,17 @@ from torch import Tensor
 from mien.models.stylegan2 import Generator
 from mien.stages.attributes import driven_styles
 from mien.stages.trainer import Material
+from mien.stages.view import at_most
 
 EVERY = 8  # steps
 _CHANNELS = 1.5  # standard deviation of a moved channel, in units of its scale; half of the channels move
+SIDE = 32  # pixels of the pictures that are compared
 _ANGLES = 10.0  # standard deviation of yaw and pitch, degrees
 
 
-def coarse(generator: Generator, styles: list[Tensor]) -> Tensor:
-    """Small pictures of styles, `[N, 3, 32, 32]` at most."""
-    return F.avg_pool2d(generator.synthesis_from_styles(styles, min(64, generator.resolution)), 2)
+def coarse(generator: Generator, styles: list[Tensor], through: int) -> Tensor:
+    """Small pictures of styles, `[N, 3, 32, 32]` at most, from blocks up to the resolution `through`."""
+    return at_most(generator.synthesis_from_styles(styles, through), SIDE)
 
 
 def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
@@ -35,15 +37,19 @@ def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
 class MotionLocality:
     """The loss of one step, with random numbers of its own (deterministic for a seed and a step)."""
 
-    def __init__(self, material: Material, identity: Tensor, weight: float, seed: int) -> None:
-        """`identity [L, D]`, facing the camera, as the pack's generator has it; `weight`: beside the image losses."""
+    def __init__(
+        self, material: Material, identity: Tensor, weight: float, seed: int, lesson: Tensor | None = None
+    ) -> None:
+        """`identity [L, D]`, facing the camera, as the pack's generator has it; `weight`: beside the image losses;
+        `lesson [T, 32]`: what some channels are taught to carry (`mien.stages.taught`), NaN on all others."""
         self._material, self._identity, self._weight, self._seed = material, identity.detach(), weight, seed
         channels = material.channels
         device = identity.device
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
-        # Gaze may have been taught anew (`mien.stages.taught`): what the pack's does with it is no model.
-        self._moving = torch.tensor([float(c.attribute != "gaze") for c in channels], device=device)
-        side = min(64, material.original.resolution) // 2
+        # What the pack does with channels that are taught anew is no model.
+        untaught = torch.ones(len(channels), device=device)
+        self._moving = untaught if lesson is None else lesson.isnan().all(0).to(untaught)
+        side = min(SIDE, material.through)
         self._features = F.interpolate(material.regions.attention.mean(0, keepdim=True), (side, side), mode="area")[0]
 
     def __call__(self, generator: Generator, identity: Tensor, step: int) -> Tensor | None:
@@ -62,4 +68,5 @@ class MotionLocality:
 
     def _moved(self, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor) -> Tensor:
         material = self._material
-        return coarse(generator, driven_styles(generator, material.flow, material.channels, identity, angles, alpha))
+        styles = driven_styles(generator, material.flow, material.channels, identity, angles, alpha)
+        return coarse(generator, styles, material.through)

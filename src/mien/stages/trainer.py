@@ -34,6 +34,7 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
+SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 SLOW = 0.15  # of the rate of noise constants, where a face moves
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
@@ -116,15 +117,17 @@ def feature_loss(seen: list[Tensor], wanted: list[Tensor], weight: Tensor) -> Te
     return total
 
 
-def locality_loss(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
-    """Difference to the untuned generator on mixtures of other people's latents (PTI's locality regularisation)."""
+def locality_loss(
+    generator: Generator, original: Generator, others: Tensor, through: int, random: np.random.RandomState
+) -> Tensor:
+    """Difference to the untuned generator on mixtures of other people's latents (PTI's locality regularisation), in
+    pictures of the resolution `through`."""
     pick = random.choice(len(others), (2, 2))
     share = float(random.rand())
     latents = others[pick[0]] * share + others[pick[1]] * (1 - share)
-    size = min(64, generator.resolution)
     with torch.no_grad():
-        wanted = original.synthesis(latents, size)
-    return (generator.synthesis(latents, size) - wanted).abs().mean()
+        wanted = original.synthesis(latents, through)
+    return (generator.synthesis(latents, through) - wanted).abs().mean()
 
 
 def noise_rates(regions: Regions) -> Tensor:
@@ -149,7 +152,8 @@ def _resized(mask: Tensor, size: int) -> Tensor:
 @dataclass(frozen=True)
 class Material:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
-    V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
+    V; `others [M, L, D]`: latents of other people, for locality; `through`: the resolution from which the pack's sums of
+    RGB are pictures, as small ones are made (`mien.stages.view`); `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
     and `regions` of them; `reading`: what their expressions measure, if that is known."""
 
     original: Generator
@@ -157,6 +161,7 @@ class Material:
     perceptual: Any
     channels: Sequence[Channel]
     others: Tensor
+    through: int
     crops: NDArray[np.uint8]
     landmarks: NDArray[np.floating]
     regions: Regions
@@ -167,8 +172,10 @@ class Material:
         """Of crops, with the pack's networks."""
         frames = Cropped(crops, min(128, pack.resolution), pack.device)
         mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
+        small = min(SMALL, pack.resolution)
+        through = as_seen(pack.generator, pack.people, (small,)).through[small]
         return Material(
-            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks,
+            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
             regions.to(pack.device), of_frames(pack.parser, frames, mesh),
         )  # fmt: skip
 
@@ -276,7 +283,11 @@ class Trainer:
             loss = self._image_loss(weights.generator, styles, drawn)
             if plan.locality and weights.groups and number % LOCALITY_EVERY == 0:
                 loss = loss + plan.locality * locality_loss(
-                    weights.generator, self._material.original, self._material.others, self._random
+                    weights.generator,
+                    self._material.original,
+                    self._material.others,
+                    self._material.through,
+                    self._random,
                 )
         if extra is not None:
             loss = loss + extra

@@ -103,7 +103,7 @@ def tune(
         first = to_float(material.crops[anchor : anchor + 1], device=device)
         facing = angles.new_zeros(1, 2)
         start = flow(encoder(first).float(), angles[anchor : anchor + 1], facing)[0]
-    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed)
+    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed, lesson)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
         index = torch.cat([drawn.index, torch.tensor([anchor])])
@@ -178,13 +178,14 @@ def refine(
     options: RefineOptions = RefineOptions(),
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
+    lesson: Tensor | None = None,
 ) -> Refined:
     """Weights, identity latent and the 34 numbers of each frame, together, against the frames I_t.
 
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
     turns into wrong numbers. Here the weights move too, and `hold` keeps the numbers where S_t put them.
 
-    `checkpoint`: as in `tune`.
+    `checkpoint`, `lesson`: as in `tune`.
     """
     flow, channels = material.flow, material.channels
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=identity.device)
@@ -198,7 +199,7 @@ def refine(
         options.least_gain, options.seed + 1,
     )  # fmt: skip
     trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, checkpoint)
-    motion = MotionLocality(material, identity, options.motion if weights.groups else 0.0, options.seed)
+    motion = MotionLocality(material, identity, options.motion if weights.groups else 0.0, options.seed, lesson)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index

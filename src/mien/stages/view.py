@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mien.models.stylegan2 import Generator, Window
 
 SIZES = (64, 128)
-# dB between the sum averaged down and the finished picture averaged down: the embedded pack's sums are at 33 dB.
+# dB between the sum averaged down and the finished picture averaged down: the embedded pack's are at 39 dB for 128, at 18 for 64.
 CLOSE = 28.0
 PROBES = 4
 

@@ -85,11 +85,11 @@ class Trainer:
         top, left = (2 * round(side / 2 * place()) for _ in range(2))
         return Window(top, left, top + side, left + side)
 
-    def locality(self, styles: list[Tensor], label: Tensor) -> Tensor:
+    def locality(self, styles: list[Tensor], label: Tensor, size: int) -> Tensor:
         """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1].
 
-        `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`: picture i moves one random channel by two of its
-        standard deviations over the batch. Channels that do little are held to it as much as those that do a lot, and those
+        `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`, `size`: one that the pixel losses see, for sums of RGB
+        that no loss sees are no pictures. Picture i moves one random channel by two of its standard deviations over the batch. Channels that do little are held to it as much as those that do a lot, and those
         are drawn most that were last seen to do the most elsewhere.
         """
         channels = expression_channels()
@@ -101,10 +101,11 @@ class Trainer:
             amount = 2 * styles[layer][:, index].detach().std().clamp_min(1e-2)
             moved[layer][i, index] += amount if torch.rand((), generator=self.random) < 0.5 else -amount
         both = [torch.cat([a, b]) for a, b in zip(styles, moved, strict=True)]
-        base, other = self.nets.generator.synthesis_from_styles(both, 64).chunk(2)
+        base, other = self.nets.generator.synthesis_from_styles(both, size).chunk(2)
         change = (other - base).abs().sum(1)
         columns = torch.tensor([ATTRIBUTES.index(attribute) for _, _, attribute in picked], device=label.device)
-        mask = attribute_masks(label)[torch.arange(len(label), device=label.device), columns]
+        masks = F.interpolate(attribute_masks(label), (size, size), mode="bilinear")
+        mask = masks[torch.arange(len(label), device=label.device), columns]
         inside = (change * mask).sum((1, 2)) / change.sum((1, 2)).clamp_min(1e-4)
         for number, share in zip(numbers, inside.detach().float().tolist(), strict=True):
             self.outside[number] += 0.1 * (1 - share - self.outside[number])
@@ -190,7 +191,7 @@ class Trainer:
             pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
             swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
             some = rec[torch.randperm(len(rec), generator=self.random)[: max(2 * pairs // 3, 2)]]
-            outside = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some])
+            outside = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some], low)
             joined = [torch.cat([r, p]) for r, p in zip(of(rec), pair_styles, strict=True)]
             if detailed:
                 image, detail = generator.synthesis_with_detail(joined, window)

@@ -18,6 +18,7 @@ from torch import Tensor
 from mien.packs.pack import Channel, Pack
 from mien.stages import sensitivity as s
 from mien.stages.attributes import add_channels
+from mien.stages.view import as_seen
 from mien.train.expression import attribute_masks
 
 
@@ -33,12 +34,13 @@ def measure(
     labels = pack.parser(images)[0].argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)
     masks = attribute_masks(labels)
     tried = s.Candidates.all(pack.generator, scales, layers)
+    seen = as_seen(pack.generator, latents, (resolution,))
     found: list[s.Sensitivity] = []
     for i in range(people):
         one = pack.generator.styles(latents[i : i + 1])
         found.append(
             s.index_sensitivity(
-                pack.generator,
+                seen,
                 pack.perceptual,
                 one,
                 masks[i],
