@@ -26,9 +26,11 @@ from mien.stages.identity import frontal
 from mien.stages.invert import invert
 from mien.stages.motion import change_error, coarse
 from mien.stages.pose import pose_latents
-from mien.stages.regions import regions
+from mien.stages.regions import dilate, regions
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import weights_for
+
+AROUND = 3  # pixels of 64 from the face, within which noise constants stay as the pack has them
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class PortraitOptions:
     """`steps`, the first two thirds at `resolution` where the pack's is larger; learning rates of weights, identity
     latent, angles (degrees) and channels (units of their scale); `motion`: weight of moving as the pack's generator
     does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every `motion_every`
-    steps; `locality`: of other people."""
+    steps; `locality`: of other people; `noise`: whether noise constants draw what is around the face. They stay in their
+    place, as a background does and hair nearly; within the face they would hold still what has to move."""
 
-    steps: int = 80
+    steps: int = 120
     resolution: int = 128
     generator_rate: float = 3e-3
     identity_rate: float = 4e-3
@@ -49,6 +52,7 @@ class PortraitOptions:
     motion_every: int = 3
     motion_frames: int = 12
     locality: float = 0.5
+    noise: bool = True
     least_gain: float = 0.002
     seed: int = 0
 
@@ -115,9 +119,10 @@ def _tuned(
         options.steps, 1, options.resolution, low, 5, options.perceptual, options.locality, options.least_gain,
         options.seed,
     )  # fmt: skip
-    weights = weights_for(original, size, noise=False)
+    weights = weights_for(original, size, noise=options.noise)
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
-    trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, NO_CHECKPOINT)
+    around = 1 - dilate(material.regions.face, AROUND)
+    trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, NO_CHECKPOINT, around)
     random = np.random.RandomState(options.seed)
     spread = np.unique(np.linspace(0, len(driver.angles) - 1, options.motion_frames).astype(np.int64))
     with torch.no_grad():

@@ -230,7 +230,9 @@ class Trainer:
         schedule: Schedule,
         tick: Callable[[int], None],
         checkpoint: Checkpoint,
+        rates: Tensor | None = None,
     ) -> None:
+        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material's regions."""
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
         self._attention = material.regions.attention
         self._random = np.random.RandomState(schedule.seed)
@@ -239,7 +241,7 @@ class Trainer:
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
-        self._noise_rates = noise_rates(material.regions)
+        self._noise_rates = noise_rates(material.regions) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
