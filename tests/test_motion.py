@@ -7,9 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import tiny_pack
 
 from mien.models import landmarks as lm
+from mien.packs.pack import Pack
 from mien.stages.motion import EVERY, MotionLocality
 from mien.stages.regions import regions
 from mien.stages.trainer import Material
@@ -49,6 +51,26 @@ def test_another_look_that_moves_alike_pays_nothing(material: Material) -> None:
             if layer.to_rgb:
                 block.bias += 0.3
     assert float(motion(lighter, identity, TURN)) == pytest.approx(0, abs=1e-5)
+
+
+def test_channels_that_are_taught_anew_are_not_held(material: Material) -> None:
+    identity = material.others[0]
+    channels = material.channels
+    moves = lambda lesson: MotionLocality(material, identity, 5.0, 0, lesson).held.tolist()
+    lesson = torch.full((3, len(channels)), torch.nan)
+    assert moves(None) == moves(lesson) == [1.0] * len(channels)
+    lesson[:, 2] = 0.5
+    assert moves(lesson) == [1.0, 1.0, 0.0] + [1.0] * (len(channels) - 3)
+
+
+def test_mini_is_compared_in_pictures_not_in_sums() -> None:
+    mini = Pack.load("mini")
+    landmarks = (lm.canonical_face()[None, :, :2] * 60 + [128, 120]).astype(np.float32)
+    material = Material.of(mini, np.zeros((1, 256, 256, 3), np.uint8), landmarks, regions(landmarks, 256))
+    with torch.no_grad():
+        small = F.interpolate(mini.generator.synthesis(mini.people[:2], material.through), (32, 32), mode="area")
+        whole = F.interpolate(mini.generator.synthesis(mini.people[:2]), (32, 32), mode="area")
+    assert float(10 * torch.log10(4 / (small - whole).square().mean())) > 28
 
 
 def test_it_takes_its_turn_and_can_be_left_out(material: Material) -> None:

@@ -22,6 +22,8 @@ from mien import container
 from mien.cli import main
 from mien.encode import encode_with_report
 from mien.errors import InputError, MienError, PackError, StreamError
+from mien.models.stylegan2 import SynthesisLayer
+from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
 from mien.person import Person, find_person
 from mien.render import puppeteer, render
@@ -238,5 +240,18 @@ def test_a_tuned_portrait_is_nearer_and_still_does_what_the_driver_does(pack: Pa
     a, b = (np.stack(list(render(s, pack=found))).astype(float) for s in (plain, tuned))
     assert np.abs(b - crop).mean() < 0.8 * np.abs(a - crop).mean()
     assert np.abs(np.diff(b, axis=0)).mean() > 0.3 * np.abs(np.diff(a, axis=0)).mean()
+    # Noise constants draw what is around the face, and hold nothing within it.
+    learned = apply_delta(found.generator, tuned.tuning).blocks
+    constants = [
+        (block.noise_const - before.noise_const).abs()
+        for block, before in zip(learned, found.generator.blocks, strict=True)
+        if isinstance(block, SynthesisLayer)
+        and isinstance(before, SynthesisLayer)
+        and block.noise_const.shape[-1] == 64
+    ]
+    assert constants
+    for changed in constants:
+        assert changed[24:44, 24:44].max() == 0
+        assert changed[:4].max() > 0 and changed[:, :4].max() > 0
     with pytest.raises(MienError):
         puppeteer(driver, PERSON, pack=found)

@@ -48,7 +48,7 @@ class MotionLocality:
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
         # What the pack does with channels that are taught anew is no model.
         untaught = torch.ones(len(channels), device=device)
-        self._moving = untaught if lesson is None else lesson.isnan().all(0).to(untaught)
+        self.held = untaught if lesson is None else lesson.isnan().all(0).to(untaught)
         side = min(SIDE, material.through)
         self._features = F.interpolate(material.regions.attention.mean(0, keepdim=True), (side, side), mode="area")[0]
 
@@ -59,7 +59,7 @@ class MotionLocality:
         random = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         draw = lambda *size: torch.randn(*size, generator=random).to(self._identity.device)
         angles = self._material.flow.clamp(draw(2, 2) * _ANGLES)
-        which = (draw(2, len(self._scale)) > 0).float() * self._moving
+        which = (draw(2, len(self._scale)) > 0).float() * self.held
         alpha = draw(2, len(self._scale)) * _CHANNELS * self._scale * which
         with torch.no_grad():
             wanted = self._moved(self._material.original, self._identity, angles, alpha)
