@@ -47,9 +47,10 @@ def test_a_step_teaches(tmp_path: Path) -> None:
     optimiser = torch.optim.Adam(nets.parameters(), lr=1e-3)
     sums = []
     for _ in range(6):
-        losses, fake, real = trainer.losses(4, 4)
+        losses, fake, real, free = trainer.losses(4, 4)
         assert all(torch.isfinite(v) for v in losses.values())
         assert fake.shape == real.shape == (10, 3, 64, 64)
+        assert free.shape == (2 + 2, 3, 64, 64) and free.requires_grad, "swaps and single channels, for the adversary"
         total = sum(losses.values())  # an untrained parser's measures are most of it
         optimiser.zero_grad()
         total.backward()
@@ -62,7 +63,7 @@ def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(tmp_path: Path) 
     torch.manual_seed(0)
     nets = Networks.build(64)
     trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0, identity=IdentityNet())
-    losses, _, _ = trainer.losses(4, 4)
+    losses, *_ = trainer.losses(4, 4)
     assert 0 <= float(losses["person"].detach()) <= 0.3
     picture = torch.rand(2, 3, 128, 128) * 2 - 1
     styles = nets.generator.styles(nets.encoder(picture))

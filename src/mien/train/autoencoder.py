@@ -85,12 +85,14 @@ class Trainer:
         top, left = (2 * round(side / 2 * place()) for _ in range(2))
         return Window(top, left, top + side, left + side)
 
-    def locality(self, styles: list[Tensor], label: Tensor, size: int) -> Tensor:
-        """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1].
+    def locality(self, styles: list[Tensor], label: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1], and the pictures
+        that moved, `[N, 3, size, size]`.
 
         `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`, `size`: one that the pixel losses see, for sums of RGB
         that no loss sees are no pictures. Picture i moves one random channel by two of its standard deviations over the batch. Channels that do little are held to it as much as those that do a lot, and those
-        are drawn most that were last seen to do the most elsewhere.
+        are drawn most that were last seen to do the most elsewhere. No gradient asks for more change inside: that taught
+        gaze channels to paint an eye black.
         """
         channels = expression_channels()
         chances = torch.from_numpy(self.outside.clip(0.1, 1))
@@ -106,10 +108,11 @@ class Trainer:
         columns = torch.tensor([ATTRIBUTES.index(attribute) for _, _, attribute in picked], device=label.device)
         masks = F.interpolate(attribute_masks(label), (size, size), mode="bilinear")
         mask = masks[torch.arange(len(label), device=label.device), columns]
-        inside = (change * mask).sum((1, 2)) / change.sum((1, 2)).clamp_min(1e-4)
-        for number, share in zip(numbers, inside.detach().float().tolist(), strict=True):
-            self.outside[number] += 0.1 * (1 - share - self.outside[number])
-        return 1 - inside.mean()
+        inside, elsewhere = (change * mask).sum((1, 2)).detach(), (change * (1 - mask)).sum((1, 2))
+        shares = elsewhere / (inside + elsewhere).clamp_min(1e-4)
+        for number, share in zip(numbers, shares.detach().float().tolist(), strict=True):
+            self.outside[number] += 0.1 * (share - self.outside[number])
+        return shares.mean(), other
 
     def read_back(self, picture: Tensor, wished: list[Tensor], spread: list[Tensor]) -> Tensor:
         """How far the encoder's expression channels of `picture [N, 3, S, S]` are from `wished` (StyleSpace `[N, C_l]`), in
@@ -148,8 +151,8 @@ class Trainer:
             out[layer][:, index] = torch.where(told, own.mean().detach() + value, own).to(out[layer].dtype)
         return out, far
 
-    def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """The weighted losses of one step, and (renders, images) for the adversary."""
+    def losses(self, stills: int, pairs: int) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """The weighted losses of one step, and (renders, images, renders that have no image to be like) for the adversary."""
         generator, encoder, flow, device = self.nets.generator, self.nets.encoder, self.nets.flow, self.device
         s = self.faces.batch(stills, 0).to(device)
         a, b = (x.to(device) for x in self.faces.pairs(pairs))
@@ -187,11 +190,14 @@ class Trainer:
             told, gaze_error = self.told_gaze([x[:n] for x in styles], torch.cat([s.points, a.points, b.points]))
             styles = [torch.cat([x, y[n:]]) for x, y in zip(told, styles, strict=True)]
             of = lambda ids: [layer[ids] for layer in styles]
-            everything_on = torch.ones(pairs, 4, dtype=torch.bool, device=device)
-            pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), everything_on)
+            # Where b is a itself looking elsewhere, its gaze channels have to be enough, half of the time.
+            taken = torch.ones(pairs, 4, dtype=torch.bool, device=device)
+            glances = (a.index == b.index) & (torch.rand(pairs, generator=self.random) < 0.5).to(device)
+            taken[glances, :3] = False
+            pair_styles = swap_channels(of(slice(n, n + pairs)), of(slice(na, n)), taken)
             swap_styles = swap_channels(of(slice(n + pairs, None)), of(donors), chosen)
             some = rec[torch.randperm(len(rec), generator=self.random)[: max(2 * pairs // 3, 2)]]
-            outside = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some], low)
+            outside, other = self.locality(of(some), torch.cat([s.label, a.label, b.label])[some], low)
             joined = [torch.cat([r, p]) for r, p in zip(of(rec), pair_styles, strict=True)]
             if detailed:
                 image, detail = generator.synthesis_with_detail(joined, window)
@@ -250,14 +256,16 @@ class Trainer:
                 known = self.identity(resize(own, min(low, 128)))
                 seen = self.identity(resize(swap, min(low, 128)))
             losses["person"] = 0.15 * (1 - (known.float() * seen.float()).sum(1)).mean()
+        # Swaps and single channels have no picture to be like: only the adversary sees what they make of a face.
+        free = torch.cat([swap, other])
         made, real = image, torch.cat([target[rec], target[na:]])
         if detailed:
             made, real = detail, window.cut(torch.cat([everything[rec], everything[na:]]))
             both = join(rec_batch, b, len(b.label))
             losses["detail"] = 1.2 * pixel_loss(made, real, window.cut(attention(both.label, both.valid, self.size)), 3)
-        return losses, made, real
+        return losses, made, real, free
 
-    def upper_losses(self, stills: int, pairs: int, below: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def upper_losses(self, stills: int, pairs: int, below: int) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
         """As `losses`, for training only the blocks from resolution `below` on, at `size` 256.
 
         Stills are reconstructed; a frame b of a clip takes the upper blocks' styles from another frame a, as it will
@@ -285,7 +293,7 @@ class Trainer:
         real = window.cut(image)
         weight = window.cut(attention(both.label, both.valid, self.size))
         losses = {"rec": pixels, "look": 0.35 * look, "detail": 1.2 * pixel_loss(detail, real, weight, 3)}
-        return losses, detail, real
+        return losses, detail, real, detail[:0]
 
     @torch.no_grad()
     def sheet(self, nets: Networks, run: Run, name: str) -> float:
@@ -400,13 +408,14 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate * group["scale"] * warm * fall
         if freeze_below:
-            losses, fake, real = trainer.upper_losses(batch - pairs, pairs, freeze_below)
+            losses, fake, real, free = trainer.upper_losses(batch - pairs, pairs, freeze_below)
         else:
-            losses, fake, real = trainer.losses(batch - pairs, pairs)
+            losses, fake, real, free = trainer.losses(batch - pairs, pairs)
         if adversary:
             with fast(trainer.device):
                 judged = -sum_of(x.float().mean() for x in discriminator(fake))
-            losses["adversary"] = adversary * balance(losses, judged, fake) * judged
+                judged_free = -sum_of(x.float().mean() for x in discriminator(free)) if len(free) else 0
+            losses["adversary"] = adversary * balance(losses, judged, fake) * (judged + judged_free)
         loss = sum_of(losses.values())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -417,7 +426,7 @@ def train(
             optimiser.step()
         if adversary:
             with fast(trainer.device):
-                on_fake, on_real = discriminator(fake.detach()), discriminator(real)
+                on_fake, on_real = discriminator(torch.cat([fake, free]).detach()), discriminator(real)
             d_loss = sum_of(
                 F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean()
                 for x, y in zip(on_fake, on_real, strict=True)
