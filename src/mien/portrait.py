@@ -3,7 +3,8 @@
 Pivotal tuning of a single image (Roich et al. 2021) along the decoder's own path: weights, identity latent, and the
 portrait's own 34 numbers, against the image. One image says nothing of how this face moves, so what is known of faces
 is held: on the driver's frames the tuned generator has to change from frame to frame as the pack's does ("motion
-locality"), and other people have to stay as they were.
+locality"), and other people have to stay as they were. Noise constants, which stay in their place, draw only what is
+around the face.
 """
 
 from __future__ import annotations

@@ -251,5 +251,5 @@ def _slots(generator: Generator) -> list[tuple[nn.Module, str]]:
 
 def weights_for(base: Generator, size: int | None, start: bytes = b"", *, noise: bool = True) -> Weights:
     """Compact weights of at most `size` bytes, or all of them (None); `start`: a difference of that kind to go on
-    from; `noise`: whether noise constants may change (not from one picture: they would hold the face still)."""
+    from; `noise`: whether noise constants may change."""
     return FullWeights(base, start, noise) if size is None else CompactWeights(base, size, start, noise)
