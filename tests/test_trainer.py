@@ -13,8 +13,9 @@ from mien.packs.delta import tunable_names
 from mien.stages import trainer as module
 from mien.stages import view
 from mien.stages.checkpoint import NO_CHECKPOINT
+from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness
 from mien.stages.regions import regions
-from mien.stages.trainer import SLOW, Drawn, Material, Schedule, Trainer, draw, even_sampling, noise_rates, texture_loss
+from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, texture_loss
 from mien.stages.weights import FullWeights, weights_for
 
 
@@ -91,7 +92,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
         for name, parameter in generator.named_parameters():
             if name.endswith(("noise_const", "noise_strength")):
                 parameter.fill_(float(name.endswith("noise_strength")))
-    crops = np.random.RandomState(0).randint(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    crops = np.random.RandomState(0).randint(0, 255, (1, 64, 64, 3)).astype(np.uint8).repeat(2, 0)
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
     areas = regions(landmarks, 64)
     material = Material.of(pack, crops, landmarks, areas)
@@ -103,7 +104,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     tuned = weights.finish()[0]
     largest = [n for n in tunable_names(tuned) if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)
-    rates = noise_rates(areas)[0, 0]
+    rates = noise_rates(areas, crops)[0, 0]
     at = lambda i: float(rates[tuple(landmarks[0, i, ::-1].round().astype(int))])
     for place, name in ((159, "a lid"), (386, "a lid"), (152, "the chin"), (18, "below the lower lip")):
         assert at(place) == pytest.approx(SLOW), name
@@ -112,6 +113,21 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     if noise:
         moved = lambda where: float(learned[where].detach().abs().mean())
         assert 0 < moved(rates < SLOW + 1e-3) < 2 * SLOW * moved(rates == 1), "eyes and jaw learn slowly"
+
+
+def test_noise_constants_leave_what_moves_to_the_weights() -> None:
+    random = np.random.RandomState(0)
+    still = random.randint(0, 255, (1, 128, 128, 3)).repeat(8, 0)
+    moving = random.randint(0, 255, (8, 128, 128, 3))
+    crops = np.where(np.arange(128)[:, None] < 64, still, moving).astype(np.uint8)
+    share = steadiness(crops)[0, 0]
+    assert share.shape == (64, 64)
+    assert float(share[:, 4:28].min()) > 0.9, "the left half stays"
+    assert float(share[:, 36:60].max()) < 0.3, "of the right half an eighth is left of its energy by chance"
+    landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(8, 0).astype(np.float32)
+    rates = noise_rates(regions(landmarks, 64), crops)[0, 0]
+    assert float(rates[:4, 4:28].min()) > 0.99
+    assert LEAST <= float(rates[:4, 36:60].max()) < 0.45
 
 
 def test_texture_asks_how_strong_edges_are_and_not_where() -> None:

@@ -1,6 +1,6 @@
 """What makes a person that learned from a clip fit to be driven by another one.
 
-Noise constants are pictures that stay in place (`stages/trainer.noise_rates`). Where a face moves they are right for the
+Noise constants are pictures that stay in place (`stages/noise.py`). Where a face moves they are right for the
 motions of the person's own clip and in the way of another driver's: lips that stayed shut while the person was learned
 stay shut. So there they count half. Measured (docs/person.md), on d18 driven by d14: mouth 0.30 -> 0.85 where the person was
 learned from 2 s, 0.94 -> 0.95 from 4 s, width 0.21 -> 0.93 and 0.84 -> 0.93; at a fifth the face goes soft.

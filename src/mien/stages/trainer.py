@@ -24,6 +24,8 @@ from mien.stages.checkpoint import Checkpoint, Loop
 from mien.stages.frames import Cropped
 from mien.stages.invert import to_float
 from mien.stages.losses import look
+from mien.stages.muon import Muon
+from mien.stages.noise import noise_rates
 from mien.stages.precision import fast
 from mien.stages.reading import Reading, of_frames, of_mesh
 from mien.stages.regions import Regions
@@ -35,7 +37,7 @@ _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance 
 _RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
-SLOW = 0.15  # of the rate of noise constants, where a face moves
+MOMENTUM, SHARE = 0.85, 0.6  # of convolutions (`Muon`)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 
@@ -130,19 +132,6 @@ def locality_loss(
     return (generator.synthesis(latents, through) - wanted).abs().mean()
 
 
-def noise_rates(regions: Regions) -> Tensor:
-    """How fast noise constants learn, `[1, 1, 64, 64]`, as a share of their rate.
-
-    A noise constant is a picture that stays in its place. Where nothing moves it is what makes hair and skin sharp: 1. At
-    eyes, brows, chin and jaw it would hold what has to move, so there the weights have to be ahead of it: `SLOW`. Closed
-    altogether, those places are left to the weights, and eyes come out smeared (docs/person.md has the figures). Lips and
-    what is between them are free, for teeth and folds of the lips are drawn by nothing else.
-    """
-    lips = (3 * F.max_pool2d(regions.lips.mean(0, keepdim=True), 3, 1, 1)).clamp(0, 1)
-    moving = torch.maximum(regions.eyes.mean(0, keepdim=True), regions.mouth.mean(0, keepdim=True) * (1 - lips))
-    return 1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)
-
-
 def _resized(mask: Tensor, size: int) -> Tensor:
     if size < mask.shape[-1]:
         return F.interpolate(mask, (size, size), mode="area")[0, 0]
@@ -232,7 +221,7 @@ class Trainer:
         checkpoint: Checkpoint,
         rates: Tensor | None = None,
     ) -> None:
-        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material's regions."""
+        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material."""
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
         self._attention = material.regions.attention
         self._random = np.random.RandomState(schedule.seed)
@@ -241,13 +230,13 @@ class Trainer:
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
-        self._noise_rates = noise_rates(material.regions) if rates is None else rates
+        self._noise_rates = noise_rates(material.regions, material.crops) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
         parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
         fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
-        self._optimiser = torch.optim.Adam(parameters, betas=(0.5, 0.99), fused=fused)
+        self._optimiser = Muon(parameters, (0.5, 0.99), momentum=MOMENTUM, share=SHARE, fused=fused)
         self._rates = [r for _, r in groups]
         self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
         self._checkpoint = checkpoint

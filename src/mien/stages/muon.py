@@ -1,0 +1,81 @@
+"""Adam whose convolutions learn by orthogonalised momentum (Muon, Jordan et al. 2024).
+
+Adam scales each number by itself, so the few directions in which all gradients agree take most of a step. Muon moves a
+weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that carry
+a person's fine detail, move as far as the strong ones. On a clip that is worth about twice the steps (docs/stages45.md has the
+figures). The rest (biases, noise constants, styles, latents, numbers of frames) keeps Adam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mien.stages.precision import fast
+
+# Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
+_ROUNDS = 3
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_SMALLEST = 16  # rows: smaller convolutions (to RGB, the first of an encoder) have no spectrum to speak of
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """`matrix [r, c]` with its singular values made (nearly) equal, and a root mean square of 1, float32.
+
+    All rounds are done on the matrix of products of the smaller side, so the large one is read twice only. The last
+    product is in bfloat16 where the device has it.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).float()
+    x = x / x.norm().clamp_min(1e-20)
+    gram = x @ x.T
+    total: Tensor | None = None
+    for _ in range(_ROUNDS):
+        turn = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
+        turn.diagonal().add_(_A)
+        total = turn if total is None else turn @ total
+        gram = turn @ gram @ turn
+    assert total is not None
+    with fast(matrix.device):
+        x = total @ x
+    x = (x.T if tall else x).float()
+    return x / x.square().mean().sqrt().clamp_min(1e-20)
+
+
+class Muon(torch.optim.Adam):
+    """Convolutions of 3x3 by Muon at the group's rate times `share`, everything else by Adam.
+
+    `share`: the root mean square of a convolution's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
+    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, momentum: float, share: float,
+        fused: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(groups, betas=betas, fused=fused)
+        self._momentum, self._share = momentum, share
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step of both; `closure` is not used."""
+        convolutions: list[tuple[Tensor, Tensor, float]] = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and p.shape[0] >= _SMALLEST:
+                    convolutions.append((p, p.grad, group["lr"]))
+                    p.grad = None  # out of Adam's sight
+        super().step()
+        for p, grad, rate in convolutions:
+            state = self.state[p]
+            if "exp_avg" not in state:
+                state["exp_avg"] = torch.zeros_like(p)
+            mean = state["exp_avg"]
+            mean.lerp_(grad, 1 - self._momentum)
+            ahead = grad.lerp(mean, self._momentum)
+            update = orthogonalised(ahead.reshape(len(p), -1)).view(p.shape)
+            p.add_(update, alpha=-rate * self._share)
+            p.grad = grad

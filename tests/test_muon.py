@@ -1,0 +1,69 @@
+"""Muon: what it does to convolutions, and that the rest is left to Adam."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mien.stages.muon import Muon, orthogonalised
+
+
+@pytest.mark.parametrize("shape", [(24, 90), (90, 24), (32, 32)])
+def test_all_directions_move_alike(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    steep = torch.randn(shape) * torch.logspace(0, -1.5, shape[1])
+    before, after = torch.linalg.svdvals(steep), torch.linalg.svdvals(orthogonalised(steep))
+    assert before[0] / before[len(before) // 2] > 2.5
+    assert after[0] / after[len(after) // 2] < 1.6
+    assert float(orthogonalised(steep).square().mean()) == pytest.approx(1, abs=1e-3)
+    assert float((orthogonalised(steep) * steep).sum()) > 0
+    assert torch.isfinite(orthogonalised(torch.zeros(shape))).all()
+
+
+def parameters(seed: int = 0) -> list[torch.Tensor]:
+    torch.manual_seed(seed)
+    shapes = [(16, 16, 3, 3), (8, 16, 3, 3), (16, 16, 1, 1), (5, 7), (9,)]
+    return [torch.randn(s).requires_grad_(True) for s in shapes]
+
+
+def test_only_convolutions_leave_adam() -> None:
+    ours, plain = parameters(), parameters()
+    one = Muon([{"params": ours, "lr": 0.01}], (0.5, 0.99), momentum=0.9, share=0.3, fused=False)
+    other = torch.optim.Adam(plain, lr=0.01, betas=(0.5, 0.99))
+    for step in range(3):
+        for p, q, g in zip(ours, plain, parameters(step + 1), strict=True):
+            p.grad, q.grad = g.detach().clone(), g.detach().clone()
+        start = ours[0].detach().clone()
+        one.step()
+        other.step()
+        moved = (ours[0].detach() - start).square().mean().sqrt()
+        assert float(moved) == pytest.approx(0.01 * 0.3, rel=0.01)
+        assert ours[0].grad is not None, "gradients are left for others to read"
+    for p, q in zip(ours[1:], plain[1:], strict=True):
+        assert torch.equal(p, q)
+    assert not torch.equal(ours[0], plain[0])
+    assert set(one.state[ours[0]]) == {"exp_avg"}
+
+
+def test_weak_directions_are_learned_sooner() -> None:
+    torch.manual_seed(0)
+    mix = torch.linalg.qr(torch.randn(16, 16)).Q * torch.logspace(0, -2, 16)
+    images = torch.einsum("nchw,cd->ndhw", torch.randn(8, 16, 12, 12), mix.T)
+    truth = torch.randn(16, 16, 3, 3) * 0.1
+    wanted = F.conv2d(images, truth, padding=1)
+
+    def left(make: object) -> float:
+        weight = torch.zeros(16, 16, 3, 3, requires_grad=True)
+        optimiser = make(weight)  # type: ignore[operator]
+        for number in range(80):
+            optimiser.param_groups[0]["lr"] = 0.02 * (1 - number / 80)
+            loss = (F.conv2d(images, weight, padding=1) - wanted).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        return float((weight.detach() - truth).square().mean() / truth.square().mean())
+
+    adam = left(lambda w: torch.optim.Adam([w], lr=0.02, betas=(0.5, 0.99)))
+    muon = left(lambda w: Muon([{"params": [w], "lr": 0.02}], (0.5, 0.99), momentum=0.9, share=0.3, fused=False))
+    assert muon < 0.8 * adam
