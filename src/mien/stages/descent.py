@@ -149,21 +149,22 @@ def _solve(
     first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
     best_wrong = torch.zeros_like(objective.target)
     for iteration in range(options.iterations + 1):
-        value = value.detach().requires_grad_(True)
-        images = render(value, slice(None))
-        seen = objective.see(images, networks.parser if labels is not None and weights.parsing else None)
-        fit = objective.residual(images, seen=seen).square().sum(1)
-        loss = fit + objective.inter_frame(images, before)
-        if code is not None and weights.identity:
-            loss = loss + weights.identity * identity_loss(networks.identity, images, code)
-        if seen.logits is not None and labels is not None:
-            loss = loss + weights.parsing * logits_loss(seen.logits, labels)
-        loss = loss + options.ridge * (value - home).square().sum(1)
-        if len(value) > 2:
-            bend = value[:-2] - 2 * value[1:-1] + value[2:]
-            bend = bend.square()
-            loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
-        (gradient,) = torch.autograd.grad(loss.sum(), value)
+        last = iteration == options.iterations  # only looked at: no step follows
+        value = value.detach().requires_grad_(not last)
+        with torch.set_grad_enabled(not last):
+            images = render(value, slice(None))
+            seen = objective.see(images, networks.parser if labels is not None and weights.parsing else None)
+            fit = objective.residual(images, seen=seen).square().sum(1)
+            loss = fit + objective.inter_frame(images, before)
+            if code is not None and weights.identity:
+                loss = loss + weights.identity * identity_loss(networks.identity, images, code)
+            if seen.logits is not None and labels is not None:
+                loss = loss + weights.parsing * logits_loss(seen.logits, labels)
+            loss = loss + options.ridge * (value - home).square().sum(1)
+            if len(value) > 2:
+                bend = value[:-2] - 2 * value[1:-1] + value[2:]
+                bend = bend.square()
+                loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
         now = loss.detach()
         if iteration == 0:
             first_loss = fit.detach()
@@ -173,11 +174,12 @@ def _solve(
         best_loss = torch.where(better, now, best_loss)
         best_fit = torch.where(better, fit.detach(), best_fit)
         best_wrong = torch.where(better[:, None, None, None], (images - objective.target).detach(), best_wrong)
+        if last or gain < options.enough:
+            break
+        (gradient,) = torch.autograd.grad(loss.sum(), value)
         length = torch.where(better, (length * 1.3).clamp_max(1.0), length * 0.4)
         step = (gradient * 0.5) @ inverse
         step = step.masked_fill(frozen, 0.0)
         direction = torch.where(better[:, None], step, direction)
-        if gain < options.enough:
-            break
         value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
     return best, best_wrong[-1:], first_loss, best_fit

@@ -32,6 +32,7 @@ from mien.models.layout import channels_last
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
 from mien.models.stylegan2 import Window
+from mien.stages.muon import Muon
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
@@ -248,7 +249,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 0.7 * outside, "read": 0.25 * read,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 1.2 * outside, "read": 0.25 * read,
             "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
@@ -371,7 +372,7 @@ def train(
         {"params": list(nets.encoder.parameters()), "lr": 0.3 * rate, "scale": 0.3},
         {"params": list(nets.flow.parameters()), "lr": 0.3 * rate, "scale": 0.3},
     ]
-    optimiser = torch.optim.Adam(groups, betas=(0.5, 0.99), fused=True)
+    optimiser = Muon(groups, (0.5, 0.99), momentum=0.9, share=0.25, fused=True)
     d_optimiser = torch.optim.Adam(discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99))
     run = Run(out)
     step = 0
