@@ -51,10 +51,10 @@ def noise_rates(regions: Regions, crops: NDArray[np.uint8]) -> Tensor:
 
     As fast as the fine picture is steady (`steadiness`). At eyes, brows, chin and jaw it would hold what has to move, so
     there the weights have to be ahead of it: `SLOW`. Closed altogether, those places are left to the weights, and eyes come
-    out smeared (docs/person.md has the figures). Lips and what is between them are as free as they are steady, for teeth and
-    folds of the lips are drawn by nothing else.
+    out smeared (docs/person.md has the figures). Lips and what is between them are free, for teeth and folds of the lips
+    are drawn by nothing else.
     """
     lips = (3 * F.max_pool2d(regions.lips.mean(0, keepdim=True), 3, 1, 1)).clamp(0, 1)
     moving = torch.maximum(regions.eyes.mean(0, keepdim=True), regions.mouth.mean(0, keepdim=True) * (1 - lips))
     steady = (_FULL * steadiness(crops)).clamp(LEAST, 1).to(moving)
-    return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * steady
+    return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * torch.maximum(steady, lips)
