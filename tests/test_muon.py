@@ -16,7 +16,7 @@ def test_all_directions_move_alike(shape: tuple[int, int]) -> None:
     before, after = torch.linalg.svdvals(steep), torch.linalg.svdvals(orthogonalised(steep))
     assert before[0] / before[len(before) // 2] > 2.5
     assert after[0] / after[len(after) // 2] < 1.6
-    assert float(orthogonalised(steep).square().mean()) == pytest.approx(1, abs=1e-3)
+    assert float(orthogonalised(steep).square().mean()) == pytest.approx(1, abs=0.02)
     assert float((orthogonalised(steep) * steep).sum()) > 0
     assert torch.isfinite(orthogonalised(torch.zeros(shape))).all()
 

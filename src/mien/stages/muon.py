@@ -25,24 +25,25 @@ _SMALLEST = 16  # rows: smaller convolutions (to RGB, the first of an encoder) h
 def orthogonalised(matrix: Tensor) -> Tensor:
     """`matrix [r, c]` with its singular values made (nearly) equal, and a root mean square of 1, float32.
 
-    All rounds are done on the matrix of products of the smaller side, so the large one is read twice only. The last
-    product is in bfloat16 where the device has it.
+    All rounds, and both norms, are done on the matrix of products of the smaller side, so the large one is read twice
+    only. The last product is in bfloat16 where the device has it.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).float()
-    x = x / x.norm().clamp_min(1e-20)
-    gram = x @ x.T
-    total: Tensor | None = None
-    for _ in range(_ROUNDS):
+    products = x @ x.T
+    norm = products.trace().clamp_min(1e-40).sqrt()
+    first = gram = products / norm.square()
+    total = gram
+    for number in range(_ROUNDS):
         turn = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
         turn.diagonal().add_(_A)
-        total = turn if total is None else turn @ total
-        gram = turn @ gram @ turn
-    assert total is not None
+        total = turn @ total if number else turn
+        if number < _ROUNDS - 1:
+            gram = turn @ gram @ turn
+    size = ((total @ first) * total).sum().clamp_min(1e-20).div(matrix.numel()).sqrt()
     with fast(matrix.device):
-        x = total @ x
-    x = (x.T if tall else x).float()
-    return x / x.square().mean().sqrt().clamp_min(1e-20)
+        x = (total / (norm * size)) @ x
+    return (x.T if tall else x).float()
 
 
 class Muon(torch.optim.Adam):
@@ -76,6 +77,8 @@ class Muon(torch.optim.Adam):
             mean = state["exp_avg"]
             mean.lerp_(grad, 1 - self._momentum)
             ahead = grad.lerp(mean, self._momentum)
-            update = orthogonalised(ahead.reshape(len(p), -1)).view(p.shape)
+            # Columns in the order in which they lie in memory, which orthogonality does not ask for.
+            rows = ahead.permute(0, 2, 3, 1)
+            update = orthogonalised(rows.reshape(len(p), -1)).view(rows.shape).permute(0, 3, 1, 2)
             p.add_(update, alpha=-rate * self._share)
             p.grad = grad

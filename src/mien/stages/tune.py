@@ -42,7 +42,7 @@ class TuneOptions:
     half of the generator's own, at which the last third runs; `least_gain`: early stop (`Schedule`), 0 for none;
     `motion`: weight of going on to move as the pack's generator does (`mien.stages.motion`)."""
 
-    steps: int = 80
+    steps: int = 60
     passes: float = 2.0
     batch: int = 4
     generator_rate: float = 6e-3
@@ -134,8 +134,8 @@ class RefineOptions:
     identity latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near
     where stages 4 and 5 put them."""
 
-    steps: int = 150
-    passes: float = 6.0
+    steps: int = 120
+    passes: float = 4.8
     batch: int = 4
     generator_rate: float = 4e-3
     identity_rate: float = 2e-3
