@@ -15,6 +15,7 @@ from skimage.data import astronaut
 from tiny import tiny_pack
 
 from mien.encode import encode_with_report
+from mien.errors import InputError
 from mien.packs.delta import apply_delta, encode_delta
 from mien.packs.pack import Pack
 from mien.render import puppeteer, render
@@ -116,6 +117,17 @@ def test_inversions_are_written_and_real_frames_may_be_the_target(pack: Pack, tm
     real, _ = encode_with_report(tmp_path / "crops.mkv", real_targets=True, **kept)
     np.testing.assert_array_equal(fitted.frames[:, :3], real.frames[:, :3])
     assert (fitted.frames[:, 3:] != real.frames[:, 3:]).any()
+
+
+def test_more_effort_is_more_steps_of_tuning_and_nonsense_is_refused(pack: Pack, tmp_path: Path) -> None:
+    face = cv2.resize(astronaut()[0:230, 110:340], (64, 64), interpolation=cv2.INTER_AREA)
+    write_video(tmp_path / "crops.mkv", [face, np.roll(face, 2, 1)], Fraction(30))
+    kept = {"pack": pack, "aligned": True}
+    little, some = (encode_with_report(tmp_path / "crops.mkv", effort=e, **kept)[1].psnr for e in (0.1, 0.6))
+    assert some["resynthesis"] > little["resynthesis"] + 0.5
+    for effort in (0.0, 11.0, float("nan")):
+        with pytest.raises(InputError, match="effort"):
+            encode_with_report(tmp_path / "crops.mkv", effort=effort, **kept)
 
 
 def test_puppet_keeps_the_portrait_and_moves_with_the_driver(encoded: tuple[Stream, dict], pack: Pack) -> None:

@@ -16,6 +16,7 @@ from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness
 from mien.stages.regions import regions
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, texture_loss
+from mien.stages.tune import TuneOptions, for_clip
 from mien.stages.weights import FullWeights, weights_for
 
 
@@ -30,6 +31,12 @@ def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
     chosen = draw(random, np.full(100, 0.01), 10)
     assert np.array_equal(np.sort(chosen) // 10, np.arange(10)), "spread over the clip"
     assert even_sampling(landmarks[:1]).tolist() == [1.0]
+
+
+def test_long_clips_and_more_effort_get_more_steps() -> None:
+    options = TuneOptions(steps=60, passes=2.0, batch=4)
+    steps = [for_clip(options, *case).steps for case in ((10,), (120,), (300,), (10, 2.0), (300, 0.5), (10, 0.1))]
+    assert steps == [60, 60, 150, 120, 75, 6]
 
 
 def losses(

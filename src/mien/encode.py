@@ -151,6 +151,7 @@ def encode_with_report(
     person_size: int | None = None,
     person: Person | str | Path | None = None,
     inversion: str = "encoder",
+    effort: float = 1.0,
     start: float = 0.0,
     duration: float | None = None,
     device: str = "auto",
@@ -170,7 +171,8 @@ def encode_with_report(
     the generator to the person first (and send the difference, in at most `person_size` bytes where that is given, else
     all weights). `person`: a person or its file instead: its weights stay as they are, only the encoder is tuned, and
     the stream names the person by hash. `inversion`: `encoder`, or `restyle` for several looks at each frame
-    (`mien.stages.invert.Feedback`). `start`, `duration` in seconds. `face`: which face, from 1 at the left; the largest
+    (`mien.stages.invert.Feedback`). `effort`: so many times the usual steps of tuning, 0.1 to 10. `start`, `duration` in
+    seconds. `face`: which face, from 1 at the left; the largest
     by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved,
     `gauss-newton` or the paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32
     channels for this clip. `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5 fits the
@@ -184,6 +186,8 @@ def encode_with_report(
     if channels not in CHANNELS:
         raise InputError(f"there are no channels {channels!r}: take {' or '.join(CHANNELS)}.")
     report = EncodeReport(resumed=work.resumed)
+    if not 0.1 <= effort <= 10:
+        raise InputError(f"effort goes from 0.1 to 10: {effort} is outside.")
     source = clip if isinstance(clip, Clip) else read_video(clip, start, duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
     torch.manual_seed(seed)
@@ -198,7 +202,7 @@ def encode_with_report(
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, person=known,
-                          inversion=inversion, aligned=aligned, seed=seed, optimizer=optimizer, channels=channels,
+                          inversion=inversion, effort=effort, aligned=aligned, seed=seed, optimizer=optimizer, channels=channels,
                           inversions=inversions, real_targets=real_targets,
                           progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
@@ -209,8 +213,8 @@ def encode_with_report(
 
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
-    person: Person | None = None, inversion: str = "encoder", aligned: bool, seed: int, progress: Progress,
-    report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack", inversions: Path | None = None,
+    person: Person | None = None, inversion: str = "encoder", effort: float = 1.0, aligned: bool, seed: int,
+    progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack", inversions: Path | None = None,
     real_targets: bool = False, work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
@@ -223,7 +227,8 @@ def encode_crops(
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
-    tuning, refining = for_clip(TuneOptions(seed=seed), count), for_clip(RefineOptions(seed=seed), count)
+    tuning = for_clip(TuneOptions(seed=seed), count, effort)
+    refining = for_clip(RefineOptions(seed=seed), count, effort)
 
     some = np.unique(np.linspace(0, count - 1, PREVIEWS).round().astype(int))
     show(progress, "input", lambda: np.stack([crops.crops[i] for i in some]))

@@ -45,6 +45,12 @@ PersonFile = Annotated[
 Inversion = Annotated[
     str, typer.Option(metavar="NAME", help="encoder, or restyle: several looks at each frame, nearer to it.")
 ]
+Effort = Annotated[
+    float,
+    typer.Option(
+        min=0.1, max=10.0, metavar="N", help="So many times the steps of tuning: 2 is sharper, half is quicker."
+    ),
+]
 Optimizer = Annotated[
     str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
 ]

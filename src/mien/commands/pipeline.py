@@ -18,6 +18,7 @@ from mien.commands.common import (
     Channels,
     Device,
     Duration,
+    Effort,
     Face,
     Inversion,
     Optimizer,
@@ -64,6 +65,7 @@ def encode(
     optimizer: Optimizer = "gauss-newton",
     channels: Channels = "pack",
     inversion: Inversion = "encoder",
+    effort: Effort = 1.0,
     person_size: PersonSize = None,
     person: Annotated[
         Path | None,
@@ -96,11 +98,25 @@ def encode(
     size, known = _who(person_size, person, tune)
     who = known.fingerprint if known else size
     with _resumable(
-        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels, inversion, who
+        clip,
+        output,
+        pack,
+        device,
+        aligned,
+        tune,
+        start,
+        duration,
+        seed,
+        face,
+        optimizer,
+        channels,
+        inversion,
+        effort,
+        who,
     ) as work:
         stream, facts = _encode(
             clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work,
-            inversions, size, known, inversion,
+            inversions, size, known, inversion, effort,
         )  # fmt: skip
         if rate is not None:
             stream = coded(stream, None, rate, None, pack, device, known)
@@ -124,6 +140,7 @@ def person(
     device: Device = "auto",
     seed: Seed = 0,
     face: Face = None,
+    effort: Effort = 1.0,
     person_size: Annotated[
         str | None, typer.Option("--size", metavar="SIZE", help="Most bytes of the tuned weights: 200k, ... or full.")
     ] = None,
@@ -150,10 +167,13 @@ def person(
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
     else:
-        with _resumable(clip, output, pack, device, aligned, True, start, duration, seed, face, "person", size) as work:
+        with _resumable(
+            clip, output, pack, device, aligned, True, start, duration, seed, face, "person", effort, size
+        ) as work:
             stream, facts = _encode(
-                clip, pack, aligned, True, start, duration, device, seed, face, False, work=work, person_size=size
-            )
+                clip, pack, aligned, True, start, duration, device, seed, face, False, work=work, person_size=size,
+                effort=effort,
+            )  # fmt: skip
     made = Person.of(stream, output.stem)
     made.save(output)
     sizes = made.accounting()
@@ -339,6 +359,7 @@ def _encode(
     person_size: int | None = None,
     person: Person | None = None,
     inversion: str = "encoder",
+    effort: float = 1.0,
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.video import probe
@@ -365,6 +386,7 @@ def _encode(
             person_size=person_size,
             person=person,
             inversion=inversion,
+            effort=effort,
             progress=progress,
             work=work,
         )

@@ -152,9 +152,10 @@ class RefineOptions:
 Options = TypeVar("Options", TuneOptions, RefineOptions)
 
 
-def for_clip(options: Options, frames: int) -> Options:
-    """The options with as many steps as a clip of so many frames takes."""
-    return replace(options, steps=max(options.steps, math.ceil(options.passes * frames / options.batch)))
+def for_clip(options: Options, frames: int, effort: float = 1.0) -> Options:
+    """The options with as many steps as a clip of so many frames takes, times `effort`."""
+    steps = max(options.steps, options.passes * frames / options.batch)
+    return replace(options, steps=max(math.ceil(steps * effort), 1))
 
 
 @dataclass(frozen=True)
