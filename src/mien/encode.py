@@ -51,6 +51,7 @@ from mien.video import Clip, read_video, write_video
 from mien.workfolder import NoWork
 
 CHANNELS = ("pack", "clip")
+COMPACT_EFFORT = 1.3  # times the steps where a person is small: Muon, for whole convolutions, does not help its factors
 PREVIEWS = 6  # frames that are shown while the work goes on
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
 
@@ -227,6 +228,7 @@ def encode_crops(
     encoder, solver, look_again = pack.encoder, optimizer_named(optimizer), inversion_named(inversion)
     blob = person.tuning if person else b""
     generator = apply_delta(pack.generator, blob) if person else pack.generator
+    effort *= COMPACT_EFFORT if person_size is not None else 1.0
     tuning = for_clip(TuneOptions(seed=seed), count, effort)
     refining = for_clip(RefineOptions(seed=seed), count, effort)
 

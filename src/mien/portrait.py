@@ -40,7 +40,8 @@ class PortraitOptions:
     latent, angles (degrees) and channels (units of their scale); `motion`: weight of moving as the pack's generator
     does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every `motion_every`
     steps; `locality`: of other people; `noise`: whether noise constants draw what is around the face. They stay in their
-    place, as a background does and hair nearly; within the face they would hold still what has to move."""
+    place, as a background does and hair nearly; within the face they would hold still what has to move. `share`: of Muon;
+    less than on a clip, whose many frames say what must stay as it was."""
 
     steps: int = 120
     resolution: int = 128
@@ -54,6 +55,7 @@ class PortraitOptions:
     motion_frames: int = 12
     locality: float = 0.5
     noise: bool = True
+    share: float = 0.2
     least_gain: float = 0.002
     seed: int = 0
 
@@ -118,7 +120,7 @@ def _tuned(
     low = options.steps * 2 // 3 if options.resolution < original.resolution else 0
     schedule = Schedule(
         options.steps, 1, options.resolution, low, 5, options.perceptual, options.locality, options.least_gain,
-        options.seed,
+        options.seed, share=options.share,
     )  # fmt: skip
     weights = weights_for(original, size, noise=options.noise)
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]

@@ -37,7 +37,7 @@ _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance 
 _RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
-MOMENTUM, SHARE = 0.85, 0.6  # of convolutions (`Muon`)
+MOMENTUM, SHARE = 0.85, 0.6  # of Muon (docs/person.md has the figures)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 
@@ -175,7 +175,7 @@ class Schedule:
     own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
     than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
     steps, and that was all. `perceptual`, `locality`, `texture`, `measures` (what landmarks measure): weights beside the
-    pixel loss."""
+    pixel loss. `share`: how far convolutions move at a step, in rates (`Muon`)."""
 
     steps: int
     batch: int
@@ -188,6 +188,7 @@ class Schedule:
     seed: int
     texture: float = 1.0
     measures: float = 0.3
+    share: float = SHARE
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ class Trainer:
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
         parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
         fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
-        self._optimiser = Muon(parameters, (0.5, 0.99), momentum=MOMENTUM, share=SHARE, fused=fused)
+        self._optimiser = Muon(parameters, (0.5, 0.99), momentum=MOMENTUM, share=schedule.share, fused=fused)
         self._rates = [r for _, r in groups]
         self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
         self._checkpoint = checkpoint
