@@ -249,7 +249,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 1.2 * outside, "read": 0.25 * read,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 0.7 * outside, "read": 0.25 * read,
             "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
