@@ -13,7 +13,7 @@ from mien.packs.delta import tunable_names
 from mien.stages import trainer as module
 from mien.stages import view
 from mien.stages.checkpoint import NO_CHECKPOINT
-from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness
+from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness, texture_places
 from mien.stages.regions import regions
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, texture_loss
 from mien.stages.tune import TuneOptions, for_clip
@@ -135,6 +135,9 @@ def test_noise_constants_leave_what_moves_to_the_weights() -> None:
     rates = noise_rates(regions(landmarks, 64), crops)[0, 0]
     assert float(rates[:4, 4:28].min()) > 0.99
     assert LEAST <= float(rates[:4, 36:60].max()) < 0.45
+    places = texture_places(regions(landmarks, 64), crops)[0, 0]
+    assert float(places[:4, 4:28].min()) > 0.99 and float(places[:4, 36:60].max()) < 0.45
+    assert float(places[30, 40]) == 1, "the face always has texture"
 
 
 def test_texture_asks_how_strong_edges_are_and_not_where() -> None:

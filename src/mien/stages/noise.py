@@ -58,3 +58,11 @@ def noise_rates(regions: Regions, crops: NDArray[np.uint8]) -> Tensor:
     moving = torch.maximum(regions.eyes.mean(0, keepdim=True), regions.mouth.mean(0, keepdim=True) * (1 - lips))
     steady = (_FULL * steadiness(crops)).clamp(LEAST, 1).to(moving)
     return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * torch.maximum(steady, lips)
+
+
+def texture_places(regions: Regions, crops: NDArray[np.uint8]) -> Tensor:
+    """Where texture is asked for, `[1, 1, 64, 64]` in [0, 1]: on the face, and where the fine picture is steady.
+
+    A moving background is known to nothing that is sent: asked for its texture, convolutions answer with a grid.
+    """
+    return torch.maximum(regions.face.mean(0, keepdim=True), (_FULL * steadiness(crops)).clamp(0, 1).to(regions.face))

@@ -25,7 +25,7 @@ from mien.stages.frames import Cropped
 from mien.stages.invert import to_float
 from mien.stages.losses import look
 from mien.stages.muon import Muon
-from mien.stages.noise import noise_rates
+from mien.stages.noise import noise_rates, texture_places
 from mien.stages.precision import fast
 from mien.stages.reading import Reading, of_frames, of_mesh
 from mien.stages.regions import Regions
@@ -231,6 +231,7 @@ class Trainer:
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
+        self._texture_places = texture_places(material.regions, material.crops)
         self._noise_rates = noise_rates(material.regions, material.crops) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
@@ -309,7 +310,8 @@ class Trainer:
             features = (here - 1).clamp(0, 1)
             loss = pyramid_loss(detail, wanted, here) + self._schedule.texture * texture_loss(detail, wanted, features)
             target = F.avg_pool2d(target, 2)
-        loss = loss + pyramid_loss(image, target, weight) + self._schedule.texture * texture_loss(image, target, weight)
+        loss = loss + pyramid_loss(image, target, weight)
+        loss = loss + self._schedule.texture * texture_loss(image, target, weight * self._texture_places)
         with torch.no_grad():
             wanted_look = look(self._material.perceptual, target)
         seen = look(self._material.perceptual, image, measures=self._material.reading is not None)
