@@ -1,6 +1,6 @@
 """The last step of an encode: each frame's 34 numbers against the frame itself, with the tuned generator fixed.
 
-`refine` draws a frame some six times, and each time Adam moves its numbers by a good part of a unit: the weights end where
+`refine` draws a frame some five times, and each time Adam moves its numbers by a good part of a unit: the weights end where
 they should, the numbers end shaken. Here they are put where Eq. 9 is least, angles and channels together. The paper
 found real frames I_t a bad target for its stage 5, whose generator cannot draw this person; the tuned one can. Beyond
 the paper.
