@@ -151,12 +151,13 @@ def crops(count: int) -> Alignment:
 def main() -> None:
     encode, rendering = importlib.import_module("mien.encode"), importlib.import_module("mien.render")
     trainer, view = importlib.import_module("mien.stages.trainer"), importlib.import_module("mien.stages.view")
+    muon = importlib.import_module("mien.stages.muon")
     device = torch.device("cpu")
     if "--cpu" not in sys.argv:
         install()
         device = torch.device(NAME, 0)
     # Neither device has bfloat16 here; random sums count as pictures, so that windows are drawn.
-    encode.fast = trainer.fast = lambda device: nullcontext()
+    encode.fast = trainer.fast = muon.fast = lambda device: nullcontext()
     trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
     encode.resolve_device = lambda name: device
     encode.TuneOptions = lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed)

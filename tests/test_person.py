@@ -137,7 +137,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed))
     portraits = importlib.import_module("mien.render")
     options = portraits.PortraitOptions
-    monkeypatch.setattr(portraits, "PortraitOptions", lambda seed: options(steps=30, seed=seed))
+    monkeypatch.setattr(portraits, "PortraitOptions", lambda seed: options(steps=70, seed=seed))
 
 
 def test_one_person_serves_two_clips_and_as_the_face_of_a_puppet(
