@@ -111,7 +111,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     tuned = weights.finish()[0]
     largest = [n for n in tunable_names(tuned) if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)
-    rates = noise_rates(areas, crops)[0, 0]
+    rates = noise_rates(areas, steadiness(crops))[0, 0]
     at = lambda i: float(rates[tuple(landmarks[0, i, ::-1].round().astype(int))])
     for place, name in ((159, "a lid"), (386, "a lid"), (152, "the chin"), (18, "below the lower lip")):
         assert at(place) == pytest.approx(SLOW), name
@@ -127,15 +127,16 @@ def test_noise_constants_leave_what_moves_to_the_weights() -> None:
     still = random.randint(0, 255, (1, 128, 128, 3)).repeat(8, 0)
     moving = random.randint(0, 255, (8, 128, 128, 3))
     crops = np.where(np.arange(128)[:, None] < 64, still, moving).astype(np.uint8)
-    share = steadiness(crops)[0, 0]
+    steady = steadiness(crops)
+    share = steady[0, 0]
     assert share.shape == (64, 64)
     assert float(share[:, 4:28].min()) > 0.9, "the left half stays"
     assert float(share[:, 36:60].max()) < 0.3, "of the right half an eighth is left of its energy by chance"
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(8, 0).astype(np.float32)
-    rates = noise_rates(regions(landmarks, 64), crops)[0, 0]
+    rates = noise_rates(regions(landmarks, 64), steady)[0, 0]
     assert float(rates[:4, 4:28].min()) > 0.99
     assert LEAST <= float(rates[:4, 36:60].max()) < 0.45
-    places = texture_places(regions(landmarks, 64), crops)[0, 0]
+    places = texture_places(regions(landmarks, 64), steady)[0, 0]
     assert float(places[:4, 4:28].min()) > 0.99 and float(places[:4, 36:60].max()) < 0.45
     assert float(places[30, 40]) == 1, "the face always has texture"
 

@@ -173,9 +173,8 @@ def encode_with_report(
     all weights). `person`: a person or its file instead: its weights stay as they are, only the encoder is tuned, and
     the stream names the person by hash. `inversion`: `encoder`, or `restyle` for several looks at each frame
     (`mien.stages.invert.Feedback`). `effort`: so many times the usual steps of tuning, 0.1 to 10. `start`, `duration` in
-    seconds. `face`: which face, from 1 at the left; the largest
-    by default. `sound`: carry the clip's sound in the stream. `optimizer`: how stages 4 and 5 are solved,
-    `gauss-newton` or the paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32
+    seconds. `face`: which face, from 1 at the left; the largest by default. `sound`: carry the clip's sound in the
+    stream. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or the paper's plain form, `reference`. `channels`: `pack` takes the pack's V, `clip` chooses 32
     channels for this clip. `inversions`: a video to write S_t to, for `mien evaluate`. `real_targets`: stage 5 fits the
     real frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The same seed gives the same stream on one machine.
     `work`: where finished stages are kept (`mien.workfolder`), so that a run that was stopped is taken up again.
@@ -203,8 +202,8 @@ def encode_with_report(
         crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, person=known,
-                          inversion=inversion, effort=effort, aligned=aligned, seed=seed, optimizer=optimizer, channels=channels,
-                          inversions=inversions, real_targets=real_targets,
+                          inversion=inversion, effort=effort, aligned=aligned, seed=seed, optimizer=optimizer,
+                          channels=channels, inversions=inversions, real_targets=real_targets,
                           progress=progress, report=report, work=work)  # fmt: skip
     if sound and source.has_audio:
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
@@ -215,8 +214,8 @@ def encode_with_report(
 def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
     person: Person | None = None, inversion: str = "encoder", effort: float = 1.0, aligned: bool, seed: int,
-    progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack", inversions: Path | None = None,
-    real_targets: bool = False, work: NoWork,
+    progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack",
+    inversions: Path | None = None, real_targets: bool = False, work: NoWork,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)

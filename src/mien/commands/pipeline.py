@@ -98,22 +98,9 @@ def encode(
     size, known = _who(person_size, person, tune)
     who = known.fingerprint if known else size
     with _resumable(
-        clip,
-        output,
-        pack,
-        device,
-        aligned,
-        tune,
-        start,
-        duration,
-        seed,
-        face,
-        optimizer,
-        channels,
-        inversion,
-        effort,
+        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels, inversion, effort,
         who,
-    ) as work:
+    ) as work:  # fmt: skip
         stream, facts = _encode(
             clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work,
             inversions, size, known, inversion, effort,

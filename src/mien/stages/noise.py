@@ -46,23 +46,24 @@ def _pooled(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
 
 
-def noise_rates(regions: Regions, crops: NDArray[np.uint8]) -> Tensor:
+def noise_rates(regions: Regions, steady: Tensor) -> Tensor:
     """How fast noise constants learn, `[1, 1, 64, 64]`, as a share of their rate.
 
-    As fast as the fine picture is steady (`steadiness`). At eyes, brows, chin and jaw it would hold what has to move, so
-    there the weights have to be ahead of it: `SLOW`. Closed altogether, those places are left to the weights, and eyes come
-    out smeared (docs/person.md has the figures). Lips and what is between them are free, for teeth and folds of the lips
-    are drawn by nothing else.
+    As fast as the fine picture is steady, `steady [1, 1, 64, 64]` (`steadiness`). At eyes, brows, chin and jaw it would
+    hold what has to move, so there the weights have to be ahead of it: `SLOW`. Closed altogether, those places are left to
+    the weights, and eyes come out smeared (docs/person.md has the figures). Lips and what is between them are free, for
+    teeth and folds of the lips are drawn by nothing else.
     """
     lips = (3 * F.max_pool2d(regions.lips.mean(0, keepdim=True), 3, 1, 1)).clamp(0, 1)
     moving = torch.maximum(regions.eyes.mean(0, keepdim=True), regions.mouth.mean(0, keepdim=True) * (1 - lips))
-    steady = (_FULL * steadiness(crops)).clamp(LEAST, 1).to(moving)
-    return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * torch.maximum(steady, lips)
+    share = (_FULL * steady).clamp(LEAST, 1)
+    return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * torch.maximum(share, lips)
 
 
-def texture_places(regions: Regions, crops: NDArray[np.uint8]) -> Tensor:
-    """Where texture is asked for, `[1, 1, 64, 64]` in [0, 1]: on the face, and where the fine picture is steady.
+def texture_places(regions: Regions, steady: Tensor) -> Tensor:
+    """Where texture is asked for, `[1, 1, 64, 64]` in [0, 1]: on the face, and where the fine picture is steady
+    (`steady [1, 1, 64, 64]`).
 
     A moving background is known to nothing that is sent: asked for its texture, convolutions answer with a grid.
     """
-    return torch.maximum(regions.face.mean(0, keepdim=True), (_FULL * steadiness(crops)).clamp(0, 1).to(regions.face))
+    return torch.maximum(regions.face.mean(0, keepdim=True), (_FULL * steady).clamp(0, 1))

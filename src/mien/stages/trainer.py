@@ -25,7 +25,7 @@ from mien.stages.frames import Cropped
 from mien.stages.invert import to_float
 from mien.stages.losses import look
 from mien.stages.muon import Muon
-from mien.stages.noise import noise_rates, texture_places
+from mien.stages.noise import noise_rates, steadiness, texture_places
 from mien.stages.precision import fast
 from mien.stages.reading import Reading, of_frames, of_mesh
 from mien.stages.regions import Regions
@@ -143,7 +143,8 @@ class Material:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `through`: the resolution from which the pack's sums of
     RGB are pictures, as small ones are made (`mien.stages.view`); `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them; `reading`: what their expressions measure, if that is known."""
+    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.stages.noise`); `reading`: what
+    their expressions measure, if that is known."""
 
     original: Generator
     flow: HeadPoseFlow
@@ -154,6 +155,7 @@ class Material:
     crops: NDArray[np.uint8]
     landmarks: NDArray[np.floating]
     regions: Regions
+    steady: Tensor
     reading: Reading | None
 
     @staticmethod
@@ -165,7 +167,7 @@ class Material:
         through = as_seen(pack.generator, pack.people, (small,)).through[small]
         return Material(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
-            regions.to(pack.device), of_frames(pack.parser, frames, mesh),
+            regions.to(pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
         )  # fmt: skip
 
 
@@ -231,8 +233,8 @@ class Trainer:
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
         self._probability = even_sampling(material.landmarks)
-        self._texture_places = texture_places(material.regions, material.crops)
-        self._noise_rates = noise_rates(material.regions, material.crops) if rates is None else rates
+        self._texture_places = texture_places(material.regions, material.steady)
+        self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
