@@ -29,7 +29,7 @@ QUICK_ATTRIBUTES = {"gauss-newton": {}, "reference": {"epochs": 20, "rate": 0.15
 
 def areas(count: int = FRAMES) -> Regions:
     """Masks at fixed places, as of a face that fills the picture."""
-    masks = torch.zeros(6, count, 1, 64, 64)
+    masks = torch.zeros(8, count, 1, 64, 64)
     masks[0, :, :, 40:56, 20:44] = 1  # mouth
     masks[1, :, :, 18:28, 12:52] = 1  # eyes
     masks[2, :, :, 20:26, 18:24] = 1  # pupils

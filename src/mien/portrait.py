@@ -1,16 +1,16 @@
 """The face of a puppet: a portrait's identity latent, and a generator tuned to that one image.
 
 Pivotal tuning of a single image (Roich et al. 2021) along the decoder's own path: weights, identity latent, and the
-portrait's own 34 numbers, against the image. One image says nothing of how this face moves, so what is known of faces
-is held: on the driver's frames the tuned generator has to change from frame to frame as the pack's does ("motion
-locality"), and other people have to stay as they were. Noise constants, which stay in their place, draw only what is
-around the face.
+portrait's own 34 numbers, against the image. One image says nothing of how this face moves. So beside it stands what it looks
+like where the driver takes it: the portrait itself, carried along as the pack's generator moves (`mien.stages.carried`). The
+tuned generator has to change from frame to frame as the pack's does, too ("motion locality"), and other people have to stay as
+they were.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,46 +18,59 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack
 from mien.progress import Progress
 from mien.stages.attributes import add_channels, read_channels
+from mien.stages.carried import Carried, carried
 from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.identity import frontal
-from mien.stages.invert import invert
+from mien.stages.invert import invert, to_bytes
 from mien.stages.motion import change_error, coarse
+from mien.stages.noise import SLOW, noise_rates
 from mien.stages.pose import pose_latents
 from mien.stages.regions import dilate, regions
-from mien.stages.trainer import Drawn, Material, Schedule, Trainer
+from mien.stages.trainer import SHARE, Drawn, Material, Schedule, Trainer
 from mien.stages.weights import weights_for
 
-AROUND = 3  # pixels of 64 from the face, within which noise constants stay as the pack has them
+ANGLE = 5.0  # degrees that count as one scale of a channel, where the driver's frames are compared
+AROUND = (
+    3  # pixels of 64 from the face, within which noise constants stay as the pack has them where nothing is carried
+)
 
 
 @dataclass(frozen=True)
 class PortraitOptions:
-    """`steps`, the first two thirds at `resolution` where the pack's is larger; learning rates of weights, identity
-    latent, angles (degrees) and channels (units of their scale); `motion`: weight of moving as the pack's generator
-    does, most at mouth and eyes, between two of `motion_frames` frames of the driver's at 32x32, every `motion_every`
-    steps; `locality`: of other people; `noise`: whether noise constants draw what is around the face. They stay in their
-    place, as a background does and hair nearly; within the face they would hold still what has to move. `share`: of Muon;
-    less than on a clip, whose many frames say what must stay as it was."""
+    """`steps` of `batch` pictures, the portrait and some of it carried along, the first two thirds at `resolution` where the
+    pack's is larger; learning rates of weights, identity latent, angles (degrees) and channels (units of their scale);
+    `frames`: how many of the driver's the portrait is carried to; `motion`: weight of moving as the pack's generator does, most
+    at mouth and eyes, between two of them at 32x32, every `motion_every` steps; `locality`: of other people; `noise`: whether
+    noise constants are tuned; `share`: of Muon."""
 
-    steps: int = 120
+    steps: int = 160
+    batch: int = 3
     resolution: int = 128
-    generator_rate: float = 3e-3
+    generator_rate: float = 6e-3
     identity_rate: float = 4e-3
     angle_rate: float = 0.1
     channel_rate: float = 0.05
     perceptual: float = 0.3
-    motion: float = 30.0
+    frames: int = 16
+    motion: float = 10.0
     motion_every: int = 3
-    motion_frames: int = 12
     locality: float = 0.5
     noise: bool = True
-    share: float = 0.2
+    share: float = SHARE
     least_gain: float = 0.002
     seed: int = 0
+
+    @property
+    def alone(self) -> PortraitOptions:
+        """Gentler ones for a portrait that cannot be carried along: one picture says nothing of what must stay as it was."""
+        return replace(
+            self, batch=1, generator_rate=self.generator_rate / 2, motion=3 * self.motion, share=self.share / 3
+        )
 
 
 @dataclass(frozen=True)
@@ -95,58 +108,130 @@ def portrait_face(
     from mien.stages.align import align_image
 
     found = align_image(image, pack.resolution)
-    angles = torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]], device=pack.device)
+    angles = pack.flow.clamp(torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]], device=pack.device))
     w_plus = invert(pack.encoder, found.crops, device=pack.device)
     identity = frontal(pack.flow, w_plus[0], angles[0].cpu().numpy())
     if not tune:
         return Face(identity, b"")
-    material = Material.of(pack, found.crops, found.landmarks, regions(found.landmarks, found.size))
+    with torch.no_grad():
+        own = Driver(angles, read_channels(pack.generator.styles(w_plus), channels))
+    chosen = _farthest(channels, driver, options.frames)
+    driver = Driver(driver.angles[chosen], driver.values[chosen])
+    more = _carried(pack, channels, identity, own, driver, found.crops[0], found.landmarks[0])
+    crops, landmarks = np.concatenate([found.crops, more.pictures]), np.concatenate([found.landmarks, more.landmarks])
+    # What the parser reads of pictures that were made by hand is not asked for.
+    material = replace(Material.of(pack, crops, landmarks, regions(landmarks, found.size)), reading=None)
+    if not len(more.which):
+        options = options.alone
     with progress.stage("portrait", options.steps, "steps") as tick:
-        return _tuned(material, channels, w_plus, identity, angles, driver, size, options, tick)
+        return _tuned(material, channels, identity, own, driver, more, size, options, tick)
+
+
+def _farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tensor:
+    """At most `count` of the driver's frames, each the farthest from those before it (Gonzalez 1985), in order of time."""
+    scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=driver.values.device)
+    numbers = torch.cat([driver.angles / ANGLE, driver.values / scale], 1)
+    chosen = [int((numbers - numbers.median(0).values).square().sum(1).argmin())]
+    apart = (numbers - numbers[chosen[0]]).square().sum(1)
+    while len(chosen) < count and float(apart.max()) > 0:
+        chosen.append(int(apart.argmax()))
+        apart = torch.minimum(apart, (numbers - numbers[chosen[-1]]).square().sum(1))
+    return torch.tensor(sorted(chosen))
+
+
+@torch.no_grad()
+def _carried(
+    pack: Pack, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, crop: NDArray[np.uint8],
+    landmarks: NDArray[np.floating],
+) -> Carried:  # fmt: skip
+    """The portrait `crop [S, S, 3]` where the driver's frames take it."""
+    angles, values = torch.cat([own.angles, driver.angles]), torch.cat([own.values, driver.values])
+    renders = []
+    for i in range(len(angles)):
+        styles = _driven(pack.generator, pack.flow, channels, identity, Driver(angles, values), torch.tensor([i]))
+        renders.append(to_bytes(pack.generator.synthesis_from_styles(styles))[0])
+    return carried(crop, landmarks, renders[0], np.stack(renders[1:]))
 
 
 def _tuned(
-    material: Material, channels: tuple[Channel, ...], w_plus: Tensor, identity: Tensor, angles: Tensor, driver: Driver,
+    material: Material, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, more: Carried,
     size: int | None, options: PortraitOptions, tick: Callable[[int], None],
 ) -> Face:  # fmt: skip
     original, flow = material.original, material.flow
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=identity.device)
     w = identity.clone().requires_grad_(True)
-    turn = flow.clamp(angles).clone().requires_grad_(True)
+    turn = own.angles.clone().requires_grad_(True)
     with torch.no_grad():
         at_rest = original.styles(pose_latents(flow, identity, turn))
-        units = (read_channels(original.styles(w_plus), channels) - read_channels(at_rest, channels)) / scale
+        units = (own.values - read_channels(at_rest, channels)) / scale
     units = units.clamp(-8, 8).requires_grad_(True)
     low = options.steps * 2 // 3 if options.resolution < original.resolution else 0
     schedule = Schedule(
-        options.steps, 1, options.resolution, low, 5, options.perceptual, options.locality, options.least_gain,
-        options.seed, share=options.share,
+        options.steps, options.batch, options.resolution, low, 5, options.perceptual, options.locality,
+        options.least_gain, options.seed, share=options.share,
     )  # fmt: skip
     weights = weights_for(original, size, noise=options.noise)
-    more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
-    around = 1 - dilate(material.regions.face, AROUND)
-    trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, NO_CHECKPOINT, around)
+    numbers = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
+    trainer = Trainer(
+        weights, material, options.generator_rate, numbers, schedule, tick, NO_CHECKPOINT, _noise_rates(material),
+        _probability(len(more.which), options.batch),
+    )  # fmt: skip
     random = np.random.RandomState(options.seed)
-    spread = np.unique(np.linspace(0, len(driver.angles) - 1, options.motion_frames).astype(np.int64))
+    count = len(driver.angles)
     with torch.no_grad():
-        moving = _moved(original, material, channels, identity, driver, torch.from_numpy(spread))
-        features = F.interpolate(material.regions.attention, moving.shape[-2:], mode="area")[0]
+        moving = _moved(original, material, channels, identity, driver, torch.arange(count))
+        features = F.interpolate(material.regions.attention[:1], moving.shape[-2:], mode="area")[0]
     turns = 0
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
         nonlocal turns
         turns += 1
-        styles = add_channels(generator.styles(pose_latents(flow, w, turn)), channels, units * scale)
-        if not options.motion or turns % options.motion_every or len(spread) < 2:
+        # Frame 0 is the portrait, the others are the driver's. Its own numbers are learned, theirs are given.
+        which = torch.from_numpy(np.concatenate([[0], 1 + more.which]))[drawn.index]
+        angles = torch.cat([turn, driver.angles])[which]
+        styles = generator.styles(pose_latents(flow, w, angles))
+        own_values = read_channels(generator.styles(pose_latents(flow, w, turn)), channels) + units * scale
+        values = torch.cat([own_values, driver.values])[which]
+        styles = add_channels(styles, channels, values - read_channels(styles, channels))
+        if not options.motion or turns % options.motion_every or count < 2:
             return styles, None
-        pair = random.choice(len(spread), 2, replace=False)
-        made = _moved(generator, material, channels, w, driver, torch.from_numpy(spread[pair]))
-        wanted = moving[torch.from_numpy(pair)]
-        return styles, options.motion * change_error(made, wanted, features)
+        pair = torch.from_numpy(random.choice(count, 2, replace=False))
+        made = _moved(generator, material, channels, w, driver, pair)
+        return styles, options.motion * change_error(made, moving[pair], features)
 
     trainer.run(step)
     _, blob = weights.finish()
     return Face(w.detach().half().float(), blob)
+
+
+def _noise_rates(material: Material) -> Tensor:
+    """How fast noise constants learn, `[1, 1, 64, 64]`: as on a clip, where the portrait was carried along, but slowly at nose
+    and lips too: between the driver's frames that it was carried to they left dots there. Of one picture alone they draw
+    what is around the face: within it they would hold still what has to move."""
+    if len(material.crops) == 1:
+        return 1 - dilate(material.regions.face, AROUND)
+    masks = material.regions
+    moving = dilate(torch.maximum(masks.nose, masks.lips).amax(0, keepdim=True), 1)
+    return noise_rates(masks, material.steady) * (1 - (1 - SLOW) * moving)
+
+
+def _probability(carried: int, batch: int) -> NDArray[np.float64]:
+    """Of drawing the portrait, and each of so many pictures that it was carried to: it is in every batch, once."""
+    share = 1 / batch if carried else 1.0
+    return np.concatenate([[share], np.full(carried, (1 - share) / max(carried, 1))])
+
+
+def _driven(
+    generator: Generator,
+    flow: HeadPoseFlow,
+    channels: tuple[Channel, ...],
+    identity: Tensor,
+    driver: Driver,
+    frames: Tensor,
+) -> list[Tensor]:
+    """Styles of the identity doing what the driver does at some frames."""
+    styles = generator.styles(pose_latents(flow, identity, driver.angles[frames]))
+    return add_channels(styles, channels, driver.values[frames] - read_channels(styles, channels))
 
 
 def _moved(
@@ -155,6 +240,4 @@ def _moved(
 ) -> Tensor:  # fmt: skip
     """The identity doing what the driver does at some frames, `[N, 3, 32, 32]` at most: where things are, not how
     sharp they are."""
-    styles = generator.styles(pose_latents(material.flow, identity, driver.angles[frames]))
-    styles = add_channels(styles, channels, driver.values[frames] - read_channels(styles, channels))
-    return coarse(generator, styles, material.through)
+    return coarse(generator, _driven(generator, material.flow, channels, identity, driver, frames), material.through)

@@ -46,7 +46,7 @@ class Regions:
 
     `mouth`: mouth, chin and jaw; `eyes`: eyes and eyebrows; `pupils`: the irises within the lids; `face`: the whole
     face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, where
-    only the head's own motion shows; `lips`: lips and what is between them.
+    only the head's own motion shows; `lips`: lips and what is between them; `opening`: what is between the lids; `nose`: from its bridge to its wings.
     """
 
     mouth: Tensor
@@ -55,6 +55,8 @@ class Regions:
     face: Tensor
     rigid: Tensor
     lips: Tensor
+    opening: Tensor
+    nose: Tensor
 
     def part(self, frames: slice | Tensor) -> Regions:
         """The masks of some frames."""
@@ -94,7 +96,7 @@ def regions(landmarks: NDArray[np.floating], size: int) -> Regions:
     face = torch.maximum(face, F.pad(face, (0, 0, 0, 4))[:, :, 4:])
     rigid = (face - torch.maximum(mouth, dilate(eyes, 2))).clamp(0, 1)
     pupils = F.avg_pool2d(is_any(4), 3, 1, 1)
-    return Regions(mouth, eyes, pupils, face, rigid, is_any(6, 7))
+    return Regions(mouth, eyes, pupils, face, rigid, is_any(6, 7), is_any(3, 4), is_any(5))
 
 
 def eye_openness(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:

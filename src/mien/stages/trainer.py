@@ -223,8 +223,10 @@ class Trainer:
         tick: Callable[[int], None],
         checkpoint: Checkpoint,
         rates: Tensor | None = None,
+        probability: NDArray[np.float64] | None = None,
     ) -> None:
-        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material."""
+        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material; `probability [T]` of drawing each
+        frame, by default `even_sampling`."""
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
         self._attention = material.regions.attention
         self._random = np.random.RandomState(schedule.seed)
@@ -232,7 +234,7 @@ class Trainer:
         full = material.original.resolution
         small = {min(schedule.resolution, full), max(full // 2, 4)}
         self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
-        self._probability = even_sampling(material.landmarks)
+        self._probability = even_sampling(material.landmarks) if probability is None else probability
         self._texture_places = texture_places(material.regions, material.steady)
         self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)

@@ -1,0 +1,106 @@
+"""A portrait that is carried along: by known motions, by the embedded pack's, and what tuning makes of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from faces import face, mesh, mesh_of
+
+from mien.models.landmarks import rigid_quad, warp_crop
+from mien.packs.pack import Pack
+from mien.portrait import PortraitOptions
+from mien.render import puppeteer, render
+from mien.stages.align import align_image
+from mien.stages.carried import Carried, _sources, carried
+from mien.stages.invert import to_bytes
+from mien.stages.pose import pose_latents
+from mien.stream import Stream
+from mien.video import read_image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def mini() -> Pack:
+    return Pack.load("mini")
+
+
+def test_points_that_stay_leave_a_picture_where_it_is_and_a_shift_takes_its_middle_along() -> None:
+    points = np.random.RandomState(0).rand(300, 2) * 0.4 + 0.3
+    border = np.array([(x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0) if {x, y} & {0.0, 1.0}])
+    places, area = _sources(points, points)
+    at = (np.arange(64) + 0.5) / 64
+    np.testing.assert_allclose(places, np.stack(np.meshgrid(at, at), -1), atol=1e-4)
+    np.testing.assert_allclose(area, 1, atol=1e-3)
+    target = np.concatenate([points + [0.04, -0.02], border])
+    places, _ = _sources(target, np.concatenate([points, border]))
+    moved = np.stack(np.meshgrid(at, at), -1) - places
+    np.testing.assert_allclose(moved[32, 32], [0.04, -0.02], atol=2e-3)
+    assert np.abs(moved[[0, 0, -1, -1], [0, -1, 0, -1]]).max() < 0.01
+
+
+def test_a_face_that_moves_as_another_picture_of_it_does_becomes_that_picture() -> None:
+    size, quad = 256, rigid_quad(mesh())
+    at_rest = warp_crop(face(), quad, size)
+    raised = warp_crop(face(), quad + [0.0, 12.0], size)  # the face is further up by so many pixels of the photograph
+    found = carried(at_rest, mesh_of(at_rest)[:, :2], at_rest, np.stack([raised, np.zeros_like(raised)]))
+    assert found.which.tolist() == [0]  # a render that shows no face is left out
+    inner = (slice(70, 200), slice(80, 176))
+    error = lambda a: float(np.abs(a[inner].astype(float) - raised[inner]).mean())
+    assert error(found.pictures[0]) < 0.4 * error(at_rest)
+    assert np.abs(mesh_of(found.pictures[0])[:, :2] - found.landmarks[0]).mean() < 2
+
+
+@pytest.fixture(scope="module")
+def turned(mini: Pack) -> tuple[np.ndarray, np.ndarray, Carried]:
+    """The example's portrait, and where the pack's renders of it turn it by 12 degrees and raise it by 8."""
+    found = align_image(read_image(EXAMPLES / "portrait.png"), mini.resolution)
+    with torch.no_grad():
+        w = mini.encoder(torch.from_numpy(found.crops).permute(0, 3, 1, 2) / 127.5 - 1)
+        start = torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]])
+        front = mini.flow(w, start, torch.zeros(1, 2))[0]
+        angles = start + torch.tensor([[0.0, 0.0], [12.0, 0.0], [0.0, 8.0]])
+        renders = to_bytes(mini.generator.synthesis(pose_latents(mini.flow, front, angles)))
+    return found.crops[0], renders, carried(found.crops[0], found.landmarks[0], renders[0], renders[1:])
+
+
+def test_a_portrait_turns_as_the_renders_do_and_stays_as_sharp_as_it_is(
+    turned: tuple[np.ndarray, np.ndarray, Carried],
+) -> None:
+    portrait, renders, found = turned
+    nose = lambda points: points[1] - points[[234, 454]].mean(0)
+    before, render = nose(mesh_of(portrait)[:, :2]), nose(mesh_of(renders[0])[:, :2])
+    sharp = lambda image: float(cv2.Laplacian(image.astype(np.float32), cv2.CV_32F).std())
+    for picture, moved in zip(found.pictures, renders[1:], strict=True):
+        there = nose(mesh_of(moved)[:, :2]) - render
+        here = nose(mesh_of(picture)[:, :2]) - before
+        assert np.abs(there).max() > 4 and np.linalg.norm(here - there) < 0.5 * np.linalg.norm(there)
+        assert sharp(picture) > 0.75 * sharp(portrait) > sharp(moved)
+    border = np.r_[0, -1]
+    assert np.abs(found.pictures[:, border].astype(int) - portrait[border]).mean() < 8  # what is behind stays
+
+
+def test_a_tuned_portrait_is_drawn_as_it_was_carried(mini: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Stream.load(EXAMPLES / "clip.mien")
+    driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
+    kept: list[Carried] = []
+    portraits = importlib.import_module("mien.portrait")
+    original: Callable[..., Carried] = portraits.carried
+    monkeypatch.setattr(portraits, "carried", lambda *args: kept.append(original(*args)) or kept[-1])
+    rendering = importlib.import_module("mien.render")
+    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=18, seed=seed))
+    picture = read_image(EXAMPLES / "portrait.png")
+    puppets = [puppeteer(driver, picture, pack=mini, tune_portrait=tune) for tune in (True, False)]
+    assert kept[0].which.tolist() == [0, 1, 2]
+    psnr = []
+    for puppet in puppets:
+        frames = np.stack(list(render(puppet, pack=mini)))
+        psnr.append(-10 * np.log10(np.square(frames / 255 - kept[0].pictures / 255).mean()))
+    assert psnr[0] > psnr[1] + 4
