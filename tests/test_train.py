@@ -177,3 +177,30 @@ def test_gaze_channels_are_told_where_irises_are(tmp_path: Path) -> None:
         styles[layer] = styles[layer].detach().clone()
         styles[layer][:, index] = (4.0, 10.0)[turn % 2] * seen[:, turn % 2]
     assert float(trainer.told_gaze(styles, points)[1]) < 1e-6 < float(far.detach())
+
+
+def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    nets = Networks.build(64)
+    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0)
+    least = trainer.least_inside(8)
+    assert least.shape == (32,) and bool((least > 0).all())
+    batch = trainer.faces.get(np.arange(8), np.zeros(8, bool))
+    styles = [layer.detach() for layer in nets.generator.styles(nets.encoder(batch.image))]
+
+    def gain_wanted() -> float:
+        """How a step along the gradient would change what one channel does to the whole picture, in shares."""
+        gain = torch.ones((), requires_grad=True)
+        made = nets.generator.synthesis_from_styles
+        base = made(styles, 64).detach()
+        stronger = lambda s, size: torch.cat([base, base + gain * (made(s, size)[len(base) :].detach() - base)])
+        nets.generator.synthesis_from_styles = stronger  # type: ignore[method-assign]
+        trainer.random.manual_seed(3)
+        loss, _ = trainer.locality(styles, batch.label, 64)
+        nets.generator.synthesis_from_styles = made  # type: ignore[method-assign]
+        loss.backward()
+        return -float(gain.grad or 0)
+
+    assert gain_wanted() < -0.01  # nothing to keep: less of everything is a gain
+    trainer.least = 1e3 * least
+    assert abs(gain_wanted()) < 1e-5  # all of it to keep: the share does not change with the gain

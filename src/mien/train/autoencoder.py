@@ -64,6 +64,9 @@ class Trainer:
         self.random = torch.Generator().manual_seed(seed)
         self.measure_weights = torch.tensor(_MEASURE_WEIGHTS, device=self.device)
         self.outside = np.ones(len(expression_channels()))  # running mean of what `locality` found for each channel
+        self.least = torch.zeros(
+            len(expression_channels()), device=self.device
+        )  # `least_inside` of the pack gone on from
 
     def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Pixel loss, perceptual loss and expression loss of renders against images."""
@@ -80,24 +83,33 @@ class Trainer:
 
     def window(self) -> Window:
         """A random quarter of the picture, rather in its middle than at its rim, where no face is; the rim itself is in one
-        of twelve."""
+        of four, or the last block leaves a dark line there."""
         side = self.size // 2
-        place = lambda: float((torch.rand(2, generator=self.random).sum() * 0.625 - 0.125).clamp(0, 1))
+        place = lambda: float((torch.rand(2, generator=self.random).sum() * 0.8 - 0.3).clamp(0, 1))
         top, left = (2 * round(side / 2 * place()) for _ in range(2))
         return Window(top, left, top + side, left + side)
 
-    def locality(self, styles: list[Tensor], label: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1], and the pictures
-        that moved, `[N, 3, size, size]`.
+    @torch.no_grad()
+    def least_inside(self, count: int = 96) -> Tensor:
+        """What each expression channel changes inside its mask now, `[32]`: means over `count` pictures, as `_change` has it."""
+        stills, (frames, _) = self.faces.batch(count - count // 2, 0), self.faces.pairs(count // 2)
+        image, label = (
+            torch.cat([getattr(x, name) for x in (stills, frames)]).to(self.device) for name in ("image", "label")
+        )
+        sums = []
+        with fast(self.device):
+            styles = self.nets.generator.styles(self.nets.encoder(image.contiguous(memory_format=torch.channels_last)))
+            for number in range(len(expression_channels())):
+                inside, _, _ = self._change(styles, label, min(self.size, 128), [number] * count)
+                sums.append(inside.float().mean())
+        return torch.stack(sums)
 
-        `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`, `size`: one that the pixel losses see, for sums of RGB
-        that no loss sees are no pictures. Picture i moves one random channel by two of its standard deviations over the batch. Channels that do little are held to it as much as those that do a lot, and those
-        are drawn most that were last seen to do the most elsewhere. No gradient asks for more change inside: that taught
-        gaze channels to paint an eye black.
-        """
+    def _change(
+        self, styles: list[Tensor], label: Tensor, size: int, numbers: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture i with channel `numbers[i]` moved by two of its standard deviations over the batch, up or down: mean
+        change over the picture, within the attribute's mask and elsewhere, `[N]` both, and the pictures `[N, 3, size, size]`."""
         channels = expression_channels()
-        chances = torch.from_numpy(self.outside.clip(0.1, 1))
-        numbers = torch.multinomial(chances, len(label), replacement=True, generator=self.random).tolist()
         picked = [channels[n] for n in numbers]
         moved = [layer.clone() for layer in styles]
         for i, (layer, index, _) in enumerate(picked):
@@ -109,8 +121,23 @@ class Trainer:
         columns = torch.tensor([ATTRIBUTES.index(attribute) for _, _, attribute in picked], device=label.device)
         masks = F.interpolate(attribute_masks(label), (size, size), mode="bilinear")
         mask = masks[torch.arange(len(label), device=label.device), columns]
-        inside, elsewhere = (change * mask).sum((1, 2)).detach(), (change * (1 - mask)).sum((1, 2))
-        shares = elsewhere / (inside + elsewhere).clamp_min(1e-4)
+        return (change * mask).mean((1, 2)), (change * (1 - mask)).mean((1, 2)), other
+
+    def locality(self, styles: list[Tensor], label: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The share of the change that one channel makes outside its attribute's mask, a scalar in [0, 1], and the pictures
+        that moved, `[N, 3, size, size]`.
+
+        `styles` `[N, C_l]` of N pictures, `label [N, 128, 128]`, `size`: one that the pixel losses see, for sums of RGB
+        that no loss sees are no pictures. Channels that do little are held to it as much as those that do a lot, and those
+        are drawn most that were last seen to do the most elsewhere. More change inside is asked for only where it is less
+        than in the pack that training went on from (`least`): never asked for, the share paid for channels that do less of
+        everything; always asked for, gaze channels painted an eye black.
+        """
+        chances = torch.from_numpy(self.outside.clip(0.1, 1))
+        numbers = torch.multinomial(chances, len(label), replacement=True, generator=self.random).tolist()
+        inside, elsewhere, other = self._change(styles, label, size, numbers)
+        inside = torch.where(inside < self.least[numbers], inside, inside.detach())
+        shares = elsewhere / (inside + elsewhere).clamp_min(1e-7)
         for number, share in zip(numbers, shares.detach().float().tolist(), strict=True):
             self.outside[number] += 0.1 * (share - self.outside[number])
         return shares.mean(), other
@@ -249,7 +276,7 @@ class Trainer:
         losses = {
             "rec": rec_pixels, "look": 0.35 * rec_look, "pair": 1.2 * pair_pixels, "pair_look": 0.45 * pair_look,
             "pair_shape": 0.5 * (pair_shape + rec_shape), "still": 2.0 * still, "shape": 0.8 * shape,
-            "turn": 0.7 * turned_error, "w": regular, "outside": 0.7 * outside, "read": 0.25 * read,
+            "turn": 0.7 * turned_error, "w": regular, "outside": 1.0 * outside, "read": 0.25 * read,
             "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
@@ -355,6 +382,9 @@ def train(
     discriminator = channels_last(PatchDiscriminator())
     for module in (*nets.modules().values(), *mean.modules().values(), parser, discriminator):
         module.to(device)
+    trainer = Trainer(nets, parser, faces, size, seed, device, identity)
+    if start is not None and not freeze_below:
+        trainer.least = trainer.least_inside()
     if freeze_below:
         nets.encoder.requires_grad_(False)
         nets.flow.requires_grad_(False)
@@ -385,7 +415,7 @@ def train(
         step = state["step"]
     # A resumed run must not see the same batches again, nor two workers the same ones.
     faces.random = np.random.RandomState(seed + step + 7919 * workers.rank)
-    trainer = Trainer(nets, parser, faces, size, seed + step + 7919 * workers.rank, device, identity)
+    trainer.random.manual_seed(seed + step + 7919 * workers.rank)
     pairs = batch // 2
     began, count = time.time(), 0
     end = workers.agree(time.time()) + 60 * minutes
