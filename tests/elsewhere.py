@@ -160,8 +160,8 @@ def main() -> None:
     encode.fast = trainer.fast = muon.fast = lambda device: nullcontext()
     trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
     encode.resolve_device = lambda name: device
-    encode.TuneOptions = lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed)
-    encode.RefineOptions = lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed)
+    encode.TuneOptions = lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed)
+    encode.RefineOptions = lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed)
     rendering.PortraitOptions = functools.partial(rendering.PortraitOptions, steps=4, motion_every=2)
     plain = OPTIMIZERS["reference"]
     few = functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1))

@@ -10,12 +10,12 @@ import torch
 from mien.models import landmarks as lm
 from mien.models.identity import IdentityNet
 from mien.models.parsing import POINTS, FaceParser, expression_measures
+from mien.stages.glances import gaze, glance
 from mien.stages.regions import region_labels
 from mien.train.autoencoder import Trainer
 from mien.train.bundle import bundle, join, split, unbundle
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
-from mien.train.glances import gaze, glance
 from mien.train.networks import Networks, take_over
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.errors import InputError
+from mien.models.parsing import FaceParser
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack, channel_table
@@ -28,9 +29,10 @@ from mien.render import latents, render_frames
 from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, warm_start
+from mien.stages.attributes import Attributes, read_channels, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.frames import Cropped, Frames, Synthesised
+from mien.stages.glances import Practice, practice
 from mien.stages.identity import select
 from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
 from mien.stages.losses import LossNetworks
@@ -249,10 +251,13 @@ def encode_crops(
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
         with _timed(report, "tune"), progress.stage("tune", tuning.steps, "steps") as tick:
+            glances = _glances(pack, crops, ~shut & ~crops.lost & ~crops.bridged, seed)
+            drill = material.and_more(glances.pictures, glances.landmarks)
+            each = torch.from_numpy(np.concatenate([np.arange(count), glances.frames]))
             lesson = taught(pack.generator, pack.channels, w_plus[identity.frame], identity.frame,
-                            crops.landmarks, shut, areas)  # fmt: skip
+                            drill.landmarks, shut[each.numpy()], areas)  # fmt: skip
             tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
-                weights, encoder, material, measured, identity.frame, tuning, tick, work.loop("tune"), lesson)))  # fmt: skip
+                weights, encoder, drill, measured[each], identity.frame, tuning, tick, work.loop("tune"), lesson)))  # fmt: skip
             # What the receiver will have: the difference as it travels.
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
@@ -296,12 +301,13 @@ def encode_crops(
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(pack.generator, person_size, blob)
         with _timed(report, "tune"), progress.stage("refine", refining.steps, "steps") as tick:
-            alpha = tell(alpha, lesson, identity.frame)
+            looking = torch.cat([alpha, alpha[each[count:]] + _gaze_moved(pack, generator, encoder, glances, w_plus)])
+            looking = tell(looking, lesson, identity.frame)
             refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
-                weights, material, final, angles, alpha, refining, tick, work.loop("refine"), lesson)))  # fmt: skip
+                weights, drill, final, angles[each], looking, refining, tick, work.loop("refine"), lesson)))  # fmt: skip
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
-            final, angles, alpha = refined.identity, refined.angles, refined.alpha
+            final, angles, alpha = refined.identity, refined.angles[:count], refined.alpha[:count]
     if tune_clip and (finish := solver.polish) is not None:
         with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
             polished = work.stage("polish", Polished, lambda: _polish(
@@ -362,6 +368,28 @@ def _choose(
     size = min(128, generator.resolution)
     real, made = Cropped(crops.crops, size, pack.device), Synthesised(generator, w_plus, size)
     return select(pack.identity, pack.flow, real, made, w_plus, angles.cpu().numpy(), allowed)
+
+
+def _glances(pack: Pack, crops: Alignment, usable: NDArray[np.bool_], seed: int) -> Practice:
+    """Frames that look elsewhere, for a pack of the embedded kind, whose encoder reads glances and whose V has channels for them."""
+    knows = isinstance(pack.parser, FaceParser) and any(c.attribute == "gaze" for c in pack.channels)
+    return practice(crops.crops, crops.landmarks, usable & knows, seed)
+
+
+@torch.no_grad()
+def _gaze_moved(
+    pack: Pack, generator: Generator, encoder: torch.nn.Module, glances: Practice, w_plus: Tensor
+) -> Tensor:
+    """What the gaze channels of glances have more than those of the frames that they were, as the encoder sees them,
+    `[N, 32]`; 0 for other channels. `w_plus [T, L, D]`: of the clip."""
+    if not len(glances.frames):
+        return w_plus.new_zeros(0, len(pack.channels))
+    seen = invert(encoder, glances.pictures, device=pack.device)
+    now, before = (
+        read_channels(generator.styles(w), pack.channels) for w in (seen, w_plus[torch.from_numpy(glances.frames)])
+    )
+    gaze = torch.tensor([c.attribute == "gaze" for c in pack.channels], device=now.device)
+    return (now - before) * gaze
 
 
 def _polish(

@@ -8,7 +8,7 @@ and sees every pixel in turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,13 @@ from mien.stages.muon import Muon
 from mien.stages.noise import noise_rates, steadiness, texture_places
 from mien.stages.precision import fast
 from mien.stages.reading import Reading, of_frames, of_mesh
-from mien.stages.regions import Regions
+from mien.stages.regions import Regions, regions
 from mien.stages.view import as_seen, at_most
 from mien.stages.weights import Weights
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
-_RIM = 8  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
+_RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 MOMENTUM, SHARE = 0.85, 0.6  # of Muon (docs/person.md has the figures)
@@ -168,6 +168,21 @@ class Material:
         return Material(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
             regions.to(pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
+        )  # fmt: skip
+
+    def and_more(self, crops: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> Material:
+        """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
+        the additional ones that is unknown."""
+        if not len(crops):
+            return self
+        size, reading = crops.shape[1], self.reading
+        if reading is not None:
+            none = reading.weight.new_zeros(len(crops), reading.weight.shape[1])
+            reading = Reading(torch.cat([reading.wanted, none]), torch.cat([reading.weight, none]))
+        landmarks = np.concatenate([self.landmarks, landmarks])
+        return replace(
+            self, crops=np.concatenate([self.crops, crops]), landmarks=landmarks, reading=reading,
+            regions=regions(landmarks, size).to(self.others.device),
         )  # fmt: skip
 
 

@@ -32,12 +32,12 @@ from mien.models.layout import channels_last
 from mien.models.parsing import FaceParser, expression_measures, pose_measures
 from mien.models.perceptual import distance_maps, normalised
 from mien.models.stylegan2 import Window
+from mien.stages.glances import LARGEST, gaze
 from mien.stages.muon import Muon
 from mien.stages.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
 from mien.train.expression import ATTRIBUTES, EXPRESSION, PARTS, attribute_masks, expression_channels, swap_channels
-from mien.train.glances import LARGEST, gaze
 from mien.train.losses import PatchDiscriminator, attention, balance, eye_loss, pixel_loss, sum_of
 from mien.train.networks import Networks, take_over
 from mien.train.parallel import Workers

@@ -1,13 +1,16 @@
 """Glances: the same face with its irises moved.
 
-The clips show few of them, and small ones (0.6 pixels at 128x128): too little to teach the gaze channels anything. A
-picture of an eye can be made to look elsewhere, though: the iris is moved as it is along the line between the eye's
-corners, the white on one side of it is stretched and on the other pressed together, lids and corners stay. Up and down,
-where lids cover part of the iris, it is stretched itself, so moves are small. What differs between the two pictures is the
-gaze and nothing else.
+Clips show few of them, and small ones: too little to teach a pack's gaze channels anything (0.6 pixels at 128x128), and a person
+who never looks away in the clip cannot be made to when driven. A picture of an eye can be made to look elsewhere, though: the
+iris is moved as it is along the line between the eye's corners, the white on one side of it is stretched and on the other
+pressed together, lids and corners stay. Up and down, where lids cover part of the iris, it is stretched itself, so moves are
+small. What differs between the two pictures is the gaze and nothing else. `mien.train` learns from them, and so does tuning
+(`practice`). The paper has no counterpart.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,6 +22,7 @@ from mien.models import landmarks as lm
 from mien.models.parsing import POINTS, expression_measures
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
+SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
@@ -102,3 +106,45 @@ def glance(
     around = maps[len(label)].round().astype(np.int64).clip(0, len(label) - 1)
     turned = np.where(masks[len(label)] > 0.5, label[around[..., 1], around[..., 0]], label)
     return image + soft * (warped - image), turned, points
+
+
+@dataclass(frozen=True)
+class Practice:
+    """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
+    was, `frames [N]`."""
+
+    pictures: NDArray[np.uint8]
+    landmarks: NDArray[np.floating]
+    frames: NDArray[np.int64]
+
+
+def practice(
+    crops: NDArray[np.uint8],
+    landmarks: NDArray[np.floating],
+    usable: NDArray[np.bool_],
+    seed: int,
+    share: float = SHARE,
+) -> Practice:
+    """Random glances of random frames, as many as `share` of the clip, but `FEWEST` at least where so many eyes are open.
+
+    `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open eyes.
+    """
+    random, size = np.random.RandomState(seed), crops.shape[1]
+    wanted = min(max(round(len(crops) * share), FEWEST), int(usable.sum()))
+    frames: list[int] = []
+    pictures, meshes = [crops[:0]], [landmarks[:0]]
+    for frame in random.permutation(np.flatnonzero(usable)):
+        if len(frames) == wanted:
+            break
+        right, down = random_glances(random, 1, 1.0)[0]
+        points = landmarks[frame][list(POINTS)].astype(np.float32) / size
+        none = np.zeros((2, 2), np.int64)  # labels are of no use here
+        image, _, moved = glance(crops[frame].astype(np.float32), none, points, float(right), float(down))
+        if np.array_equal(moved, points):
+            continue
+        mesh = landmarks[frame].copy()
+        mesh[list(POINTS)] = moved * size
+        pictures.append(image.round().clip(0, 255).astype(np.uint8)[None])
+        meshes.append(mesh[None])
+        frames.append(frame)
+    return Practice(np.concatenate(pictures), np.concatenate(meshes), np.array(frames, np.int64))
