@@ -46,6 +46,21 @@ def test_only_convolutions_leave_adam() -> None:
     assert set(one.state[ours[0]]) == {"exp_avg"}
 
 
+def test_a_run_goes_on_from_its_saved_state() -> None:
+    whole, halves = parameters(), parameters()
+    make = lambda p: Muon([{"params": p, "lr": 0.01}], (0.5, 0.99), momentum=0.9, share=0.3, fused=True)
+    one, other = make(whole), make(halves)
+    for step in range(4):
+        if step == 2:
+            kept, other = other.state_dict(), make(halves)
+            other.load_state_dict(kept)
+        for p, q, g in zip(whole, halves, parameters(step + 1), strict=True):
+            p.grad, q.grad = g.detach().clone(), g.detach().clone()
+        one.step()
+        other.step()
+    assert all(torch.equal(p, q) for p, q in zip(whole, halves, strict=True))
+
+
 def test_weak_directions_are_learned_sooner() -> None:
     torch.manual_seed(0)
     mix = torch.linalg.qr(torch.randn(16, 16)).Q * torch.logspace(0, -2, 16)

@@ -204,3 +204,17 @@ def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(tmp_path
     assert gain_wanted() < -0.01  # nothing to keep: less of everything is a gain
     trainer.least = 1e3 * least
     assert abs(gain_wanted()) < 1e-5  # all of it to keep: the share does not change with the gain
+
+
+def test_what_a_channel_changes_is_not_what_bfloat16_rounds_away(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    nets = Networks.build(64)
+    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0)
+    batch = trainer.faces.get(np.arange(4), np.zeros(4, bool))
+    styles = [layer.detach() for layer in nets.generator.styles(nets.encoder(batch.image))]
+    shares = []
+    for rounded in (False, True):
+        trainer.random.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            shares.append(float(trainer.locality(styles, batch.label, 64)[0].detach()))
+    assert shares[0] == shares[1]

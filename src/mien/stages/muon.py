@@ -8,6 +8,7 @@ a person's fine detail, move as far as the strong ones. On a clip three quarters
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -59,6 +60,13 @@ class Muon(torch.optim.Adam):
     ) -> None:  # fmt: skip
         super().__init__(groups, betas=betas, fused=fused)
         self._momentum, self._share = momentum, share
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Adam looks for its `step` in every state; those of convolutions have none, and are kept out of its sight here too."""
+        ours = {p: kept for p, kept in state["state"].items() if kept and "step" not in kept}
+        adams = {p: kept for p, kept in state["state"].items() if p not in ours}
+        super().__setstate__(state | {"state": defaultdict(dict, adams)})
+        self.state.update(ours)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
