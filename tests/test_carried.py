@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,8 @@ import torch
 from faces import face, mesh, mesh_of
 
 from mien.models.landmarks import rigid_quad, warp_crop
-from mien.packs.pack import Pack
+from mien.packs.pack import Pack, channel_table
+from mien.person import Person
 from mien.portrait import PortraitOptions
 from mien.render import puppeteer, render
 from mien.stages.align import align_image
@@ -104,3 +106,31 @@ def test_a_tuned_portrait_is_drawn_as_it_was_carried(mini: Pack, monkeypatch: py
         frames = np.stack(list(render(puppet, pack=mini)))
         psnr.append(-10 * np.log10(np.square(frames / 255 - kept[0].pictures / 255).mean()))
     assert psnr[0] > psnr[1] + 4
+
+
+def test_a_tuned_person_is_carried_to_where_another_drives_them(mini: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = np.zeros((2, 35), np.float16)
+    numbers[:, 1] = -16, 16
+    driver = Stream(mini.fingerprint, mini.name, mini.resolution, Fraction(25), channel_table(mini.channels),
+                    mini.people[1].numpy().astype(np.float16), numbers)  # fmt: skip
+    person = Stream.load(EXAMPLES / "clip.mien")
+    person = replace(person, frames=person.frames[::12], audio=b"", placement=person.placement[::12])
+    kept: list[Carried] = []
+    portraits, rendering = (importlib.import_module(name) for name in ("mien.portrait", "mien.render"))
+    original: Callable[..., Carried] = portraits.carried
+    monkeypatch.setattr(portraits, "carried", lambda *args: kept.append(original(*args)) or kept[-1])
+    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=24, seed=seed))
+    made = puppeteer(driver, person, pack=mini)
+    as_it_is = puppeteer(driver, person, pack=mini, tune_portrait=False)
+    psnr = []
+    for puppet in (made, as_it_is):
+        frames = np.stack(list(render(puppet, pack=mini)))
+        psnr.append(-10 * np.log10(np.square(frames / 255 - kept[0].pictures / 255).mean()))
+    assert psnr[0] > psnr[1] + 2
+    assert np.array_equal(as_it_is.identity, person.identity)
+
+    ann = Person.of(person, "ann")  # who has no frames: what is carried is how they look straight ahead
+    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=3, seed=seed))
+    learned, named = (puppeteer(driver, ann, pack=mini, tune_portrait=tune) for tune in (True, False))
+    assert learned.tuning and not learned.person and kept[1].which.tolist() == [0, 1]
+    assert not named.tuning and named.person == ann.fingerprint

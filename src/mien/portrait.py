@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.errors import FaceError
+from mien.models import landmarks as lm
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel, Pack
@@ -109,26 +111,78 @@ def portrait_face(
 
     found = align_image(image, pack.resolution)
     angles = pack.flow.clamp(torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]], device=pack.device))
-    w_plus = invert(pack.encoder, found.crops, device=pack.device)
+    known = _Known(found.crops, found.landmarks, angles)
+    return _face(pack, known, channels, driver, progress, tune, size, options)
+
+
+def person_face(
+    pack: Pack,
+    pictures: NDArray[np.uint8],
+    numbers: Driver,
+    channels: tuple[Channel, ...],
+    driver: Driver,
+    progress: Progress,
+    *,
+    size: int | None = None,
+    options: PortraitOptions = PortraitOptions(),
+) -> Face:
+    """The face of a person whom a generator draws that is tuned to them: `pictures` uint8 `[N, S, S, 3]` that it draws, of
+    `numbers`. Where the driver goes it has never been; so the first of the pictures is a portrait, carried along, and the
+    others are learned beside.
+
+    Raises FaceError where the first one shows no face.
+    """
+    mesh = lm.FaceMesh()
+    found = [mesh(np.ascontiguousarray(picture)) for picture in pictures]
+    mesh.close()
+    if not found[0]:
+        raise FaceError("no face is found in what the person's own generator draws")
+    seen = [i for i, meshes in enumerate(found) if meshes]
+    landmarks = np.stack([found[i][0][:, :2] - 0.5 for i in seen]).astype(np.float32)
+    known = _Known(pictures[seen], landmarks, numbers.angles[seen], numbers.values[seen])
+    return _face(pack, known, channels, driver, progress, True, size, options)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a face is learned from: `crops` uint8 `[N, S, S, 3]`, the portrait first, their `landmarks [N, 478, 2]` and `angles
+    [N, 2]`, and the `values [N, 32]` of their channels, None where there is only the portrait."""
+
+    crops: NDArray[np.uint8]
+    landmarks: NDArray[np.floating]
+    angles: Tensor
+    values: Tensor | None = None
+
+
+def _face(
+    pack: Pack, known: _Known, channels: tuple[Channel, ...], driver: Driver, progress: Progress, tune: bool,
+    size: int | None, options: PortraitOptions,
+) -> Face:  # fmt: skip
+    crop, landmarks, angles = known.crops[:1], known.landmarks[:1], known.angles[:1]
+    w_plus = invert(pack.encoder, crop, device=pack.device)
     identity = frontal(pack.flow, w_plus[0], angles[0].cpu().numpy())
     if not tune:
         return Face(identity, b"")
     with torch.no_grad():
         own = Driver(angles, read_channels(pack.generator.styles(w_plus), channels))
-    chosen = _farthest(channels, driver, options.frames)
+    chosen = farthest(channels, driver, options.frames).sort().values
     driver = Driver(driver.angles[chosen], driver.values[chosen])
-    more = _carried(pack, channels, identity, own, driver, found.crops[0], found.landmarks[0])
-    crops, landmarks = np.concatenate([found.crops, more.pictures]), np.concatenate([found.landmarks, more.landmarks])
+    more = _carried(pack, channels, identity, own, driver, crop[0], landmarks[0])
+    if known.values is not None:
+        more = more.and_others(known.crops[1:], known.landmarks[1:], len(chosen))
+        angles, values = known.angles[1:], known.values[1:]
+        driver = Driver(torch.cat([driver.angles, angles]), torch.cat([driver.values, values]))
+    crops, landmarks = np.concatenate([crop, more.pictures]), np.concatenate([landmarks, more.landmarks])
     # What the parser reads of pictures that were made by hand is not asked for.
-    material = replace(Material.of(pack, crops, landmarks, regions(landmarks, found.size)), reading=None)
+    material = replace(Material.of(pack, crops, landmarks, regions(landmarks, crops.shape[1])), reading=None)
     if not len(more.which):
         options = options.alone
     with progress.stage("portrait", options.steps, "steps") as tick:
         return _tuned(material, channels, identity, own, driver, more, size, options, tick)
 
 
-def _farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tensor:
-    """At most `count` of the driver's frames, each the farthest from those before it (Gonzalez 1985), in order of time."""
+def farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tensor:
+    """At most `count` frames, the most usual one first, then each the farthest from those before it (Gonzalez 1985)."""
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=driver.values.device)
     numbers = torch.cat([driver.angles / ANGLE, driver.values / scale], 1)
     chosen = [int((numbers - numbers.median(0).values).square().sum(1).argmin())]
@@ -136,7 +190,7 @@ def _farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tens
     while len(chosen) < count and float(apart.max()) > 0:
         chosen.append(int(apart.argmax()))
         apart = torch.minimum(apart, (numbers - numbers[chosen[-1]]).square().sum(1))
-    return torch.tensor(sorted(chosen))
+    return torch.tensor(chosen)
 
 
 @torch.no_grad()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.edit import Curves, check_direction, directed
-from mien.errors import PackError, StreamError
+from mien.errors import FaceError, PackError, StreamError
 from mien.models.decoder import Decoder
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
-from mien.packs.pack import Pack
+from mien.packs.pack import Pack, channel_table
 from mien.person import Person, find_person
-from mien.portrait import Driver, PortraitOptions, portrait_face
+from mien.portrait import Driver, PortraitOptions, farthest, person_face, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.puppet import to_be_driven
 from mien.stages.attributes import add_channels, driven_styles, read_channels
@@ -28,6 +30,7 @@ from mien.stream import Stream
 
 BATCH = 8
 STYLES_AT_ONCE = 64
+OWN_FRAMES = 8  # of a stream that another drives, which its person is learned from
 WORTH_PREPARING = 16  # frames; with fewer, preparing the weights takes longer than it saves
 Where = Person | str | Path | None  # a person, its file, or a folder to look in
 
@@ -159,9 +162,10 @@ def puppeteer(
 ) -> Stream:
     """The portrait's person doing what the stream does: the portrait's identity, the driver's numbers and sound.
 
-    `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person, whose identity and tuning are
-    taken (a stream's made fit to be driven by another person, see `mien.puppet`). `tune_portrait`: tune the generator to
-    the image, into at most `person_size` bytes (None: all weights).
+    `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person. `tune_portrait`: tune the generator to
+    the image, or to what the person's own generator draws, carried along to where the driver goes (`mien.portrait`), into at most
+    `person_size` bytes (None: all weights). Without it a stream's or person's identity and tuning are taken as they are (a
+    stream's made fit to be driven by another, see `mien.puppet`), and so they are where the stream is the person's own.
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.
@@ -184,24 +188,7 @@ def puppeteer(
             from mien.video import read_image
 
             portrait = read_image(portrait)
-    weights: dict[str, Any]
-    if isinstance(portrait, Stream):
-        pack_for(portrait, found)
-        identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
-        tuning = portrait.tuning
-        if tuning and not np.array_equal(portrait.identity, stream.identity):
-            tuning = to_be_driven(found, tuning, identity)
-        weights = {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
-    elif isinstance(portrait, Person):
-        portrait.require_pack(found.fingerprint, found.name)
-        identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(found.device)
-        weights = {"person": portrait.fingerprint, "person_name": portrait.name}
-    else:
-        face = portrait_face(
-            found, portrait, stream_channels(stream, found), _driver(stream, found), progress, tune=tune_portrait,
-            size=person_size, options=PortraitOptions(seed=seed),
-        )  # fmt: skip
-        identity, weights = face.identity, {"tuning": face.tuning}
+    identity, weights = _who(portrait, stream, found, progress, tune_portrait, person_size, PortraitOptions(seed=seed))
     numbers = np.asarray(stream.frames, np.float32).copy()
     if relative:
         numbers[:, :3] -= np.median(numbers[:, :3], axis=0)
@@ -220,6 +207,52 @@ def puppeteer(
         audio=stream.audio,
         **weights,
     )
+
+
+def _who(
+    portrait: Stream | Person | NDArray[np.uint8], stream: Stream, pack: Pack, progress: Progress, tune: bool,
+    size: int | None, options: PortraitOptions,
+) -> tuple[Tensor, dict[str, Any]]:  # fmt: skip
+    """The puppet's identity `[L, D]`, and the parts of a stream that say whose weights draw it."""
+    channels, driver = stream_channels(stream, pack), _driver(stream, pack)
+    if isinstance(portrait, Stream):
+        pack_for(portrait, pack)
+    elif isinstance(portrait, Person):
+        portrait.require_pack(pack.fingerprint, pack.name)
+    else:
+        face = portrait_face(pack, portrait, channels, driver, progress, tune=tune, size=size, options=options)
+        return face.identity, {"tuning": face.tuning}
+    if tune and portrait.tuning and not np.array_equal(portrait.identity, stream.identity):
+        with suppress(FaceError):  # such a person is driven as they are
+            pictures, numbers = _drawn(portrait, pack)
+            face = person_face(pack, pictures, numbers, channels, driver, progress, size=size, options=options)
+            return face.identity, {"tuning": face.tuning}
+    return _as_it_is(portrait, stream, pack)
+
+
+def _as_it_is(portrait: Stream | Person, stream: Stream, pack: Pack) -> tuple[Tensor, dict[str, Any]]:
+    """Identity and weights of a person, with nothing learned of where the stream takes them."""
+    identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(pack.device)
+    if isinstance(portrait, Person):
+        return identity, {"person": portrait.fingerprint, "person_name": portrait.name}
+    tuning = portrait.tuning
+    if tuning and not np.array_equal(portrait.identity, stream.identity):
+        tuning = to_be_driven(pack, tuning, identity)
+    return identity, {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
+
+
+def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driver]:
+    """What a person's own generator draws of a few frames, uint8 `[N, S, S, 3]`, the most usual one first, and their numbers. Of a
+    `Person`, who has no frames: facing the camera."""
+    if isinstance(person, Person):
+        still, table = np.zeros((1, 3 + len(pack.channels)), np.float16), channel_table(pack.channels)
+        person = Stream(person.pack, person.pack_name, person.resolution, Fraction(25), table, person.identity, still,
+                        tuning=person.tuning)  # fmt: skip
+    numbers = _driver(person, pack)
+    chosen = farthest(stream_channels(person, pack), numbers, OWN_FRAMES)
+    renderer = FrameRenderer(person, pack, tuned_generator(person, pack), exact=True)
+    pictures = np.concatenate([renderer(i, i + 1) for i in chosen.tolist()])
+    return pictures, Driver(numbers.angles[chosen], numbers.values[chosen])
 
 
 def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -246,8 +246,9 @@ def puppeteer(
 ) -> None:
     """Let the portrait's person do what the driver does.
 
-    A video as the driver is encoded first; the generator is tuned to a portrait that is an image. OUT may be a .mien
-    file too: the portrait's identity with the driver's 35 numbers a frame.
+    A video as the driver is encoded first. The generator is tuned to the portrait, and to what it looks like where the
+    driver takes it; with --no-tune a .mien or .person is taken as it is, at once. OUT may be a .mien file too: the
+    portrait's identity with the driver's 35 numbers a frame; of a .person it then names the person as it is.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
@@ -272,9 +273,10 @@ def puppeteer(
     from mien.render import render as make_frames
 
     name = pack or stream.pack_name
+    named = isinstance(seen, Person) and output.suffix.lower() == ".mien"
     with progress_bars() as progress:
         puppet = make_puppet(
-            stream, seen, pack=name, device=where, tune_portrait=tune, person_size=size, relative=relative,
+            stream, seen, pack=name, device=where, tune_portrait=tune and not named, person_size=size, relative=relative,
             strength=strength, smoothing=smoothing, blink=blink, gaze=gaze, progress=progress, seed=seed,
         )  # fmt: skip
     puppet = replace(puppet, audio=stream.audio if sound else b"")

@@ -40,6 +40,14 @@ class Carried:
     landmarks: NDArray[np.float32]
     which: NDArray[np.int64]
 
+    def and_others(self, pictures: NDArray[np.uint8], landmarks: NDArray[np.floating], first: int) -> Carried:
+        """With pictures that need not be carried, numbered from `first` on."""
+        return Carried(
+            np.concatenate([self.pictures, pictures]),
+            np.concatenate([self.landmarks, landmarks.astype(np.float32)]),
+            np.concatenate([self.which, first + np.arange(len(pictures))]),
+        )
+
 
 def carried(
     picture: NDArray[np.uint8], landmarks: NDArray[np.floating], rest: NDArray[np.uint8], moved: NDArray[np.uint8]
