@@ -105,6 +105,22 @@ def autoencoder(
 
 
 @app.command()
+def confine(
+    pack: Path = Path("src/mien/packs/mini/mini.safetensors"),
+    data: Folder = Path("runs/data"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/confined"),
+    minutes: float = 30.0,
+    batch: int = 8,
+    rate: float = 5e-4,
+    seed: int = 0,
+) -> None:
+    """Hold each channel of a pack to its attribute's mask; all else stays as it is."""
+    from mien.train.confine import train
+
+    train(pack, data, out, minutes=minutes, batch=batch, rate=rate, seed=seed)
+
+
+@app.command()
 def assemble(
     autoencoder: Path = Path("runs/ae"),
     parser: Path = Path("runs/parser"),
