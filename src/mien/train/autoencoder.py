@@ -47,7 +47,7 @@ _MEASURE_WEIGHTS = (1.0, 1.0, 1.0, 8.0, 8.0, 2.0, 2.0, 8.0)
 
 
 # What gaze channels are worth: values of StyleSpace for one eye's width to the right, or down; they take turns, by layer.
-_GAZE_VALUES = (4.0, 10.0)
+GAZE_VALUES = (4.0, 10.0)
 _OPEN = 0.06  # eye opening, over the outer-eye distance, under which an iris's place is a guess
 
 
@@ -173,9 +173,9 @@ class Trainer:
         far = points.new_zeros(())
         for turn, (layer, index) in enumerate(places):
             own = styles[layer][:, index].float()
-            value = _GAZE_VALUES[turn % 2] * (seen[:, turn % 2] - seen[:, turn % 2].mean())
+            value = GAZE_VALUES[turn % 2] * (seen[:, turn % 2] - seen[:, turn % 2].mean())
             wrong = own - own.mean() - value
-            usual = _GAZE_VALUES[turn % 2] * LARGEST[turn % 2] / 2
+            usual = GAZE_VALUES[turn % 2] * LARGEST[turn % 2] / 2
             apart = F.smooth_l1_loss(wrong / usual, torch.zeros_like(wrong), reduction="none")
             far = far + (apart * open_eyes.float()).mean() / len(places)
             if out[layer] is styles[layer]:

@@ -28,7 +28,9 @@ from torch import Tensor, nn
 
 from mien.models.stylegan2 import Generator, Window
 from mien.packs.pack import Pack
+from mien.stages.glances import LARGEST
 from mien.stages.muon import Muon
+from mien.train.autoencoder import GAZE_VALUES
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces
 from mien.train.expression import ATTRIBUTES, EXPRESSION, attribute_masks, expression_channels, swap_channels
@@ -69,7 +71,13 @@ class Confiner:
         w = self.pack.flow(self.latents[index], pose, self.pack.flow.clamp(pose + turned))
         donor = self.frames[torch.randint(len(self.frames), (count,), generator=self.random)]
         taken = (rand(count, 1) < 0.5).expand(count, len(ATTRIBUTES))
-        return swap_channels(self.teacher.styles(w), self.teacher.styles(self.latents[donor]), taken)
+        styles = swap_channels(self.teacher.styles(w), self.teacher.styles(self.latents[donor]), taken)
+        # Clips hardly glance, and what gaze channels do together is more than what each does: half of the people look elsewhere.
+        looks = (2 * rand(count, 2) - 1) * torch.tensor(LARGEST) * (rand(count, 1) < 0.5)
+        for turn, (layer, column) in enumerate(x[:2] for x in expression_channels() if x[2] == "gaze"):
+            styles[layer] = styles[layer].clone()
+            styles[layer][:, column] += GAZE_VALUES[turn % 2] * looks[:, turn % 2]
+        return styles
 
     def _window(self) -> Window:
         """A random quarter of the finished picture."""
@@ -138,6 +146,9 @@ class Confiner:
         was, now = (y[count:] - y[:count] for y in (taught[0], made[0]))
         does = (was * mask).abs().mean((1, 2, 3))
         losses["edit"] = ((now - was * mask).abs().mean((1, 2, 3)) / does.clamp_min(float(does.mean()) / 10)).mean()
+        eyes = F.interpolate(every[:, ATTRIBUTES.index("gaze")][:, None], (size, size), mode="bilinear")
+        apart = ((made[0] - taught[0])[:count].abs() * eyes).sum((1, 2, 3)) / (3 * eyes.sum((1, 2, 3))).clamp_min(1)
+        losses["eyes"] = 4.0 * apart.mean()
         inside, elsewhere = ((now.detach() * m).abs().mean((1, 2, 3)) for m in (mask, 1 - mask))
         shares = elsewhere / (inside + elsewhere).clamp_min(1e-7)
         losses["maps"] = self._elsewhere({layer: x[:count] for layer, x in maps.items()}, every)
