@@ -55,11 +55,13 @@ def test_ten_bits(tmp_path: Path) -> None:
     assert np.abs(np.array(deep["quads"]) - plain["quads"]).max() < 1.5
 
 
-def test_a_variable_rate(plain: dict[str, Any], tmp_path: Path) -> None:
-    gap = make_clip(tmp_path / "gap.mkv", frames(5), pts=[0, 40, 80, 200, 240])
+def test_a_variable_rate(tmp_path: Path) -> None:
+    # Lossless: x264 does not write the same pictures in every process, and what it leaves of them can pass for motion.
+    lossless = {"codec": "ffv1", "pix_fmt": "yuv420p"}
+    plain = aligned(make_clip(tmp_path / "plain.mkv", frames(5), **lossless))
+    gap = make_clip(tmp_path / "gap.mkv", frames(5), pts=[0, 40, 80, 200, 240], **lossless)
     quads = np.array(aligned(gap)["quads"])
-    # Once in some ten runs the last decimal differs: sums over memory that is aligned otherwise.
-    assert len(quads) == 7 and np.abs(quads[2:5] - quads[2]).max() < 0.01, "a frame that is shown longer stands still"
+    assert len(quads) == 7 and (quads[2:5] == quads[2]).all(), "a frame that is shown longer stands still"
     assert np.abs(quads[[0, 1, 2, 5, 6]] - plain["quads"]).max() < 1.5
 
 
