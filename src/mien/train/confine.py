@@ -129,24 +129,22 @@ class Confiner:
         columns = torch.tensor([ATTRIBUTES.index(channels[n][2]) for n in numbers])
         every = attribute_masks(label.repeat_interleave(2, 1).repeat_interleave(2, 2))
         masks = every[torch.arange(count), columns]
-        full = self.generator.resolution
+        at = lambda masks, size: F.interpolate(masks[:, None], (size, size), mode="bilinear")
         size = made[0].shape[-1]
+        mask, eyes = at(masks, size), at(every[:, ATTRIBUTES.index("gaze")], size)
+        within = mask, window.cut(at(masks, self.generator.resolution))
         losses: dict[str, Tensor] = {}
-        for name, x, y in zip(("whole", "detail"), made, taught, strict=True):
-            mask = F.interpolate(masks[:, None], (full, full) if name == "detail" else (size, size), mode="bilinear")
-            mask = window.cut(mask) if name == "detail" else mask
+        for name, m, x, y in zip(("whole", "detail"), within, made, taught, strict=True):
             before, after = y.chunk(2)
-            wanted = torch.cat([before, torch.lerp(before, after, mask)])
-            weight = torch.cat([torch.ones_like(mask), 1 + 3 * mask])
+            wanted = torch.cat([before, torch.lerp(before, after, m)])
+            weight = torch.cat([torch.ones_like(m), 1 + 3 * m])
             losses[name] = 2.0 * pixel_loss(x, wanted, weight, 3)
         self.kept = float(
             10 * torch.log10(4 / (made[0].detach()[:count] - taught[0][:count]).square().mean().clamp_min(1e-8))
         )
-        mask = F.interpolate(masks[:, None], (size, size), mode="bilinear")
         was, now = (y[count:] - y[:count] for y in (taught[0], made[0]))
         does = (was * mask).abs().mean((1, 2, 3))
         losses["edit"] = ((now - was * mask).abs().mean((1, 2, 3)) / does.clamp_min(float(does.mean()) / 10)).mean()
-        eyes = F.interpolate(every[:, ATTRIBUTES.index("gaze")][:, None], (size, size), mode="bilinear")
         apart = ((made[0] - taught[0])[:count].abs() * eyes).sum((1, 2, 3)) / (3 * eyes.sum((1, 2, 3))).clamp_min(1)
         losses["eyes"] = 4.0 * apart.mean()
         inside, elsewhere = ((now.detach() * m).abs().mean((1, 2, 3)) for m in (mask, 1 - mask))
@@ -204,7 +202,7 @@ def train(
         generator.load_state_dict(state["generator"])
         mean.load_state_dict(state["mean"])
         optimiser.load_state_dict(state["optimiser"])
-        trainer.outside = np.array(state["outside"])
+        trainer.outside, trainer.drawn = np.array(state["outside"]), np.array(state["drawn"])
         step = state["step"]
     trainer.random.manual_seed(seed + step + 7919 * workers.rank)
     first, began, since, sums = step, time.time(), step, dict[str, float]()
@@ -213,7 +211,7 @@ def train(
     def save() -> None:
         if workers.rank == 0:
             run.save(generator=generator.state_dict(), mean=mean.state_dict(), optimiser=optimiser.state_dict(), step=step,
-                     outside=trainer.outside.tolist())  # fmt: skip
+                     outside=trainer.outside.tolist(), drawn=trainer.drawn.tolist())  # fmt: skip
 
     def log() -> None:
         nonlocal began, since, sums
