@@ -14,15 +14,17 @@ import pytest
 import torch
 from faces import face, mesh, mesh_of
 
+from mien.models import landmarks as lm
 from mien.models.landmarks import rigid_quad, warp_crop
 from mien.packs.pack import Pack, channel_table
 from mien.person import Person
 from mien.portrait import PortraitOptions
 from mien.render import puppeteer, render
 from mien.stages.align import align_image
-from mien.stages.carried import Carried, _sources, carried
+from mien.stages.carried import Carried, _lip_colour, _sources, _whole_brows, carried
 from mien.stages.invert import to_bytes
 from mien.stages.pose import pose_latents
+from mien.stages.regions import region_labels
 from mien.stream import Stream
 from mien.video import read_image
 
@@ -46,6 +48,33 @@ def test_points_that_stay_leave_a_picture_where_it_is_and_a_shift_takes_its_midd
     moved = np.stack(np.meshgrid(at, at), -1) - places
     np.testing.assert_allclose(moved[32, 32], [0.04, -0.02], atol=2e-3)
     assert np.abs(moved[[0, 0, -1, -1], [0, -1, 0, -1]]).max() < 0.01
+
+
+def test_brows_move_whole() -> None:
+    moves = np.zeros((478, 2))
+    for brow in lm.BROWS:
+        moves[brow[:5], 1], moves[brow[5:], 1] = -6, -2
+    moves[1] = 3, 1
+    whole = _whole_brows(moves)
+    assert all((whole[brow] == [0, -4]).all() for brow in lm.BROWS) and (whole[1] == [3, 1]).all()
+    assert (moves[lm.BROWS[0][0]] == [0, -6]).all()
+    upper, lower = (mesh()[[brow[i] for brow in lm.BROWS], :2] for i in (1, 8))  # of one pair
+    assert (
+        np.linalg.norm(upper - lower, axis=1).max()
+        < 20
+        < np.linalg.norm(upper - mesh()[lm.BROWS[0][5], :2], axis=1).max()
+    )
+
+
+def test_lips_of_a_render_take_the_colour_of_the_portraits() -> None:
+    portrait = warp_crop(face(), rigid_quad(mesh()), 256)
+    own = mesh_of(portrait)[:, :2] - 0.5
+    lips = region_labels(own.astype(float), 256, 1.0) == 6
+    grey = portrait.copy()
+    grey[lips] = 0.5 * portrait[lips] + 0.5 * np.array([120, 120, 120])
+    found = carried(portrait, own, grey, grey[None])
+    far, near = (np.abs(_lip_colour(x, own) - _lip_colour(portrait, own)).max() for x in (grey, found.pictures[0]))
+    assert near < 0.3 * far
 
 
 def test_a_face_that_moves_as_another_picture_of_it_does_becomes_that_picture() -> None:
@@ -134,3 +163,23 @@ def test_a_tuned_person_is_carried_to_where_another_drives_them(mini: Pack, monk
     learned, named = (puppeteer(driver, ann, pack=mini, tune_portrait=tune) for tune in (True, False))
     assert learned.tuning and not learned.person and kept[1].which.tolist() == [0, 1]
     assert not named.tuning and named.person == ann.fingerprint
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_portrait_is_carried_to_where_the_puppet_will_be(
+    mini: Pack, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    driver = Stream.load(EXAMPLES / "clip.mien")
+    driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
+    portraits, rendering = (importlib.import_module(name) for name in ("mien.portrait", "mien.render"))
+    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=1, seed=seed))
+    given = []
+    original = portraits._carried
+    monkeypatch.setattr(portraits, "_carried", lambda *a: given.append(a[4]) or original(*a))
+    puppet = puppeteer(driver, read_image(EXAMPLES / "portrait.png"), pack=mini, relative=relative, strength=0.8)
+    identity = torch.from_numpy(puppet.identity.astype(np.float32))
+    does = rendering._driver(mini, mini.channels, identity, puppet.frames)
+    scale = torch.tensor([c.scale for c in mini.channels])
+    assert (given[0].angles - does.angles).abs().max() < 0.05
+    assert ((given[0].values - does.values) / scale).abs().max() < 0.2
+    assert bool(does.angles.median(0).values.abs().max() < 0.5) is relative

@@ -84,6 +84,9 @@ class Driver:
     values: Tensor
 
 
+Doing = Callable[[Tensor], Driver]  # what a puppet with an identity latent `[L, D]` will do
+
+
 @dataclass(frozen=True)
 class Face:
     """Who is seen: `identity [L, D]` facing the camera, and the difference `tuning` of its generator to the pack's."""
@@ -96,7 +99,7 @@ def portrait_face(
     pack: Pack,
     image: NDArray[np.uint8],
     channels: tuple[Channel, ...],
-    driver: Driver,
+    doing: Doing,
     progress: Progress,
     *,
     tune: bool,
@@ -112,7 +115,7 @@ def portrait_face(
     found = align_image(image, pack.resolution)
     angles = pack.flow.clamp(torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]], device=pack.device))
     known = _Known(found.crops, found.landmarks, angles)
-    return _face(pack, known, channels, driver, progress, tune, size, options)
+    return _face(pack, known, channels, doing, progress, tune, size, options)
 
 
 def person_face(
@@ -120,7 +123,7 @@ def person_face(
     pictures: NDArray[np.uint8],
     numbers: Driver,
     channels: tuple[Channel, ...],
-    driver: Driver,
+    doing: Doing,
     progress: Progress,
     *,
     size: int | None = None,
@@ -140,7 +143,7 @@ def person_face(
     seen = [i for i, meshes in enumerate(found) if meshes]
     landmarks = np.stack([found[i][0][:, :2] - 0.5 for i in seen]).astype(np.float32)
     known = _Known(pictures[seen], landmarks, numbers.angles[seen], numbers.values[seen])
-    return _face(pack, known, channels, driver, progress, True, size, options)
+    return _face(pack, known, channels, doing, progress, True, size, options)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class _Known:
 
 
 def _face(
-    pack: Pack, known: _Known, channels: tuple[Channel, ...], driver: Driver, progress: Progress, tune: bool,
+    pack: Pack, known: _Known, channels: tuple[Channel, ...], doing: Doing, progress: Progress, tune: bool,
     size: int | None, options: PortraitOptions,
 ) -> Face:  # fmt: skip
     crop, landmarks, angles = known.crops[:1], known.landmarks[:1], known.angles[:1]
@@ -165,6 +168,7 @@ def _face(
         return Face(identity, b"")
     with torch.no_grad():
         own = Driver(angles, read_channels(pack.generator.styles(w_plus), channels))
+    driver = doing(identity)
     chosen = farthest(channels, driver, options.frames).sort().values
     driver = Driver(driver.angles[chosen], driver.values[chosen])
     more = _carried(pack, channels, identity, own, driver, crop[0], landmarks[0])

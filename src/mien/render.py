@@ -19,9 +19,9 @@ from mien.errors import FaceError, PackError, StreamError
 from mien.models.decoder import Decoder
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
-from mien.packs.pack import Pack, channel_table
+from mien.packs.pack import Channel, Pack, channel_table
 from mien.person import Person, find_person
-from mien.portrait import Driver, PortraitOptions, farthest, person_face, portrait_face
+from mien.portrait import Doing, Driver, PortraitOptions, farthest, person_face, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.puppet import to_be_driven
 from mien.stages.attributes import add_channels, driven_styles, read_channels
@@ -188,14 +188,20 @@ def puppeteer(
             from mien.video import read_image
 
             portrait = read_image(portrait)
-    identity, weights = _who(portrait, stream, found, progress, tune_portrait, person_size, PortraitOptions(seed=seed))
-    numbers = np.asarray(stream.frames, np.float32).copy()
-    if relative:
-        numbers[:, :3] -= np.median(numbers[:, :3], axis=0)
-    else:
-        numbers[:, 3:] += channel_difference(found, stream, identity.cpu().numpy())
     curves = Curves.of(stream_channels(stream, found))
-    numbers = directed(numbers, curves, stream.fps, strength=strength, smoothing=smoothing, blink=blink, gaze=gaze)
+
+    def numbers_of(identity: Tensor) -> NDArray[np.float32]:
+        numbers = np.asarray(stream.frames, np.float32).copy()
+        if relative:
+            numbers[:, :3] -= np.median(numbers[:, :3], axis=0)
+        else:
+            numbers[:, 3:] += channel_difference(found, stream, identity.cpu().numpy())
+        return directed(numbers, curves, stream.fps, strength=strength, smoothing=smoothing, blink=blink, gaze=gaze)
+
+    doing: Doing = lambda identity: _driver(found, stream_channels(stream, found), identity, numbers_of(identity))
+    identity, weights = _who(
+        portrait, stream, found, doing, progress, tune_portrait, person_size, PortraitOptions(seed=seed)
+    )
     return Stream(
         pack=found.fingerprint,
         pack_name=found.name,
@@ -203,29 +209,29 @@ def puppeteer(
         fps=stream.fps,
         channels=np.asarray(stream.channels),
         identity=identity.cpu().numpy().astype(np.float16),
-        frames=numbers.astype(np.float16),
+        frames=numbers_of(identity).astype(np.float16),
         audio=stream.audio,
         **weights,
     )
 
 
 def _who(
-    portrait: Stream | Person | NDArray[np.uint8], stream: Stream, pack: Pack, progress: Progress, tune: bool,
-    size: int | None, options: PortraitOptions,
+    portrait: Stream | Person | NDArray[np.uint8], stream: Stream, pack: Pack, doing: Doing, progress: Progress,
+    tune: bool, size: int | None, options: PortraitOptions,
 ) -> tuple[Tensor, dict[str, Any]]:  # fmt: skip
     """The puppet's identity `[L, D]`, and the parts of a stream that say whose weights draw it."""
-    channels, driver = stream_channels(stream, pack), _driver(stream, pack)
+    channels = stream_channels(stream, pack)
     if isinstance(portrait, Stream):
         pack_for(portrait, pack)
     elif isinstance(portrait, Person):
         portrait.require_pack(pack.fingerprint, pack.name)
     else:
-        face = portrait_face(pack, portrait, channels, driver, progress, tune=tune, size=size, options=options)
+        face = portrait_face(pack, portrait, channels, doing, progress, tune=tune, size=size, options=options)
         return face.identity, {"tuning": face.tuning}
     if tune and portrait.tuning and not np.array_equal(portrait.identity, stream.identity):
         with suppress(FaceError):  # such a person is driven as they are
             pictures, numbers = _drawn(portrait, pack)
-            face = person_face(pack, pictures, numbers, channels, driver, progress, size=size, options=options)
+            face = person_face(pack, pictures, numbers, channels, doing, progress, size=size, options=options)
             return face.identity, {"tuning": face.tuning}
     return _as_it_is(portrait, stream, pack)
 
@@ -248,8 +254,10 @@ def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driv
         still, table = np.zeros((1, 3 + len(pack.channels)), np.float16), channel_table(pack.channels)
         person = Stream(person.pack, person.pack_name, person.resolution, Fraction(25), table, person.identity, still,
                         tuning=person.tuning)  # fmt: skip
-    numbers = _driver(person, pack)
-    chosen = farthest(stream_channels(person, pack), numbers, OWN_FRAMES)
+    identity = torch.from_numpy(np.asarray(person.identity, np.float32)).to(pack.device)
+    channels = stream_channels(person, pack)
+    numbers = _driver(pack, channels, identity, person.frames)
+    chosen = farthest(channels, numbers, OWN_FRAMES)
     renderer = FrameRenderer(person, pack, tuned_generator(person, pack), exact=True)
     pictures = np.concatenate([renderer(i, i + 1) for i in chosen.tolist()])
     return pictures, Driver(numbers.angles[chosen], numbers.values[chosen])
@@ -271,14 +279,13 @@ def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating
     return (values[0] - values[1]) * common
 
 
-def _driver(stream: Stream, pack: Pack) -> Driver:
-    """The stream's angles, and the values that its channels take in StyleSpace."""
-    numbers = torch.from_numpy(np.asarray(stream.frames, np.float32)).to(pack.device)
-    identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
-    angles = pack.flow.clamp(numbers[:, 1:3])
+def _driver(pack: Pack, channels: tuple[Channel, ...], identity: Tensor, numbers: NDArray[np.floating]) -> Driver:
+    """The angles of `numbers [T, 35]`, and the values that their channels take in StyleSpace on `identity [L, D]`."""
+    given = torch.from_numpy(np.asarray(numbers, np.float32)).to(pack.device)
+    angles = pack.flow.clamp(given[:, 1:3])
     with torch.no_grad():
         styles = pack.generator.styles(pose_latents(pack.flow, identity, angles))
-        return Driver(angles, read_channels(styles, stream_channels(stream, pack)) + numbers[:, 3:])
+        return Driver(angles, read_channels(styles, channels) + given[:, 3:])
 
 
 __all__ = ["channel_difference", "latents", "pack_for", "puppeteer", "render", "render_frames", "tuned_generator"]

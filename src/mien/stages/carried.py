@@ -3,7 +3,7 @@
 One picture does not say how this face looks when it moves; the pack's generator knows where things go, but is soft. So the
 portrait itself is moved as the face mesh moves between two renders of the pack's generator: as sharp as the portrait, with its
 own skin, brows and hair. What opens or shuts, eyes and mouth, and what would be smeared, is the render's own, in the portrait's
-colours. `mien.portrait` tunes to these pictures beside the portrait. The paper has no counterpart.
+colours, with the portrait's irises (`mien.stages.own_eyes`). `mien.portrait` tunes to these pictures beside the portrait. The paper has no counterpart.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.models import landmarks as lm
-from mien.stages.regions import MASK_SIZE, Regions, dilate, regions
+from mien.stages.own_eyes import OwnEyes
+from mien.stages.regions import MASK_SIZE, Regions, dilate, region_labels, regions
 
 _REACH = 5 / 256  # of the side: mesh points nearer than this act as one, for the mesh on a soft render trembles
 _FALL = 2.0  # weights of mesh points fall with this power of the squared distance
 _TONE = 1 / 16  # of the side: the colours of the render are mended over this distance
+_LIPS, _LIP_EDGE = 6, 1 / 170  # their label; of the side: how soft their edge is
 _STRETCHED = 0.3  # of its own area that a pixel shows: less is a smear
 # Lids that shut and lips that part would pull along what is next to them.
 _SKIN = sorted(set(range(lm.MESH_POINTS)) - {i for ids in (*lm.EYES, *lm.IRISES, lm.LIPS_INNER) for i in ids})
+# A brow moves and bends, but keeps its thickness: its upper points, and the lower ones under them, go the same way.
+_UPPER, _LOWER = [i for brow in lm.BROWS for i in brow[:5]], [i for brow in lm.BROWS for i in brow[:4:-1]]
 # The picture's border stays: what is between it and the face, hair above all, gives way.
 _BORDER = np.array([(x, y) for x in np.linspace(0, 1, 17) for y in np.linspace(0, 1, 17) if {x, y} & {0.0, 1.0}])
 _AT_ONCE = 1024  # pixels
@@ -58,11 +62,13 @@ def carried(
     start = _points(mesh, rest)
     pictures, meshes, which = [], [], []
     own = landmarks.astype(np.float64)
+    eyes = OwnEyes(picture, landmarks)
+    lips = _lip_colour(picture, landmarks) - _lip_colour(rest, start - 0.5) if start is not None else np.zeros(3)
     for number, render in enumerate(moved):
         there = _points(mesh, render)
         if start is None or there is None:
             continue
-        target = own + there - start
+        target = own + _whole_brows(there - start)
         ends = (np.concatenate([points[_SKIN] / size, _BORDER]) for points in (target, own))
         places, area = _sources(*ends)
         grid = cv2.resize(places * size, (size, size), interpolation=cv2.INTER_CUBIC) - 0.5
@@ -70,7 +76,9 @@ def carried(
         along = np.asarray(taken, np.uint8)
         masks = regions(np.stack([target, there]).astype(np.float32), size)
         carries = _believed(masks, area)
-        pictures.append(_with_its_own(along, render, carries, carries * masks.rigid.amin(0, keepdim=True)))
+        skin = carries * masks.rigid.amin(0, keepdim=True)
+        made = _with_its_own(along, render, carries, skin, _lips(there - 0.5, size), lips)
+        pictures.append(eyes.within(made, there - 0.5))
         meshes.append(target.astype(np.float32))
         which.append(number)
     if not pictures:
@@ -81,6 +89,13 @@ def carried(
 def _points(mesh: lm.FaceMesh, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
     found = mesh(np.ascontiguousarray(image))
     return found[0][:, :2].astype(np.float64) if found else None
+
+
+def _whole_brows(moves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How the mesh moves, `[478, 2]`, but for brows that get thicker."""
+    moves = moves.copy()
+    moves[_UPPER] = moves[_LOWER] = (moves[_UPPER] + moves[_LOWER]) / 2
+    return moves
 
 
 def _sources(
@@ -111,14 +126,27 @@ def _believed(masks: Regions, area: NDArray[np.float64]) -> Tensor:
     return F.avg_pool2d(smeared, 5, 1, 2, count_include_pad=False) * (1 - shut)
 
 
+def _lips(points: NDArray[np.floating], size: int) -> NDArray[np.float32]:
+    """Where lips are, `[size, size, 1]`."""
+    label = region_labels(points.astype(np.float64), size, 1.0)
+    return cv2.GaussianBlur((label == _LIPS).astype(np.float32), (0, 0), size * _LIP_EDGE)[..., None]
+
+
+def _lip_colour(picture: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    weight = _lips(points, len(picture)).astype(np.float64)
+    return np.asarray((picture * weight).sum((0, 1)) / max(float(weight.sum()), 1e-6))
+
+
 def _with_its_own(
-    along: NDArray[np.uint8], render: NDArray[np.uint8], carries: Tensor, skin: Tensor
-) -> NDArray[np.uint8]:
+    along: NDArray[np.uint8], render: NDArray[np.uint8], carries: Tensor, skin: Tensor, lips: NDArray[np.float32],
+    redder: NDArray[np.float64],
+) -> NDArray[np.uint8]:  # fmt: skip
     """What was carried `along` where it is right (`carries`), elsewhere the render, its colours mended as far as they differ on
-    the `skin` around."""
+    the `skin` around, on `lips` by what lips differ in (`redder [3]`)."""
     size = len(along)
     mask, around = (cv2.resize(m[0, 0].numpy(), (size, size))[..., None] for m in (carries, skin))
     a, b = along.astype(np.float32), render.astype(np.float32)
     blur = lambda x: cv2.GaussianBlur(x, (0, 0), size * _TONE)
     tone = blur((a - b) * around) / (blur(around)[..., None] + 1e-3)
+    tone += (redder - tone) * lips
     return (a * mask + (b + tone) * (1 - mask)).round().clip(0, 255).astype(np.uint8)

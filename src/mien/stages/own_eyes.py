@@ -1,0 +1,121 @@
+"""A person's own eyes where a render moves them: what is between its lids has a pack's colours, and a pack knows few eyes.
+
+An iris looks the same wherever it looks: so the portrait's, a disc, is set over the render's, as large as the render's and within its
+lids. What the portrait's lids hide of it has the mean colour of the same distance from the middle. And where a glance is further than
+the pack has seen, its render may paint an eye black: there it is lightened to what an eye of the portrait is in the shade. The
+paper has no counterpart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.models import landmarks as lm
+from mien.stages.regions import region_labels
+
+_LEAST = 0.35  # of an iris that the portrait has to show, for it to be known
+_SKIN, _EYE = 1, (3, 4)  # labels
+_RINGS = 12  # distances from the middle that have a colour each
+_EDGE = 1.1  # radii at which an iris ends: the mesh's points lie just within it
+_SHUT, _OPEN = 0.5, 1.0  # openings, in radii: of nearly shut lids the mesh sees more than is open
+_WHITE_SHADE, _LID_SHADE, _LASH_SHADE = (
+    0.6,
+    0.7,
+    0.4,
+)  # of their colours that the white of an eye, and shut lids, have at least
+
+
+@dataclass(frozen=True)
+class _Eye:
+    """An eye of a picture: `middle [2]` and `radius` of its iris in pixels, the mean height of its `opening` in radii."""
+
+    middle: NDArray[np.float64]
+    radius: float
+    opening: float
+
+    @staticmethod
+    def of(points: NDArray[np.floating], side: int) -> _Eye:
+        """From the mesh `[478, 2]`."""
+        iris, lids = points[lm.IRISES[side]].astype(np.float64), points[lm.EYES[side]].astype(np.float32)
+        radius = float(np.linalg.norm(iris[1:] - iris[0], axis=1).mean())
+        width = float(np.linalg.norm(lids[0] - lids[len(lids) // 2]))
+        return _Eye(iris[0], radius, float(cv2.contourArea(lids)) / max(width * radius, 1e-6))
+
+    def away(self, size: int) -> NDArray[np.float32]:
+        """Distance of each pixel from the middle, in radii, `[size, size]`."""
+        rows, columns = np.mgrid[:size, :size]
+        distance = np.hypot(columns - self.middle[0], rows - self.middle[1]) / self.radius
+        return np.asarray(distance, np.float32)
+
+
+class OwnEyes:
+    """The eyes of a `picture` uint8 `[S, S, 3]`, whose mesh is `landmarks [478, 2]` in pixels."""
+
+    def __init__(self, picture: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> None:
+        size = len(picture)
+        self._picture = picture.astype(np.float32)
+        label = region_labels(landmarks.astype(np.float64), size, 1.0)
+        self._seen = _soft(np.isin(label, _EYE))
+        self._eyes = [_Eye.of(landmarks, side) for side in range(2)]
+        self._away = [eye.away(size) for eye in self._eyes]
+        white = self._seen * (np.minimum(*self._away) > 1.2)
+        self._skin = _mean(self._picture, (label == _SKIN).astype(np.float32))
+        self._white = _mean(self._picture, white) if white.sum() > 4 else self._skin
+
+    def within(self, image: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """The `image` uint8 `[S, S, 3]`, whose mesh is `landmarks`, with these eyes between its lids. An iris that is hardly seen
+        stays the image's."""
+        out = image.astype(np.float32)
+        label = np.isin(region_labels(landmarks.astype(np.float64), len(image), 1.0), _EYE)
+        for side in range(2):
+            eye = _Eye.of(landmarks, side)
+            is_open = float(np.clip((eye.opening - _SHUT) / (_OPEN - _SHUT), 0, 1))
+            away = eye.away(len(image))
+            this = label & (away < 4)
+            lashes = _soft(np.roll(this, 1, 0) & ~np.roll(this, -1, 0))[..., None]
+            lid = (_LID_SHADE + (_LASH_SHADE - _LID_SHADE) * (2 * lashes).clip(0, 1)) * self._skin
+            shade = is_open * _WHITE_SHADE * self._white + (1 - is_open) * lid
+            lids = _soft(cv2.dilate(this.astype(np.uint8), np.ones((3, 3), np.uint8)))[..., None]
+            out += (np.maximum(out, shade) - out) * lids
+            weight = _soft(this) * ((_EDGE - away) * eye.radius + 0.5).clip(0, 1) * is_open
+            if weight.any() and (iris := self._iris(side, eye, away)) is not None:
+                out += (iris - out) * weight[..., None]
+        return out.round().clip(0, 255).astype(np.uint8)
+
+    def _iris(self, side: int, there: _Eye, away: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """This iris as if it were `there`, `[S, S, 3]`; None where too little of it is seen."""
+        own = self._eyes[side]
+        if (self._seen * (self._away[side] < 1)).sum() < _LEAST * np.pi * own.radius**2:
+            return None
+        ratio = own.radius / there.radius
+        affine = np.array([[ratio, 0, 0], [0, ratio, 0]])
+        affine[:, 2] = own.middle - ratio * there.middle
+        size = away.shape[::-1]
+        taken, seen = (
+            cv2.warpAffine(a, affine, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            for a in (self._picture, self._seen)
+        )
+        hidden = self._rings(side)[np.minimum(away / _EDGE * _RINGS, _RINGS - 1).astype(np.int64)]
+        return np.asarray(taken * seen[..., None] + hidden * (1 - seen[..., None]), np.float32)
+
+    def _rings(self, side: int) -> NDArray[np.float32]:
+        """Mean colour at each distance from the middle, `[_RINGS, 3]`; where nothing is seen, of the ring next to it."""
+        ring = (self._away[side] / _EDGE * _RINGS).astype(np.int64)
+        colours = np.zeros((_RINGS, 3), np.float32)
+        for number in range(_RINGS):
+            weight = self._seen * (ring == number)
+            colours[number] = _mean(self._picture, weight) if weight.sum() > 0.5 else colours[number - 1]
+        return colours
+
+
+def _soft(mask: NDArray[np.generic]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), np.float32)
+
+
+def _mean(picture: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean colour `[3]` under a weight `[S, S]`."""
+    return np.asarray((picture * weight[..., None]).sum((0, 1)) / weight.sum().clip(1e-6), np.float32)
