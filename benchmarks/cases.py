@@ -25,13 +25,14 @@ from mien.packs.pack import Channel, Pack
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
 from mien.stages.attributes import Attributes, add_channels, warm_start
+from mien.stages.crops import CropFile
 from mien.stages.identity import select
 from mien.stages.invert import invert, synthesise, to_bytes, to_float
 from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
-from mien.stages.regions import Regions, blinks, regions
+from mien.stages.regions import ClipRegions, blinks
 from mien.stages.trainer import Material
 from mien.stages.tune import TuneOptions, tune
 from mien.stages.view import as_seen
@@ -55,7 +56,7 @@ class Case:
     identity: Tensor
     identity_frame: int
     measured: Tensor
-    areas: Regions
+    areas: ClipRegions
     blink: Tensor
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -93,7 +94,7 @@ def prepare(
     path = CACHE / f"{clip.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
     crops, seconds = _crops(clip, pack, start, duration, aligned, cover)
     measured = pack.flow.clamp(torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float())
-    blink, areas = torch.from_numpy(blinks(crops.landmarks)), regions(crops.landmarks, crops.size)
+    blink, areas = torch.from_numpy(blinks(crops.landmarks)), ClipRegions(crops.landmarks, crops.size)
     generator, encoder = pack.generator, pack.encoder
     if path.exists():
         kept = torch.load(path, weights_only=True)
@@ -107,12 +108,14 @@ def prepare(
 
     def chosen(latents: Tensor, allowed: np.ndarray) -> Any:
         made = synthesise(generator, latents, resolution=size)
-        return select(pack.identity, pack.flow, to_float(crops.crops, size), made, latents, measured.numpy(), allowed)
+        return select(
+            pack.identity, pack.flow, to_float(crops.crops[:], size), made, latents, measured.numpy(), allowed
+        )
 
     found = chosen(w_plus, allowed)
     blob = b""
     if tuned:
-        material = Material.of(pack, crops.crops, crops.landmarks, areas)
+        material = Material.of(pack, crops.crops, crops.landmarks)
         person = tune(weights_for(generator, None), encoder, material, measured, found.frame, options)
         generator, blob = person.generator, person.blob
         w_plus = invert(person.encoder, crops.crops)
@@ -168,10 +171,11 @@ def shorter(case: Case, frames: int) -> Case:
     if frames >= len(case):
         return case
     cut = {f.name: getattr(case.crops, f.name) for f in dataclasses.fields(case.crops)}
+    cut["crops"] = CropFile(case.crops.size, case.crops.crops[:frames])
     cut = {k: v[:frames] if isinstance(v, np.ndarray) and len(v) == len(case) else v for k, v in cut.items()}
     return dataclasses.replace(
         case, crops=Alignment(**cut), w_plus=case.w_plus[:frames], measured=case.measured[:frames],
-        areas=case.areas.part(slice(0, frames)), blink=case.blink[:frames],
+        areas=ClipRegions(case.crops.landmarks[:frames], case.crops.size), blink=case.blink[:frames],
         identity_frame=min(case.identity_frame, frames - 1),
     )  # fmt: skip
 

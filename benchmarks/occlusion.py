@@ -56,9 +56,9 @@ def main() -> None:
     scale = np.array([c.scale for c in pack.channels])
     for name, crops in (("as it is", plain), ("covered", boxed)):
         stream, report, frames = encoded(crops, clip.fps, pack, args.tune)
-        error = np.square(frames.astype(float) - plain.crops).mean((1, 2, 3))
+        error = np.square(frames.astype(float) - plain.crops[:]).mean((1, 2, 3))
         values = 10 * np.log10(255**2 / error)
-        seen = faces(to_float(plain.crops))[~inside, 0], faces(to_float(frames))[~inside, 0]
+        seen = faces(to_float(plain.crops[:]))[~inside, 0], faces(to_float(frames))[~inside, 0]
         units = stream.frames[:, 3:].astype(float) / scale
         caught = sum(inside[i] for i in report.poor)
         print(f"{name}: PSNR against the uncovered crops {values[~inside].mean():.2f} outside, "

@@ -27,6 +27,7 @@ from mien.person import Person
 from mien.progress import NoProgress
 from mien.stages import reading
 from mien.stages.align import Alignment
+from mien.stages.crops import CropFile
 from mien.stages.optimizers import OPTIMIZERS, Optimizer
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions
 from mien.stages.tune import RefineOptions, TuneOptions
@@ -144,7 +145,7 @@ def crops(count: int) -> Alignment:
     mesh = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(count, 0) + random.randn(count, 1, 2)
     images = random.randint(0, 256, (count, 64, 64, 3)).astype(np.uint8)
     still, never = np.zeros(count), np.zeros(count, bool)
-    return Alignment(images, np.zeros((count, 4, 2)), still, np.zeros(count, np.int64), still, never, never,
+    return Alignment(CropFile(64, images), np.zeros((count, 4, 2)), still, np.zeros(count, np.int64), still, never, never,
                      mesh.astype(np.float32), random.randn(count) * 3, random.randn(count) * 3, (64, 64))  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def turned(mini: Pack) -> tuple[np.ndarray, np.ndarray, Carried]:
     """The example's portrait, and where the pack's renders of it turn it by 12 degrees and raise it by 8."""
     found = align_image(read_image(EXAMPLES / "portrait.png"), mini.resolution)
     with torch.no_grad():
-        w = mini.encoder(torch.from_numpy(found.crops).permute(0, 3, 1, 2) / 127.5 - 1)
+        w = mini.encoder(torch.from_numpy(found.crops[:]).permute(0, 3, 1, 2) / 127.5 - 1)
         start = torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]])
         front = mini.flow(w, start, torch.zeros(1, 2))[0]
         angles = start + torch.tensor([[0.0, 0.0], [12.0, 0.0], [0.0, 8.0]])

@@ -13,7 +13,6 @@ from tiny import tiny_pack
 from mien.models import landmarks as lm
 from mien.packs.pack import Pack
 from mien.stages.motion import EVERY, MotionLocality
-from mien.stages.regions import regions
 from mien.stages.trainer import Material
 
 TURN = EVERY // 2
@@ -23,7 +22,7 @@ TURN = EVERY // 2
 def material() -> Material:
     pack = tiny_pack()
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).astype(np.float32)
-    return Material.of(pack, np.zeros((1, 64, 64, 3), np.uint8), landmarks, regions(landmarks, 64))
+    return Material.of(pack, np.zeros((1, 64, 64, 3), np.uint8), landmarks)
 
 
 def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(material: Material) -> None:
@@ -66,7 +65,7 @@ def test_channels_that_are_taught_anew_are_not_held(material: Material) -> None:
 def test_mini_is_compared_in_pictures_not_in_sums() -> None:
     mini = Pack.load("mini")
     landmarks = (lm.canonical_face()[None, :, :2] * 60 + [128, 120]).astype(np.float32)
-    material = Material.of(mini, np.zeros((1, 256, 256, 3), np.uint8), landmarks, regions(landmarks, 256))
+    material = Material.of(mini, np.zeros((1, 256, 256, 3), np.uint8), landmarks)
     with torch.no_grad():
         small = F.interpolate(mini.generator.synthesis(mini.people[:2], material.through), (32, 32), mode="area")
         whole = F.interpolate(mini.generator.synthesis(mini.people[:2]), (32, 32), mode="area")

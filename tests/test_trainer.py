@@ -14,7 +14,7 @@ from mien.stages import trainer as module
 from mien.stages import view
 from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness, texture_places
-from mien.stages.regions import regions
+from mien.stages.regions import ClipRegions
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, texture_loss
 from mien.stages.tune import TuneOptions, for_clip
 from mien.stages.weights import FullWeights, weights_for
@@ -53,7 +53,7 @@ def losses(
     wanted = generator.synthesis(latents).flip(2)
     crops = ((wanted.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
     landmarks = random.rand(2, 478, 2).astype(np.float32) * 64
-    material = Material.of(pack, crops, landmarks, regions(landmarks, 64))
+    material = Material.of(pack, crops, landmarks)
     schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0)
     done = 0
 
@@ -101,8 +101,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
                 parameter.fill_(float(name.endswith("noise_strength")))
     crops = np.random.RandomState(0).randint(0, 255, (1, 64, 64, 3)).astype(np.uint8).repeat(2, 0)
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
-    areas = regions(landmarks, 64)
-    material = Material.of(pack, crops, landmarks, areas)
+    material = Material.of(pack, crops, landmarks)
     weights = weights_for(generator, size, noise=noise)
     trainer = Trainer(weights, material, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
                       NO_CHECKPOINT)  # fmt: skip
@@ -111,7 +110,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     tuned = weights.finish()[0]
     largest = [n for n in tunable_names(tuned) if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)
-    rates = noise_rates(areas, steadiness(crops))[0, 0]
+    rates = noise_rates(ClipRegions(landmarks, 64), steadiness(crops))[0, 0]
     at = lambda i: float(rates[tuple(landmarks[0, i, ::-1].round().astype(int))])
     for place, name in ((159, "a lid"), (386, "a lid"), (152, "the chin"), (18, "below the lower lip")):
         assert at(place) == pytest.approx(SLOW), name
@@ -133,10 +132,10 @@ def test_noise_constants_leave_what_moves_to_the_weights() -> None:
     assert float(share[:, 4:28].min()) > 0.9, "the left half stays"
     assert float(share[:, 36:60].max()) < 0.3, "of the right half an eighth is left of its energy by chance"
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(8, 0).astype(np.float32)
-    rates = noise_rates(regions(landmarks, 64), steady)[0, 0]
+    rates = noise_rates(ClipRegions(landmarks, 64), steady)[0, 0]
     assert float(rates[:4, 4:28].min()) > 0.99
     assert LEAST <= float(rates[:4, 36:60].max()) < 0.45
-    places = texture_places(regions(landmarks, 64), steady)[0, 0]
+    places = texture_places(ClipRegions(landmarks, 64), steady)[0, 0]
     assert float(places[:4, 4:28].min()) > 0.99 and float(places[:4, 36:60].max()) < 0.45
     assert float(places[30, 40]) == 1, "the face always has texture"
 

@@ -138,7 +138,6 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: int | None) -> None:
     """Nothing is forgotten: weights, moments, step counts, both random states. Weights lie channels last in a pack."""
     from mien.packs.pack import Pack
-    from mien.stages.regions import regions
     from mien.stages.trainer import Material
     from mien.stages.tune import refine, tune
     from mien.stages.weights import weights_for
@@ -147,7 +146,7 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: in
     random = np.random.RandomState(0)
     crops = random.randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     landmarks = random.rand(5, 478, 2).astype(np.float32) * 64
-    material, angles = Material.of(found, crops, landmarks, regions(landmarks, 64)), torch.randn(5, 2)
+    material, angles = Material.of(found, crops, landmarks), torch.randn(5, 2)
 
     def tuned(kept: checkpoint.Checkpoint) -> list[Tensor]:
         done = tune(weights_for(found.generator, size), found.encoder, material, angles, 2,

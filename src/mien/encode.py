@@ -34,7 +34,7 @@ from mien.stages.clipchannels import clip_channels
 from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.glances import Practice, practice
 from mien.stages.identity import select
-from mien.stages.invert import inversion_named, invert, synthesise, to_bytes
+from mien.stages.invert import inversion_named, invert, to_bytes
 from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer as optimizer_named
 from mien.stages.polish import Driven, Polished
@@ -42,7 +42,7 @@ from mien.stages.poor import poor_frames, region_errors, unlike
 from mien.stages.pose import Pose, pose_latents
 from mien.stages.precision import fast
 from mien.stages.reading import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
-from mien.stages.regions import Regions, blinks, regions
+from mien.stages.regions import ClipRegions, blinks
 from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, refine, tune
@@ -221,7 +221,7 @@ def encode_crops(
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
-    areas = regions(crops.landmarks, crops.size).to(pack.device)
+    areas = ClipRegions(crops.landmarks, crops.size, pack.device)
     measured = torch.from_numpy(np.stack([crops.yaw, crops.pitch], 1)).float().to(pack.device)
     measured = pack.flow.clamp(measured)
     shut = blinks(crops.landmarks)
@@ -247,7 +247,7 @@ def encode_crops(
             pack = replace(pack, channels=clip_channels(seen, w_plus, posed, areas, pack.flow.pose.rows))
     size = min(128, generator.resolution)
     unexplained = region_errors(crops.crops, Synthesised(seen, w_plus, size), areas)
-    material = Material.of(pack, crops.crops, crops.landmarks, areas)
+    material = Material.of(pack, crops.crops, crops.landmarks)
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
         with _timed(report, "tune"), progress.stage("tune", tuning.steps, "steps") as tick:
@@ -279,7 +279,7 @@ def encode_crops(
         size = min(64, generator.resolution)
         turn = solver.pose_to_refine if tune_clip else solver.pose
         pose = work.stage("pose", Pose, lambda: turn(
-            seen, pack.flow, pack.perceptual, identity.w_plus, synthesise(seen, w_plus, resolution=size),
+            seen, pack.flow, pack.perceptual, identity.w_plus, Synthesised(seen, w_plus, size),
             measured, areas, tick=tick, reading=None if read is None else read.of(HEAD)))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with _timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
@@ -394,7 +394,7 @@ def _gaze_moved(
 
 def _polish(
     finish: Callable[..., Polished], pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor,
-    crops: Alignment, areas: Regions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
+    crops: Alignment, areas: ClipRegions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
 ) -> Polished:  # fmt: skip
     """The last step: each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
     size = min(128, generator.resolution)

@@ -32,7 +32,7 @@ from mien.stages.invert import invert, to_bytes
 from mien.stages.motion import change_error, coarse
 from mien.stages.noise import SLOW, noise_rates
 from mien.stages.pose import pose_latents
-from mien.stages.regions import dilate, regions
+from mien.stages.regions import dilate
 from mien.stages.trainer import SHARE, Drawn, Material, Schedule, Trainer
 from mien.stages.weights import weights_for
 
@@ -114,7 +114,7 @@ def portrait_face(
 
     found = align_image(image, pack.resolution)
     angles = pack.flow.clamp(torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]], device=pack.device))
-    known = _Known(found.crops, found.landmarks, angles)
+    known = _Known(found.crops[:], found.landmarks, angles)
     return _face(pack, known, channels, doing, progress, tune, size, options)
 
 
@@ -178,7 +178,7 @@ def _face(
         driver = Driver(torch.cat([driver.angles, angles]), torch.cat([driver.values, values]))
     crops, landmarks = np.concatenate([crop, more.pictures]), np.concatenate([landmarks, more.landmarks])
     # What the parser reads of pictures that were made by hand is not asked for.
-    material = replace(Material.of(pack, crops, landmarks, regions(landmarks, crops.shape[1])), reading=None)
+    material = replace(Material.of(pack, crops, landmarks), reading=None)
     if not len(more.which):
         options = options.alone
     with progress.stage("portrait", options.steps, "steps") as tick:
@@ -238,7 +238,7 @@ def _tuned(
     count = len(driver.angles)
     with torch.no_grad():
         moving = _moved(original, material, channels, identity, driver, torch.arange(count))
-        features = F.interpolate(material.regions.attention[:1], moving.shape[-2:], mode="area")[0]
+        features = F.interpolate(material.regions.part(slice(1)).attention, moving.shape[-2:], mode="area")[0]
     turns = 0
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
@@ -267,10 +267,10 @@ def _noise_rates(material: Material) -> Tensor:
     and lips too: between the driver's frames that it was carried to they left dots there. Of one picture alone they draw
     what is around the face: within it they would hold still what has to move."""
     if len(material.crops) == 1:
-        return 1 - dilate(material.regions.face, AROUND)
-    masks = material.regions
+        return 1 - dilate(material.regions.part(slice(1)).face, AROUND)
+    masks = material.regions.part(slice(None))
     moving = dilate(torch.maximum(masks.nose, masks.lips).amax(0, keepdim=True), 1)
-    return noise_rates(masks, material.steady) * (1 - (1 - SLOW) * moving)
+    return noise_rates(material.regions, material.steady) * (1 - (1 - SLOW) * moving)
 
 
 def _probability(carried: int, batch: int) -> NDArray[np.float64]:

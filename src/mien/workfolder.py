@@ -16,11 +16,11 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -29,13 +29,15 @@ from torch import Tensor
 
 from mien.errors import InputError, Interrupted, MienError, OutputError
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint, State
+from mien.stages.crops import CropFile
 
 T = TypeVar("T")
 
 SUFFIX = ".work"
 INTERVAL = 10.0  # seconds of a loop's work that a kill may cost
 SHARE = 0.03  # of the time at most goes into writing states
-_KEY, _LOCK, _STATE, _END, _REST = "key", "lock", "state-", ".npz", "json"
+_KEY, _LOCK, _STATE, _END, _REST, _MEMBER = "key", "lock", "state-", ".npz", "json", ".npy"
+Packed: TypeAlias = "Mapping[str, NDArray[Any] | CropFile]"
 
 
 class NoWork:
@@ -63,7 +65,7 @@ class WorkFolder(NoWork):
     def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
         """The result of a stage: read if it is there, else computed and kept.
 
-        `kind`: `Tensor`, or a dataclass of tensors, arrays, and plain numbers or tuples of them. Either way the result
+        `kind`: `Tensor`, or a dataclass of tensors, arrays, crops on disk, and plain numbers or tuples of them. Either way the result
         has been through the file's form, so that a resumed run goes on with just the same.
         """
         path = self.folder / f"{name}{_END}"
@@ -92,10 +94,10 @@ class WorkFolder(NoWork):
     def _path_of(self, loop: str) -> Path:
         return self.folder / f"{_STATE}{loop}{_END}"
 
-    def _write(self, path: Path, arrays: State) -> None:
+    def _write(self, path: Path, arrays: Packed) -> None:
         with self._failing():
             temporary = path.with_suffix(".tmp")
-            _flushed(temporary, lambda file: np.savez(file, allow_pickle=False, **arrays))
+            _flushed(temporary, lambda file: _save(file, arrays))
             os.replace(temporary, path)
 
     @contextmanager
@@ -120,7 +122,7 @@ class _Kept:
         if found is not None:
             self._work.resumed.append(self._path.stem)
         self._last = time.monotonic()
-        return found
+        return None if found is None else {name: x for name, x in found.items() if isinstance(x, np.ndarray)}
 
     def offer(self, state: Callable[[], State]) -> None:
         begin = time.monotonic()
@@ -215,32 +217,71 @@ def _flushed(path: Path, write: Callable[[Any], Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path) -> State | None:
+def _save(file: BinaryIO, arrays: Packed) -> None:
+    """As `np.savez` does, but crops one by one."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}{_MEMBER}", "w", force_zip64=True) as member:
+                if isinstance(array, CropFile):
+                    header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for crop in array:
+                        member.write(crop.tobytes())
+                else:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def _read(path: Path) -> Packed | None:
+    """What `_save` wrote; None where it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(_MEMBER) for name in archive.namelist()]
+            on_disk = json.loads(str(_array(archive, _REST)))[2] if _REST in names else []
+            return {name: (_crops if name in on_disk else _array)(archive, name) for name in names}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
 
 
-def _pack(value: Any) -> dict[str, NDArray[Any]]:
-    """A result as arrays: tensors and arrays as they are, the rest, and the tensors' devices, as JSON."""
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}{_MEMBER}") as member:
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        member.read()  # to its end, where the CRC-32 is compared
+    return array
+
+
+def _crops(archive: zipfile.ZipFile, name: str) -> CropFile:
+    with archive.open(f"{name}{_MEMBER}") as member:
+        np.lib.format.read_magic(member)
+        shape, _, kind = np.lib.format.read_array_header_1_0(member)
+        crops = CropFile(shape[1])
+        if shape[1:] != crops.shape[1:] or kind != crops.dtype:
+            raise ValueError("these are no crops")
+        for _ in range(shape[0]):
+            crops.append(np.frombuffer(member.read(crops.size**2 * 3), np.uint8).reshape(shape[1:]))
+        member.read()
+    return crops
+
+
+def _pack(value: Any) -> Packed:
+    """A result as arrays: tensors, arrays and crops as they are, the rest, the tensors' devices, and what is crops on disk, as
+    JSON."""
     items = {"value": value} if isinstance(value, Tensor) else {f.name: getattr(value, f.name) for f in fields(value)}
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any] | CropFile] = {}
     plain: dict[str, Any] = {}
     devices: dict[str, str] = {}
     for name, item in items.items():
         if isinstance(item, Tensor):
             arrays[name], devices[name] = item.detach().cpu().numpy(), str(item.device)
-        elif isinstance(item, np.ndarray):
+        elif isinstance(item, np.ndarray | CropFile):
             arrays[name] = item
         else:
             plain[name] = item
-    return arrays | {_REST: np.array(json.dumps([plain, devices]))}
+    on_disk = [name for name, array in arrays.items() if isinstance(array, CropFile)]
+    return arrays | {_REST: np.array(json.dumps([plain, devices, on_disk]))}
 
 
-def _unpack(kind: type[T], arrays: State) -> T:
-    plain, devices = json.loads(str(arrays[_REST]))
+def _unpack(kind: type[T], arrays: Packed) -> T:
+    plain, devices, _ = json.loads(str(arrays[_REST]))
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
     for name, array in arrays.items():
         if name in devices:

@@ -1,6 +1,6 @@
 """Stage 1: a stabilised crop of one face from every frame (the paper, Sec. 3.2 "Preprocessing").
 
-One pass over the frames; only the crops are kept, and the face's surroundings of at most half a second of frames while
+One pass over the frames; only the crops are kept, on disk, and the face's surroundings of at most half a second of frames while
 the face is out of sight.
 """
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mien.errors import FaceError, VideoError
 from mien.models import landmarks as lm
+from mien.stages.crops import CropFile
 from mien.stages.framing import crop_from_quad, quad_from_crop, wrap
 from mien.stages.keyframes import Stabiliser
 from mien.stages.track import FaceTracker, Window
@@ -34,7 +35,7 @@ CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
 class Alignment:
     """The crops of a clip and where they came from. T frames, `size` pixels a crop.
 
-    `crops` are uint8 RGB. `quads` are the crop's corners in frame pixels: top left, bottom left, bottom right, top
+    `crops` are uint8 RGB, on disk. `quads` are the crop's corners in frame pixels: top left, bottom left, bottom right, top
     right. `roll` is R_t of the paper in degrees, positive clockwise on the screen; `yaw` (positive to the viewer's
     right) and `pitch` (positive up) are the mesh's, in degrees. `key_frame` is the index of the frame that frame t was
     registered to (t itself where it is a key frame), `residual` what the registration left, in grey levels (0..255).
@@ -43,7 +44,7 @@ class Alignment:
     `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
     """
 
-    crops: NDArray[np.uint8]  # [T, size, size, 3]
+    crops: CropFile  # [T, size, size, 3]
     quads: Array  # [T, 4, 2]
     roll: Array  # [T]
     key_frame: NDArray[np.int64]  # [T]
@@ -58,7 +59,7 @@ class Alignment:
 
     @property
     def size(self) -> int:
-        return int(self.crops.shape[1])
+        return self.crops.size
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -78,25 +79,6 @@ class _Row:
     mesh: Array | None = None
     bridged: bool = False
     lost: bool = False
-
-
-class _Crops:
-    """uint8 `[T, size, size, 3]` that grows in place, so that the crops are never in memory twice."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._data = np.empty((64, size, size, 3), np.uint8)
-        self.count = 0
-
-    def append(self, crop: Image) -> None:
-        if self.count == len(self._data):
-            self._data.resize((self.count * 3 // 2, *self._data.shape[1:]), refcheck=False)
-        self._data[self.count] = crop
-        self.count += 1
-
-    def take(self) -> NDArray[np.uint8]:
-        self._data.resize((self.count, *self._data.shape[1:]), refcheck=False)
-        return self._data
 
 
 def align(
@@ -144,7 +126,7 @@ def align(
         raise VideoError("the clip has no frames")
     if not film.seen:
         raise FaceError(f"no face was found in any of the clip's {len(film.rows)} frames")
-    return _collect(film.crops.take(), film.rows, frame_size, cuts=cuts)
+    return _collect(film.crops, film.rows, frame_size, cuts=cuts)
 
 
 class _Ahead:
@@ -206,7 +188,7 @@ class _Film:
     """The rows and crops so far, and the frames that wait for the face to come back."""
 
     def __init__(self, size: int, tick: Callable[[int], None]) -> None:
-        self.crops = _Crops(size)
+        self.crops = CropFile(size)
         self.rows: list[_Row] = []
         self.seen = False  # was there a face at all
         self.unseen = 0  # frames without a face since the last one with it
@@ -266,14 +248,14 @@ class _Film:
 
 
 def _collect(
-    crops: NDArray[np.uint8],
+    crops: CropFile,
     rows: list[_Row],
     frame_size: tuple[int, int],
     quads: Array | None = None,
     cuts: Iterable[int] = (),
 ) -> Alignment:
     """Stack the rows; frames without a mesh take their landmarks and angles from the nearest frames that have one."""
-    size = crops.shape[1]
+    size = crops.size
     if quads is None:
         quads = np.stack([quad_from_crop(row.crop) for row in rows])
     seen = np.array([i for i, row in enumerate(rows) if row.mesh is not None])
@@ -315,7 +297,7 @@ def align_image(image: Image, size: int) -> Alignment:
     if mesh is None:
         raise FaceError("no face was found in the image")
     crop = crop_from_quad(lm.rigid_quad(mesh))
-    crops = lm.warp_crop(image, quad_from_crop(crop), size)[None]
+    crops = CropFile(size, [lm.warp_crop(image, quad_from_crop(crop), size)])
     return _collect(crops, [_Row(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
 
 
@@ -326,7 +308,7 @@ def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int],
     `FaceError` if no frame shows a face.
     """
     mesher = lm.FaceMesh(video=True)
-    crops = _Crops(size)
+    crops = CropFile(size)
     rows: list[_Row] = []
     frame_size: tuple[int, int] | None = None
     try:
@@ -345,10 +327,10 @@ def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int],
     if frame_size is None:
         raise VideoError("the clip has no frames")
     if all(row.lost for row in rows):
-        raise FaceError(f"no face was found in any of the clip's {crops.count} frames")
+        raise FaceError(f"no face was found in any of the clip's {len(crops)} frames")
     width, height = frame_size
     whole = np.array([[0, 0], [0, height], [width, height], [width, 0]], np.float64) - 0.5
-    return _collect(crops.take(), rows, frame_size, np.repeat(whole[None], len(rows), 0))
+    return _collect(crops, rows, frame_size, np.repeat(whole[None], len(rows), 0))
 
 
 def _resize(frame: Image, size: int) -> Image:

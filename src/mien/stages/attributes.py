@@ -22,7 +22,7 @@ from mien.stages.frames import Frames
 from mien.stages.losses import LossNetworks
 from mien.stages.pose import pose_latents
 from mien.stages.reading import Reading
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks
 from mien.stages.view import at_most
 
 _OPTIONS = DescentOptions()
@@ -81,7 +81,7 @@ def fit_attributes(
     channels: Sequence[Channel],
     posed: Tensor,
     targets: Frames,
-    regions: Regions,
+    regions: Masks,
     start: Tensor,
     blink: Tensor,
     identity_image: Tensor,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks, Regions
 from mien.stages.sensitivity import Candidates, moved_styles
 
 COUNT = 32
@@ -28,7 +28,7 @@ def clip_channels(
     generator: Generator,
     w_plus: Tensor,
     posed: Tensor,
-    regions: Regions,
+    regions: Masks,
     pose_rows: int,
     count: int = COUNT,
     *,
@@ -48,11 +48,11 @@ def clip_channels(
     tried = Candidates.all(generator, spread, layers)
     moved = torch.cat([(wanted[i] - base[i]).abs() for i in layers], 1) / tried.scale.to(w_plus.device).clamp_min(1e-9)
     size = min(resolution, generator.resolution)
-    weight = F.interpolate(regions.attention, (size, size), mode="area")
     chosen = torch.linspace(0, len(w_plus) - 1, min(frames, len(w_plus))).round().long()
     # The frame that the channels are probed at is one of the clip's usual ones.
     middle = int(moved.mean(1).argsort()[len(moved) // 2])
-    shared = weight[middle].sqrt()
+    here = regions.part(slice(middle, middle + 1))
+    shared = F.interpolate(here.attention, (size, size), mode="area")[0].sqrt()
     left = torch.cat([
         (generator.synthesis(w_plus[i], size) - generator.synthesis(posed[i], size)) * shared
         for i in chosen.split(batch)
@@ -67,7 +67,7 @@ def clip_channels(
         tick(len(change))
     effect = torch.cat(effects)
     rows = _pursue(effect.flatten(1), left.flatten(1), count)
-    names = _attributes(effect[rows], regions.part(slice(middle, middle + 1)), size)
+    names = _attributes(effect[rows], here, size)
     gamma = effect[rows].square().mean((1, 2, 3)).tolist()
     return tuple(
         Channel(int(tried.layer[r]), int(tried.index[r]), name, float(tried.scale[r].clamp_min(1e-3)), g, 0.0)

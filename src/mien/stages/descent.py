@@ -24,7 +24,7 @@ from mien.stages.losses import (
     logits_loss,
 )
 from mien.stages.reading import Reading
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks
 from mien.stages.view import Seen, at_most
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
@@ -73,7 +73,7 @@ def descend(
     start: Tensor,
     home: Tensor,
     targets: Frames,
-    regions: Regions,
+    regions: Masks,
     frozen: Tensor,
     code: Tensor | None,
     reading: Reading | None,

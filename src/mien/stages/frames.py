@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.models.stylegan2 import Generator
+from mien.stages.crops import Crops
 from mien.stages.invert import synthesise, to_float
 
 
@@ -38,7 +37,7 @@ class Synthesised:
 class Cropped:
     """I_t of crops uint8 `[T, S, S, 3]`, at `size`."""
 
-    def __init__(self, crops: NDArray[np.uint8], size: int, device: str | torch.device = "cpu") -> None:
+    def __init__(self, crops: Crops, size: int, device: str | torch.device = "cpu") -> None:
         self._crops, self._size, self._device = crops, size, device
 
     def __len__(self) -> int:

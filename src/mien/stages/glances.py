@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mien.models import landmarks as lm
 from mien.models.parsing import POINTS, expression_measures
+from mien.stages.crops import CropFile, Crops
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
 SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
@@ -113,13 +114,13 @@ class Practice:
     """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
     was, `frames [N]`."""
 
-    pictures: NDArray[np.uint8]
+    pictures: CropFile
     landmarks: NDArray[np.floating]
     frames: NDArray[np.int64]
 
 
 def practice(
-    crops: NDArray[np.uint8],
+    crops: Crops,
     landmarks: NDArray[np.floating],
     usable: NDArray[np.bool_],
     seed: int,
@@ -132,7 +133,7 @@ def practice(
     random, size = np.random.RandomState(seed), crops.shape[1]
     wanted = min(max(round(len(crops) * share), FEWEST), int(usable.sum()))
     frames: list[int] = []
-    pictures, meshes = [crops[:0]], [landmarks[:0]]
+    pictures, meshes = CropFile(size), [landmarks[:0]]
     for frame in random.permutation(np.flatnonzero(usable)):
         if len(frames) == wanted:
             break
@@ -144,7 +145,7 @@ def practice(
             continue
         mesh = landmarks[frame].copy()
         mesh[list(POINTS)] = moved * size
-        pictures.append(image.round().clip(0, 255).astype(np.uint8)[None])
+        pictures.append(image.round().clip(0, 255).astype(np.uint8))
         meshes.append(mesh[None])
         frames.append(frame)
-    return Practice(np.concatenate(pictures), np.concatenate(meshes), np.array(frames, np.int64))
+    return Practice(pictures, np.concatenate(meshes), np.array(frames, np.int64))

@@ -17,6 +17,7 @@ from mien.errors import InputError
 from mien.models.e4e import ReStyleLoop
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Pack
+from mien.stages.crops import Crops
 
 
 def to_float(crops: NDArray[np.uint8], size: int | None = None, device: str | torch.device = "cpu") -> Tensor:
@@ -93,19 +94,22 @@ def inversion_named(name: str) -> Inversion:
 @torch.no_grad()
 def invert(
     encoder: nn.Module,
-    crops: NDArray[np.uint8],
+    crops: Crops,
     *,
     batch: int = 16,
     device: str | torch.device = "cpu",
     tick: Callable[[int], None] = lambda n: None,
 ) -> Tensor:
     """L_t = E(I_t) for crops uint8 `[T, S, S, 3]`: `w_plus [T, L, D]`."""
-    latents = []
+    latents: Tensor | None = None
     for start in range(0, len(crops), batch):
         images = to_float(crops[start : start + batch], device=device)
-        latents.append(encoder(images).float())
+        found = encoder(images).float()
+        # In one piece: small ones between large temporaries keep the memory of those from being used again.
+        latents = found.new_empty(len(crops), *found.shape[1:]) if latents is None else latents
+        latents[start : start + batch] = found
         tick(len(images))
-    return torch.cat(latents)
+    return torch.zeros(0) if latents is None else latents
 
 
 @torch.no_grad()

@@ -50,7 +50,9 @@ class MotionLocality:
         untaught = torch.ones(len(channels), device=device)
         self.held = untaught if lesson is None else lesson.isnan().all(0).to(untaught)
         side = min(SIDE, material.through)
-        self._features = F.interpolate(material.regions.attention.mean(0, keepdim=True), (side, side), mode="area")[0]
+        self._features = F.interpolate(material.regions.mean(lambda these: these.attention), (side, side), mode="area")[
+            0
+        ]
 
     def __call__(self, generator: Generator, identity: Tensor, step: int) -> Tensor | None:
         """The loss at a step, None where it is not its turn."""

@@ -23,7 +23,7 @@ from mien.stages.descent import DescentOptions, Render, descend
 from mien.stages.frames import Frames
 from mien.stages.losses import LossNetworks
 from mien.stages.reading import Reading
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks
 from mien.stages.view import at_most
 
 DEGREES = 3.0  # what a unit of an angle is
@@ -72,7 +72,7 @@ def polish(
     angles: Tensor,
     alpha: Tensor,
     targets: Frames,
-    regions: Regions,
+    regions: Masks,
     fixed: Tensor,
     blink: Tensor,
     reading: Reading | None = None,

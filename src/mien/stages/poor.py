@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.stages.crops import Crops
 from mien.stages.frames import Frames
 from mien.stages.invert import to_float
-from mien.stages.regions import Regions
+from mien.stages.regions import ClipRegions
 
 SIZE = 64
 
@@ -22,16 +21,17 @@ def outliers(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def region_errors(crops: NDArray[np.uint8], synthesised: Frames, regions: Regions) -> Tensor:
+def region_errors(crops: Crops, synthesised: Frames, regions: ClipRegions) -> Tensor:
     """Mean squared error of S_t `[T, 3, R, R]` against the crops uint8 `[T, S, S, 3]` over mouth and jaw, over eyes and
     brows, and over the rest of the face: `[T, 3]`."""
-    masks = torch.cat([regions.mouth, regions.eyes, regions.rigid], 1).cpu()
     out = []
     for i in range(0, len(crops), 32):
         part = slice(i, i + 32)
+        these = regions.part(part)
+        masks = torch.cat([these.mouth, these.eyes, these.rigid], 1).cpu()
         made = torch.nn.functional.interpolate(synthesised[part].clamp(-1, 1).cpu(), (SIZE, SIZE), mode="area")
         error = (to_float(crops[part], SIZE) - made).square().mean(1, keepdim=True)
-        out.append((error * masks[part]).sum((2, 3)) / masks[part].sum((2, 3)).clamp_min(1.0))
+        out.append((error * masks).sum((2, 3)) / masks.sum((2, 3)).clamp_min(1.0))
     return torch.cat(out)
 
 

@@ -22,7 +22,7 @@ from mien.models.stylegan2 import Generator
 from mien.stages.frames import Frames
 from mien.stages.losses import look
 from mien.stages.reading import Reading, residual
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks, Regions
 from mien.stages.view import at_most
 
 
@@ -97,7 +97,7 @@ def fit_pose(
     identity: Tensor,
     targets: Frames,
     measured: Tensor,
-    regions: Regions,
+    regions: Masks,
     options: PoseOptions = PoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
     reading: Reading | None = None,

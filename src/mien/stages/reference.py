@@ -23,7 +23,7 @@ from mien.stages.frames import Frames
 from mien.stages.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
 from mien.stages.pose import Pose, PoseObjective, PoseOptions
 from mien.stages.reading import Reading
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks
 from mien.stages.sensitivity import Candidates, index_sensitivity
 from mien.stages.view import at_most
 
@@ -79,7 +79,7 @@ def fit_pose_reference(
     identity: Tensor,
     targets: Frames,
     measured: Tensor,
-    regions: Regions,
+    regions: Masks,
     options: ReferencePoseOptions = ReferencePoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
     reading: Reading | None = None,
@@ -130,7 +130,7 @@ def learning_rates(
     perceptual: Any,
     channels: Sequence[Channel],
     posed: Tensor,
-    regions: Regions,
+    regions: Masks,
     frames: Sequence[int],
     resolution: int = 64,
 ) -> Tensor:
@@ -142,7 +142,8 @@ def learning_rates(
     column = torch.tensor([MASK_OF.get(c.attribute, 3) for c in channels])
     gamma = torch.zeros(len(channels))
     for t in frames:
-        masks = torch.cat([m[t] for m in (regions.mouth, regions.eyes, regions.pupils, regions.face)])
+        here = regions.part(slice(t, t + 1))
+        masks = torch.cat([m[0] for m in (here.mouth, here.eyes, here.pupils, here.face)])
         styles = generator.styles(posed[t : t + 1])
         table = index_sensitivity(generator, perceptual, styles, masks, candidates, resolution=resolution)
         gamma += table.inside.gather(1, column[:, None])[:, 0] / len(frames)
@@ -159,7 +160,7 @@ def fit_attributes_reference(
     channels: Sequence[Channel],
     posed: Tensor,
     targets: Frames,
-    regions: Regions,
+    regions: Masks,
     start: Tensor,
     blink: Tensor,
     identity_image: Tensor,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from mien.models import landmarks as lm
 
+_AT_ONCE = 32
 MASK_SIZE = 64  # masks are smooth: one size serves every resolution
 
 
@@ -71,6 +74,33 @@ class Regions:
         """How much each pixel matters to a viewer: 0.6 for the background, 1 for the face, up to 4 for its features."""
         features = torch.maximum(self.eyes, self.mouth * 0.7)
         return 0.6 + 0.4 * self.face + 2.0 * features + 1.5 * self.pupils
+
+
+class Masks(Protocol):
+    """The masks of a clip's frames."""
+
+    def part(self, frames: slice | Tensor, /) -> Regions:
+        """Those of some frames."""
+        ...
+
+
+class ClipRegions:
+    """The masks of T frames with mesh `landmarks [T, 478, 2]` in pixels of crops of side `size`, made when they are looked at: a
+    clip's would fill more memory than its crops."""
+
+    def __init__(self, landmarks: NDArray[np.floating], size: int, device: torch.device | str = "cpu") -> None:
+        self._landmarks, self._size, self._device = landmarks, size, torch.device(device)
+
+    def part(self, frames: slice | Tensor, /) -> Regions:
+        """The masks of some frames."""
+        chosen = self._landmarks[frames.cpu().numpy() if isinstance(frames, Tensor) else frames]
+        return regions(chosen, self._size).to(self._device)
+
+    def mean(self, of: Callable[[Regions], Tensor]) -> Tensor:
+        """The mean over the frames of what is made of their masks, `[T, C, 64, 64]` -> `[1, C, 64, 64]`."""
+        starts = range(0, len(self._landmarks), _AT_ONCE)
+        sums = [of(self.part(slice(i, i + _AT_ONCE))).sum(0, keepdim=True, dtype=torch.float64) for i in starts]
+        return (torch.cat(sums).sum(0, keepdim=True) / len(self._landmarks)).float()
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from mien.models.stylegan2 import Generator
 from mien.packs.pack import Channel
 from mien.stages.attributes import add_channels
-from mien.stages.regions import Regions
+from mien.stages.regions import Masks
 from mien.stages.view import at_most
 
 Track = NDArray[np.float64]
@@ -75,7 +75,7 @@ def taught(
     anchor: int,
     landmarks: NDArray[np.floating],
     blink: NDArray[np.bool_],
-    areas: Regions,
+    areas: Masks,
 ) -> Tensor:
     """What is put on the idle gaze channels: alpha relative to the frame `anchor`, `[T, 32]`, NaN on all others.
 
@@ -84,7 +84,7 @@ def taught(
     values = latent.new_full((len(landmarks), len(channels)), float("nan"))
     tracks = gaze(landmarks, blink)
     tracks = (tracks - tracks[anchor]).clip(-FARTHEST, FARTHEST)
-    still = idle(generator, channels, latent, areas.pupils[anchor : anchor + 1])
+    still = idle(generator, channels, latent, areas.part(slice(anchor, anchor + 1)).pupils)
     places = [i for i in still if channels[i].attribute == "gaze"]
     for turn, i in enumerate(places):
         values[:, i] = torch.from_numpy(tracks[:, turn % 2]).to(values) * channels[i].scale

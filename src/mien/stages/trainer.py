@@ -21,6 +21,7 @@ from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator, Window
 from mien.packs.pack import Channel, Pack
 from mien.stages.checkpoint import Checkpoint, Loop
+from mien.stages.crops import CropFile, Crops, Joined
 from mien.stages.frames import Cropped
 from mien.stages.invert import to_float
 from mien.stages.losses import look
@@ -28,7 +29,7 @@ from mien.stages.muon import Muon
 from mien.stages.noise import noise_rates, steadiness, texture_places
 from mien.stages.precision import fast
 from mien.stages.reading import Reading, of_frames, of_mesh
-from mien.stages.regions import Regions, regions
+from mien.stages.regions import ClipRegions
 from mien.stages.view import as_seen, at_most
 from mien.stages.weights import Weights
 
@@ -152,25 +153,25 @@ class Material:
     channels: Sequence[Channel]
     others: Tensor
     through: int
-    crops: NDArray[np.uint8]
+    crops: Crops
     landmarks: NDArray[np.floating]
-    regions: Regions
+    regions: ClipRegions
     steady: Tensor
     reading: Reading | None
 
     @staticmethod
-    def of(pack: Pack, crops: NDArray[np.uint8], landmarks: NDArray[np.floating], regions: Regions) -> Material:
-        """Of crops, with the pack's networks."""
+    def of(pack: Pack, crops: Crops, landmarks: NDArray[np.floating]) -> Material:
+        """Of crops and their landmarks, with the pack's networks."""
         frames = Cropped(crops, min(128, pack.resolution), pack.device)
         mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
         small = min(SMALL, pack.resolution)
         through = as_seen(pack.generator, pack.people, (small,)).through[small]
         return Material(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
-            regions.to(pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
+            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
         )  # fmt: skip
 
-    def and_more(self, crops: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> Material:
+    def and_more(self, crops: CropFile, landmarks: NDArray[np.floating]) -> Material:
         """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
         the additional ones that is unknown."""
         if not len(crops):
@@ -181,8 +182,8 @@ class Material:
             reading = Reading(torch.cat([reading.wanted, none]), torch.cat([reading.weight, none]))
         landmarks = np.concatenate([self.landmarks, landmarks])
         return replace(
-            self, crops=np.concatenate([self.crops, crops]), landmarks=landmarks, reading=reading,
-            regions=regions(landmarks, size).to(self.others.device),
+            self, crops=Joined(self.crops, crops), landmarks=landmarks, reading=reading,
+            regions=ClipRegions(landmarks, size, self.others.device),
         )  # fmt: skip
 
 
@@ -243,7 +244,6 @@ class Trainer:
         """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material; `probability [T]` of drawing each
         frame, by default `even_sampling`."""
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
-        self._attention = material.regions.attention
         self._random = np.random.RandomState(schedule.seed)
         # Where sums of RGB are no pictures, small pictures are made of more blocks, and there are no windows.
         full = material.original.resolution
@@ -346,7 +346,7 @@ class Trainer:
         full = self.weights.generator.resolution
         size = min(plan.resolution, full) if number < plan.low_steps else full
         chosen = draw(self._random, self._probability, batch_at(size, plan.batch))
-        device = self._attention.device
+        device = self._material.others.device
         images = to_float(self._material.crops[chosen], size, device)
         index = torch.from_numpy(chosen)
         window = None
@@ -354,7 +354,7 @@ class Trainer:
             places = 2 * self._random.randint(-_RIM, size // 4 + 1 + _RIM, size=2)
             top, left = places.clip(0, size // 2).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)
-        return Drawn(index, images, self._attention[index], window, number)
+        return Drawn(index, images, self._material.regions.part(index).attention, window, number)
 
     def _fall(self, number: int) -> float:
         """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""

@@ -1,0 +1,121 @@
+"""Crops of a clip on disk: stages read the few that they look at, so memory does not grow with the clip."""
+
+from __future__ import annotations
+
+import errno
+import io
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import MienError
+
+Image = NDArray[np.uint8]
+
+
+class CropFile:
+    """Crops uint8 RGB `[T, size, size, 3]` in a temporary file without a name, which goes with the object.
+
+    Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is read is
+    the caller's own copy. Reading is safe from several threads. `append` raises MienError where the disk is full.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, size: int, crops: Iterable[Image] = ()) -> None:
+        self.size, self._count = size, 0
+        self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0)  # noqa: SIM115 (it lives as long as this)
+        self._lock = threading.Lock()
+        for crop in crops:
+            self.append(crop)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (self._count, self.size, self.size, 3)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, crop: Image) -> None:
+        """One more, `[size, size, 3]`. Raises ValueError for another shape."""
+        if crop.shape != self.shape[1:] or crop.dtype != self.dtype:
+            raise ValueError(f"a crop is uint8 {self.shape[1:]}, not {crop.dtype} {crop.shape}")
+        left = np.ascontiguousarray(crop).data.cast("B")
+        try:
+            with self._lock:
+                self._file.seek(self._count * self._bytes)
+                while left:
+                    left = left[self._file.write(left) :]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                folder = tempfile.gettempdir()
+                raise MienError(f"the disk is full: the clip's crops do not fit in {folder} (set TMPDIR).") from error
+            raise
+        self._count += 1
+
+    def __getitem__(self, which: Any) -> Image:
+        places = np.arange(self._count)[which]
+        out = np.empty((*places.shape, *self.shape[1:]), np.uint8)
+        flat = out.reshape(-1, self._bytes)
+        for row, place in zip(flat, places.reshape(-1), strict=True):
+            self._read(row, int(place) * self._bytes)
+        return out
+
+    def __iter__(self) -> Iterator[Image]:
+        for i in range(self._count):
+            yield self[i]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All of them in memory."""
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    @property
+    def _bytes(self) -> int:
+        return self.size * self.size * 3
+
+    def _read(self, row: Image, at: int) -> None:
+        left = row.data
+        with self._lock:
+            self._file.seek(at)
+            while left:
+                got = self._file.readinto(left)
+                if not got:
+                    raise OSError("the temporary file of the crops is shorter than it was")
+                left = left[got:]
+
+
+class Joined:
+    """Crops, and others of the same size after them. Indexed as `CropFile` is."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, first: Crops, second: Crops) -> None:
+        self._parts = first, second
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self._parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._parts[0]) + len(self._parts[1])
+
+    def __getitem__(self, which: Any) -> Image:
+        places, first = np.arange(len(self))[which], len(self._parts[0])
+        if not places.ndim:
+            place = int(places)
+            return self._parts[0][place] if place < first else self._parts[1][place - first]
+        out = np.empty((*places.shape, *self.shape[1:]), np.uint8)
+        later = places >= first
+        out[~later], out[later] = self._parts[0][places[~later]], self._parts[1][places[later] - first]
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All of them in memory."""
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+
+Crops: TypeAlias = CropFile | Joined | Image  # uint8 `[T, S, S, 3]`, on disk or in memory
