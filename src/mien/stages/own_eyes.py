@@ -1,9 +1,9 @@
 """A person's own eyes where a render moves them: what is between its lids has a pack's colours, and a pack knows few eyes.
 
 An iris looks the same wherever it looks: so the portrait's, a disc, is set over the render's, as large as the render's and within its
-lids. What the portrait's lids hide of it has the mean colour of the same distance from the middle. And where a glance is further than
-the pack has seen, its render may paint an eye black: there it is lightened to what an eye of the portrait is in the shade. The
-paper has no counterpart.
+lids. What the portrait's lids hide of it has the mean colour of the same distance from the middle. And where channels go further than
+the pack has seen, its renders may paint an eye and what is around it black: there it is lightened to what the portrait's white and lids are in the
+shade, and lids that are shut to a line of lashes. The paper has no counterpart.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ from mien.models import landmarks as lm
 from mien.stages.regions import region_labels
 
 _LEAST = 0.35  # of an iris that the portrait has to show, for it to be known
-_SKIN, _EYE = 1, (3, 4)  # labels
+_EYE = (3, 4)  # labels
 _RINGS = 12  # distances from the middle that have a colour each
 _EDGE = 1.1  # radii at which an iris ends: the mesh's points lie just within it
 _SHUT, _OPEN = 0.5, 1.0  # openings, in radii: of nearly shut lids the mesh sees more than is open
-_WHITE_SHADE, _LID_SHADE, _LASH_SHADE = (
-    0.6,
-    0.7,
-    0.4,
-)  # of their colours that the white of an eye, and shut lids, have at least
+_LASHES = 0.35  # radii around an opening
+_WHITE_SHADE, _LID_SHADE, _LASH_SHADE = 0.6, 0.85, 0.3  # of the portrait's colours: no white, lid or lashes are darker
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,12 @@ class OwnEyes:
         self._eyes = [_Eye.of(landmarks, side) for side in range(2)]
         self._away = [eye.away(size) for eye in self._eyes]
         white = self._seen * (np.minimum(*self._away) > 1.2)
-        self._skin = _mean(self._picture, (label == _SKIN).astype(np.float32))
-        self._white = _mean(self._picture, white) if white.sum() > 4 else self._skin
+        opening = np.isin(label, _EYE)
+        self._lids = [
+            _mean(self._picture, _around(opening & (away < 4), eye.radius)[0])
+            for eye, away in zip(self._eyes, self._away, strict=True)
+        ]
+        self._white = _mean(self._picture, white) if white.sum() > 4 else np.mean(self._lids, 0)
 
     def within(self, image: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
         """The `image` uint8 `[S, S, 3]`, whose mesh is `landmarks`, with these eyes between its lids. An iris that is hardly seen
@@ -76,11 +77,15 @@ class OwnEyes:
             is_open = float(np.clip((eye.opening - _SHUT) / (_OPEN - _SHUT), 0, 1))
             away = eye.away(len(image))
             this = label & (away < 4)
-            lashes = _soft(np.roll(this, 1, 0) & ~np.roll(this, -1, 0))[..., None]
-            lid = (_LID_SHADE + (_LASH_SHADE - _LID_SHADE) * (2 * lashes).clip(0, 1)) * self._skin
-            shade = is_open * _WHITE_SHADE * self._white + (1 - is_open) * lid
-            lids = _soft(cv2.dilate(this.astype(np.uint8), np.ones((3, 3), np.uint8)))[..., None]
-            out += (np.maximum(out, shade) - out) * lids
+            lids, rim = (x[..., None] for x in _around(this, eye.radius))
+            lashes = (2 * _soft(np.roll(this, 1, 0) & ~np.roll(this, -1, 0))).clip(0, 1)[..., None]
+            skin = _LID_SHADE * self._lids[side]
+            for shade, where in (
+                (skin, lids),
+                (skin + (_LASH_SHADE * self._lids[side] - skin) * lashes, rim * (1 - is_open)),
+                (_WHITE_SHADE * self._white, _soft(this)[..., None] * is_open),
+            ):
+                out += (np.maximum(out, shade) - out) * where
             weight = _soft(this) * ((_EDGE - away) * eye.radius + 0.5).clip(0, 1) * is_open
             if weight.any() and (iris := self._iris(side, eye, away)) is not None:
                 out += (iris - out) * weight[..., None]
@@ -110,6 +115,14 @@ class OwnEyes:
             weight = self._seen * (ring == number)
             colours[number] = _mean(self._picture, weight) if weight.sum() > 0.5 else colours[number - 1]
         return colours
+
+
+def _around(opening: NDArray[np.bool_], radius: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The lids around an opening, and the opening with its rim, where lashes are, each `[size, size]`."""
+    grown = lambda by: _soft(cv2.dilate(opening.astype(np.uint8), np.ones((2 * by + 1, 2 * by + 1), np.uint8)))
+    lashes = max(round(_LASHES * radius), 1)
+    rim = grown(lashes)
+    return grown(lashes + max(round(radius), 1)) * (1 - rim), rim
 
 
 def _soft(mask: NDArray[np.generic]) -> NDArray[np.float32]:
