@@ -22,6 +22,7 @@ from mien.portrait import PortraitOptions
 from mien.render import puppeteer, render
 from mien.stages.align import align_image
 from mien.stages.carried import Carried, _lip_colour, _sources, _whole_brows, carried
+from mien.stages.glances import looks
 from mien.stages.invert import to_bytes
 from mien.stages.pose import pose_latents
 from mien.stages.regions import region_labels
@@ -75,6 +76,28 @@ def test_lips_of_a_render_take_the_colour_of_the_portraits() -> None:
     found = carried(portrait, own, grey, grey[None])
     far, near = (np.abs(_lip_colour(x, own) - _lip_colour(portrait, own)).max() for x in (grey, found.pictures[0]))
     assert near < 0.3 * far
+
+
+def test_irises_move_as_far_as_the_drivers_do() -> None:
+    portrait = warp_crop(face(), rigid_quad(mesh()), 256)
+    own = mesh_of(portrait)[:, :2] - 0.5
+    wanted = np.array([[0.3, 0.0], [0.42, 0.0], [0.36, 0.0], [np.nan, np.nan], [0.36, 0.02]])
+    still = np.repeat(portrait[None], 5, 0)
+    found, left = (carried(portrait, own, portrait, still, driver) for driver in (wanted, None))
+    assert found.which.tolist() == list(range(5))
+    where = np.stack([looks(mesh_of(picture)[:, :2], 256) for picture in found.pictures])
+    assert 0.05 < where[1, 0] - where[0, 0] < 0.16 and abs(where[3, 0] - where[2, 0]) < 0.01
+    asked = np.stack([looks(points, 256) for points in found.landmarks])
+    assert np.allclose(asked[1] - asked[0], [0.12, 0], atol=0.01) and asked[4, 1] > asked[2, 1] + 0.01
+    assert np.array_equal(found.pictures[3], left.pictures[3]) and np.array_equal(left.pictures[0], left.pictures[1])
+    few = carried(portrait, own, portrait, still[:2], wanted[:2])  # what is usual is not known
+    assert np.array_equal(few.pictures, left.pictures[:2])
+
+
+def test_a_driver_whose_person_is_not_here_is_not_looked_at(mini: Pack) -> None:
+    driver = replace(Stream.load(EXAMPLES / "clip.mien"), tuning=b"", person="0" * 64, person_name="nobody")
+    rendering = importlib.import_module("mien.render")
+    assert np.isnan(rendering._looks(driver, mini, 1.0, torch.arange(2))).all()
 
 
 def test_a_face_that_moves_as_another_picture_of_it_does_becomes_that_picture() -> None:
@@ -173,10 +196,17 @@ def test_a_portrait_is_carried_to_where_the_puppet_will_be(
     driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
     portraits, rendering = (importlib.import_module(name) for name in ("mien.portrait", "mien.render"))
     monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=1, seed=seed))
-    given = []
+    given, seen = [], []
     original = portraits._carried
-    monkeypatch.setattr(portraits, "_carried", lambda *a: given.append(a[4]) or original(*a))
-    puppet = puppeteer(driver, read_image(EXAMPLES / "portrait.png"), pack=mini, relative=relative, strength=0.8)
+    monkeypatch.setattr(portraits, "_carried", lambda *a: given.append(a[4]) or seen.append(a[7]) or original(*a))
+    options = {"pack": mini, "relative": relative, "strength": 0.8, "gaze": not relative}
+    puppet = puppeteer(driver, read_image(EXAMPLES / "portrait.png"), **options)
+    if relative:  # and the portrait's own gaze
+        assert seen == [None]
+    else:
+        frames = list(render(driver, pack=mini))
+        where = np.stack([looks(mesh_of(frame)[:, :2], 256) for frame in frames])
+        np.testing.assert_allclose(seen[0], 0.8 * where, atol=0.02)
     identity = torch.from_numpy(puppet.identity.astype(np.float32))
     does = rendering._driver(mini, mini.channels, identity, puppet.frames)
     scale = torch.tensor([c.scale for c in mini.channels])

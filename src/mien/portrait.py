@@ -50,7 +50,7 @@ class PortraitOptions:
     at mouth and eyes, between two of them at 32x32, every `motion_every` steps; `locality`: of other people; `noise`: whether
     noise constants are tuned; `share`: of Muon."""
 
-    steps: int = 160
+    steps: int = 200
     batch: int = 3
     resolution: int = 128
     generator_rate: float = 6e-3
@@ -78,10 +78,11 @@ class PortraitOptions:
 @dataclass(frozen=True)
 class Driver:
     """What the puppet will do: `angles [T, 2]` (degrees), and the values `[T, 32]` that the channels V take in
-    StyleSpace."""
+    StyleSpace. `looks`: where the driver looks in some frames, `[N]` -> `[N, 2]` (`stages.glances.looks`), if that is known."""
 
     angles: Tensor
     values: Tensor
+    looks: Callable[[Tensor], NDArray[np.float64]] | None = None
 
 
 Doing = Callable[[Tensor], Driver]  # what a puppet with an identity latent `[L, D]` will do
@@ -170,8 +171,9 @@ def _face(
         own = Driver(angles, read_channels(pack.generator.styles(w_plus), channels))
     driver = doing(identity)
     chosen = farthest(channels, driver, options.frames).sort().values
+    looks = driver.looks(chosen) if driver.looks is not None else None
     driver = Driver(driver.angles[chosen], driver.values[chosen])
-    more = _carried(pack, channels, identity, own, driver, crop[0], landmarks[0])
+    more = _carried(pack, channels, identity, own, driver, crop[0], landmarks[0], looks)
     if known.values is not None:
         more = more.and_others(known.crops[1:], known.landmarks[1:], len(chosen))
         angles, values = known.angles[1:], known.values[1:]
@@ -200,7 +202,7 @@ def farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tenso
 @torch.no_grad()
 def _carried(
     pack: Pack, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, crop: NDArray[np.uint8],
-    landmarks: NDArray[np.floating],
+    landmarks: NDArray[np.floating], looks: NDArray[np.float64] | None,
 ) -> Carried:  # fmt: skip
     """The portrait `crop [S, S, 3]` where the driver's frames take it."""
     angles, values = torch.cat([own.angles, driver.angles]), torch.cat([own.values, driver.values])
@@ -208,7 +210,7 @@ def _carried(
     for i in range(len(angles)):
         styles = _driven(pack.generator, pack.flow, channels, identity, Driver(angles, values), torch.tensor([i]))
         renders.append(to_bytes(pack.generator.synthesis_from_styles(styles))[0])
-    return carried(crop, landmarks, renders[0], np.stack(renders[1:]))
+    return carried(crop, landmarks, renders[0], np.stack(renders[1:]), looks)
 
 
 def _tuned(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.edit import Curves, check_direction, directed
-from mien.errors import FaceError, PackError, StreamError
+from mien.errors import FaceError, MienError, PackError, StreamError
+from mien.models import landmarks as lm
 from mien.models.decoder import Decoder
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
@@ -25,6 +27,7 @@ from mien.portrait import Doing, Driver, PortraitOptions, farthest, person_face,
 from mien.progress import NoProgress, Progress
 from mien.puppet import to_be_driven
 from mien.stages.attributes import add_channels, driven_styles, read_channels
+from mien.stages.glances import looks
 from mien.stages.pose import pose_latents
 from mien.stream import Stream
 
@@ -198,7 +201,10 @@ def puppeteer(
             numbers[:, 3:] += channel_difference(found, stream, identity.cpu().numpy())
         return directed(numbers, curves, stream.fps, strength=strength, smoothing=smoothing, blink=blink, gaze=gaze)
 
-    doing: Doing = lambda identity: _driver(found, stream_channels(stream, found), identity, numbers_of(identity))
+    def doing(identity: Tensor) -> Driver:
+        driver = _driver(found, stream_channels(stream, found), identity, numbers_of(identity))
+        return replace(driver, looks=partial(_looks, stream, found, strength)) if gaze else driver
+
     identity, weights = _who(
         portrait, stream, found, doing, progress, tune_portrait, person_size, PortraitOptions(seed=seed)
     )
@@ -245,6 +251,19 @@ def _as_it_is(portrait: Stream | Person, stream: Stream, pack: Pack) -> tuple[Te
     if tuning and not np.array_equal(portrait.identity, stream.identity):
         tuning = to_be_driven(pack, tuning, identity)
     return identity, {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
+
+
+def _looks(stream: Stream, pack: Pack, strength: float, frames: Tensor) -> NDArray[np.float64]:
+    """Where the stream's person looks in some `frames [N]`, so many times as far: `[N, 2]`, NaN where that cannot be seen, or the
+    person that the stream names is not here."""
+    try:
+        generator = tuned_generator(stream, pack)
+    except MienError:
+        return np.full((len(frames), 2), np.nan)
+    renderer, mesh = FrameRenderer(stream, pack, generator, exact=True), lm.FaceMesh()
+    found = [mesh(np.ascontiguousarray(renderer(i, i + 1)[0])) for i in frames.tolist()]
+    mesh.close()
+    return strength * np.stack([looks(f[0][:, :2] if f else None, stream.resolution) for f in found])
 
 
 def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driver]:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.models import landmarks as lm
+from mien.models.parsing import POINTS
+from mien.stages.glances import glance, looks
 from mien.stages.own_eyes import OwnEyes
 from mien.stages.regions import MASK_SIZE, Regions, dilate, region_labels, regions
 
@@ -33,6 +35,7 @@ _UPPER, _LOWER = [i for brow in lm.BROWS for i in brow[:5]], [i for brow in lm.B
 # The picture's border stays: what is between it and the face, hair above all, gives way.
 _BORDER = np.array([(x, y) for x in np.linspace(0, 1, 17) for y in np.linspace(0, 1, 17) if {x, y} & {0.0, 1.0}])
 _AT_ONCE = 1024  # pixels
+_FEWEST_GLANCES = 3  # pictures, for what is usual to be known
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,21 @@ class Carried:
 
 
 def carried(
-    picture: NDArray[np.uint8], landmarks: NDArray[np.floating], rest: NDArray[np.uint8], moved: NDArray[np.uint8]
-) -> Carried:
+    picture: NDArray[np.uint8], landmarks: NDArray[np.floating], rest: NDArray[np.uint8], moved: NDArray[np.uint8],
+    wanted: NDArray[np.float64] | None = None,
+) -> Carried:  # fmt: skip
     """The `picture` uint8 `[S, S, 3]`, whose mesh is `landmarks [478, 2]`, moved as renders are: `rest [S, S, 3]`, which does what
-    the picture does, and `moved [N, S, S, 3]`. Renders in which no face is found are left out."""
+    the picture does, and `moved [N, S, S, 3]`. Renders in which no face is found are left out. `wanted [N, 2]`: where the driver
+    looks (`glances.looks`), NaN where that is unknown; the irises move as far as those, for the pack's go half as far."""
     mesh, size = lm.FaceMesh(), len(picture)
-    start = _points(mesh, rest)
+    start, found = _points(mesh, rest), [_points(mesh, render) for render in moved]
+    mesh.close()
+    further = _further([looks(points, size) for points in found], wanted)
     pictures, meshes, which = [], [], []
     own = landmarks.astype(np.float64)
     eyes = OwnEyes(picture, landmarks)
     lips = _lip_colour(picture, landmarks) - _lip_colour(rest, start - 0.5) if start is not None else np.zeros(3)
-    for number, render in enumerate(moved):
-        there = _points(mesh, render)
+    for number, (render, there) in enumerate(zip(moved, found, strict=True)):
         if start is None or there is None:
             continue
         target = own + _whole_brows(there - start)
@@ -78,12 +84,39 @@ def carried(
         carries = _believed(masks, area)
         skin = carries * masks.rigid.amin(0, keepdim=True)
         made = _with_its_own(along, render, carries, skin, _lips(there - 0.5, size), lips)
-        pictures.append(eyes.within(made, there - 0.5))
-        meshes.append(target.astype(np.float32))
+        made, looking = _glancing(made, there, further[number])
+        pictures.append(eyes.within(made, looking - 0.5))
+        meshes.append((target + looking - there).astype(np.float32))
         which.append(number)
     if not pictures:
         return Carried(moved[:0], np.zeros((0, *landmarks.shape), np.float32), np.zeros(0, np.int64))
     return Carried(np.stack(pictures), np.stack(meshes), np.array(which))
+
+
+def _further(seen: list[NDArray[np.float64]], wanted: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """How much further irises have to go that are `seen` at N places, `[2]` each, to move about their middle as those that are
+    `wanted [N, 2]` do: `[N, 2]`, 0 where either is NaN."""
+    here = np.array(seen).reshape(-1, 2)
+    out = np.zeros_like(here)
+    if wanted is None or (known := ~np.isnan(here + wanted).any(1)).sum() < _FEWEST_GLANCES:
+        return out
+    change = lambda x: x[known] - np.median(x[known], axis=0)
+    out[known] = change(wanted) - change(here)
+    return out
+
+
+def _glancing(
+    image: NDArray[np.uint8], points: NDArray[np.float64], move: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The image with its irises moved, and its mesh `points [478, 2]` with them."""
+    if not move.any():
+        return image, points
+    chosen, size = list(POINTS), len(image)
+    none = np.zeros((2, 2), np.int64)  # labels are of no use here
+    made, _, moved = glance(image.astype(np.float32), none, (points[chosen] / size).astype(np.float32), *move.tolist())
+    points = points.copy()
+    points[chosen] = moved * size
+    return made.round().clip(0, 255).astype(np.uint8), points
 
 
 def _points(mesh: lm.FaceMesh, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:

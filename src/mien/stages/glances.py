@@ -21,10 +21,12 @@ from torch import Tensor
 from mien.models import landmarks as lm
 from mien.models.parsing import POINTS, expression_measures
 from mien.stages.crops import CropFile, Crops
+from mien.stages.regions import eye_openness
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
 SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
+_SHUT = 0.15  # height over width of an opening in which an iris cannot be placed
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
 _at = {point: i for i, point in enumerate(POINTS)}
@@ -42,6 +44,14 @@ def gaze(points: Tensor) -> Tensor:
         width = (at(right)[:, 0] - at(left)[:, 0]).clamp_min(1e-3)
         down = down + 0.5 * (at(iris[0])[:, 1] - (at(left)[:, 1] + at(right)[:, 1]) / 2) / width
     return torch.stack([expression_measures(points)[:, 7], down], 1)
+
+
+def looks(landmarks: NDArray[np.floating] | None, size: int) -> NDArray[np.float64]:
+    """`gaze` of a mesh `[478, 2]` in pixels of a picture of side `size`: `[2]`, NaN where there is none or lids are shut."""
+    if landmarks is None or eye_openness(landmarks[None])[0] < _SHUT:
+        return np.full(2, np.nan)
+    points = torch.from_numpy(landmarks[None, list(POINTS)].astype(np.float32) / size)
+    return gaze(points)[0].double().numpy()
 
 
 def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:
