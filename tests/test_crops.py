@@ -82,6 +82,12 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_crops_whole(monkeypatch: pyt
     assert np.array_equal(stored, PICTURES[:2])
 
 
+def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(MienError, match="set TMPDIR"):
+        CropFile(16)
+
+
 def test_an_alignment_comes_back_from_the_work_folder_and_a_damaged_one_does_not(tmp_path: Path) -> None:
     made = alignment(5)
     output = tmp_path / "out.mien"

@@ -21,14 +21,18 @@ class CropFile:
     """Crops uint8 RGB `[T, size, size, 3]` in a temporary file without a name, which goes with the object.
 
     Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is read is
-    the caller's own copy. Reading is safe from several threads. `append` raises MienError where the disk is full.
+    the caller's own copy. Reading is safe from several threads. Raises MienError where no temporary file can be made, and
+    `append` where the disk is full.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, size: int, crops: Iterable[Image] = ()) -> None:
         self.size, self._count = size, 0
-        self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0)  # noqa: SIM115 (it lives as long as this)
+        try:
+            self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0)  # noqa: SIM115 (it is kept)
+        except OSError as error:
+            raise MienError(f"no temporary file can be made for the clip's crops (set TMPDIR): {error}.") from error
         self._lock = threading.Lock()
         for crop in crops:
             self.append(crop)
