@@ -21,7 +21,7 @@ from mien.person import Person
 from mien.portrait import PortraitOptions
 from mien.render import puppeteer, render
 from mien.stages.align import align_image
-from mien.stages.carried import Carried, _lip_colour, _sources, _whole_brows, carried
+from mien.stages.carried import Carried, _even_outside, _lip_colour, _sources, _whole_brows, carried
 from mien.stages.glances import looks
 from mien.stages.invert import to_bytes
 from mien.stages.pose import pose_latents
@@ -49,6 +49,20 @@ def test_points_that_stay_leave_a_picture_where_it_is_and_a_shift_takes_its_midd
     moved = np.stack(np.meshgrid(at, at), -1) - places
     np.testing.assert_allclose(moved[32, 32], [0.04, -0.02], atol=2e-3)
     assert np.abs(moved[[0, 0, -1, -1], [0, -1, 0, -1]]).max() < 0.01
+
+
+def test_moves_are_even_at_the_edge_of_a_face_and_as_they_were_within() -> None:
+    at = ((np.arange(64) + 0.5) / 64).astype(np.float32)
+    still = np.stack(np.meshgrid(at, at), -1)
+    fingers = np.where(np.arange(64) // 3 % 2, 0.05, 0.0).astype(np.float32)[:, None].repeat(64, 1)
+    places = still + np.stack([fingers, np.zeros_like(fingers)], -1)
+    away = np.hypot(*(np.mgrid[:64, :64] - 31.5))
+    made = _even_outside(places, torch.from_numpy(away < 20).float()[None, None]) - still
+    assert np.allclose(made[away < 10, 0], fingers[away < 10], atol=1e-6)
+    edge = (away > 18) & (away < 24)
+    assert made[edge, 0].std() < 0.35 * fingers[edge].std()
+    assert abs(made[edge, 0].mean() - fingers[edge].mean()) < 0.005
+    assert np.allclose(_even_outside(still, torch.ones(1, 1, 64, 64)), still)
 
 
 def test_brows_move_whole() -> None:

@@ -27,6 +27,7 @@ _REACH = 5 / 256  # of the side: mesh points nearer than this act as one, for th
 _FALL = 2.0  # weights of mesh points fall with this power of the squared distance
 _TONE = 1 / 16  # of the side: the colours of the render are mended over this distance
 _LIPS, _LIP_EDGE = 6, 1 / 170  # their label; of the side: how soft their edge is
+_RIM, _EVEN = 4, 4.0  # of 64: how far the edge of a face reaches in, and over what moves are evened out there
 _STRETCHED = 0.3  # of its own area that a pixel shows: less is a smear
 # Lids that shut and lips that part would pull along what is next to them.
 _SKIN = sorted(set(range(lm.MESH_POINTS)) - {i for ids in (*lm.EYES, *lm.IRISES, lm.LIPS_INNER) for i in ids})
@@ -77,10 +78,11 @@ def carried(
         target = own + _whole_brows(there - start)
         ends = (np.concatenate([points[_SKIN] / size, _BORDER]) for points in (target, own))
         places, area = _sources(*ends)
+        masks = regions(np.stack([target, there]).astype(np.float32), size)
+        places = _even_outside(places, masks.face[:1])
         grid = cv2.resize(places * size, (size, size), interpolation=cv2.INTER_CUBIC) - 0.5
         taken = cv2.remap(picture, grid[..., 0], grid[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         along = np.asarray(taken, np.uint8)
-        masks = regions(np.stack([target, there]).astype(np.float32), size)
         carries = _believed(masks, area)
         skin = carries * masks.rigid.amin(0, keepdim=True)
         made = _with_its_own(along, render, carries, skin, _lips(there - 0.5, size), lips)
@@ -150,6 +152,16 @@ def _sources(
         area.append(np.linalg.det(turn))
     grid = (MASK_SIZE, MASK_SIZE)
     return np.concatenate(out).reshape(*grid, 2).astype(np.float32), np.concatenate(area).reshape(grid)
+
+
+def _even_outside(places: NDArray[np.float32], face: Tensor) -> NDArray[np.float32]:
+    """The places `[64, 64, 2]`, their moves evened out at the edge of the `face [1, 1, 64, 64]` and beyond: where a portrait's far
+    cheek is turned back, its outline's points, close together there, pull what is behind it in like fingers."""
+    at = (np.arange(MASK_SIZE, dtype=np.float32) + 0.5) / MASK_SIZE
+    still = np.stack(np.meshgrid(at, at), -1)
+    inner = F.avg_pool2d(-F.max_pool2d(-face, 2 * _RIM + 1, 1, _RIM), 5, 1, 2)[0, 0, ..., None].numpy()
+    moves = places - still
+    return np.asarray(still + moves * inner + cv2.GaussianBlur(moves, (0, 0), _EVEN) * (1 - inner), np.float32)
 
 
 def _believed(masks: Regions, area: NDArray[np.float64]) -> Tensor:
