@@ -27,7 +27,7 @@ _REACH = 5 / 256  # of the side: mesh points nearer than this act as one, for th
 _FALL = 2.0  # weights of mesh points fall with this power of the squared distance
 _TONE = 1 / 16  # of the side: the colours of the render are mended over this distance
 _LIPS, _LIP_EDGE = 6, 1 / 170  # their label; of the side: how soft their edge is
-_RIM, _EVEN = 4, 4.0  # of 64: how far the edge of a face reaches in, and over what moves are evened out there
+_RIM, _EVEN = 4, (1.0, 4.0)  # of 64: how far the edge of a face reaches in, and over what moves are evened out there
 _STRETCHED = 0.3  # of its own area that a pixel shows: less is a smear
 # Lids that shut and lips that part would pull along what is next to them.
 _SKIN = sorted(set(range(lm.MESH_POINTS)) - {i for ids in (*lm.EYES, *lm.IRISES, lm.LIPS_INNER) for i in ids})
@@ -161,7 +161,9 @@ def _even_outside(places: NDArray[np.float32], face: Tensor) -> NDArray[np.float
     still = np.stack(np.meshgrid(at, at), -1)
     inner = F.avg_pool2d(-F.max_pool2d(-face, 2 * _RIM + 1, 1, _RIM), 5, 1, 2)[0, 0, ..., None].numpy()
     moves = places - still
-    return np.asarray(still + moves * inner + cv2.GaussianBlur(moves, (0, 0), _EVEN) * (1 - inner), np.float32)
+    # Down the cheek: across it, moves differ as a head turns.
+    even = cv2.GaussianBlur(moves, (0, 0), _EVEN[0], None, _EVEN[1])
+    return np.asarray(still + moves * inner + even * (1 - inner), np.float32)
 
 
 def _believed(masks: Regions, area: NDArray[np.float64]) -> Tensor:
