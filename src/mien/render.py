@@ -253,6 +253,12 @@ def _as_it_is(portrait: Stream | Person, stream: Stream, pack: Pack) -> tuple[Te
     return identity, {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
 
 
+def _pictures(stream: Stream, pack: Pack, generator: Generator, frames: Tensor) -> NDArray[np.uint8]:
+    """Some `frames [N]` of a stream, uint8 `[N, S, S, 3]`."""
+    renderer = FrameRenderer(stream, pack, generator, exact=True)
+    return np.concatenate([renderer(i, i + 1) for i in frames.tolist()])
+
+
 def _looks(stream: Stream, pack: Pack, strength: float, frames: Tensor) -> NDArray[np.float64]:
     """Where the stream's person looks in some `frames [N]`, so many times as far: `[N, 2]`, NaN where that cannot be seen, or the
     person that the stream names is not here."""
@@ -260,8 +266,8 @@ def _looks(stream: Stream, pack: Pack, strength: float, frames: Tensor) -> NDArr
         generator = tuned_generator(stream, pack)
     except MienError:
         return np.full((len(frames), 2), np.nan)
-    renderer, mesh = FrameRenderer(stream, pack, generator, exact=True), lm.FaceMesh()
-    found = [mesh(np.ascontiguousarray(renderer(i, i + 1)[0])) for i in frames.tolist()]
+    mesh = lm.FaceMesh()
+    found = [mesh(picture) for picture in _pictures(stream, pack, generator, frames)]
     mesh.close()
     return strength * np.stack([looks(f[0][:, :2] if f else None, stream.resolution) for f in found])
 
@@ -277,8 +283,7 @@ def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driv
     channels = stream_channels(person, pack)
     numbers = _driver(pack, channels, identity, person.frames)
     chosen = farthest(channels, numbers, OWN_FRAMES)
-    renderer = FrameRenderer(person, pack, tuned_generator(person, pack), exact=True)
-    pictures = np.concatenate([renderer(i, i + 1) for i in chosen.tolist()])
+    pictures = _pictures(person, pack, tuned_generator(person, pack), chosen)
     return pictures, Driver(numbers.angles[chosen], numbers.values[chosen])
 
 

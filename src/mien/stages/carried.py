@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.models import landmarks as lm
-from mien.models.parsing import POINTS
-from mien.stages.glances import glance, looks
+from mien.stages.glances import elsewhere, looks
 from mien.stages.own_eyes import OwnEyes
 from mien.stages.regions import MASK_SIZE, Regions, dilate, region_labels, regions
 
@@ -86,7 +85,7 @@ def carried(
         carries = _believed(masks, area)
         skin = carries * masks.rigid.amin(0, keepdim=True)
         made = _with_its_own(along, render, carries, skin, _lips(there - 0.5, size), lips)
-        made, looking = _glancing(made, there, further[number])
+        made, looking = elsewhere(made, there, further[number]) or (made, there)
         pictures.append(eyes.within(made, looking - 0.5))
         meshes.append((target + looking - there).astype(np.float32))
         which.append(number)
@@ -105,20 +104,6 @@ def _further(seen: list[NDArray[np.float64]], wanted: NDArray[np.float64] | None
     change = lambda x: x[known] - np.median(x[known], axis=0)
     out[known] = change(wanted) - change(here)
     return out
-
-
-def _glancing(
-    image: NDArray[np.uint8], points: NDArray[np.float64], move: NDArray[np.float64]
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The image with its irises moved, and its mesh `points [478, 2]` with them."""
-    if not move.any():
-        return image, points
-    chosen, size = list(POINTS), len(image)
-    none = np.zeros((2, 2), np.int64)  # labels are of no use here
-    made, _, moved = glance(image.astype(np.float32), none, (points[chosen] / size).astype(np.float32), *move.tolist())
-    points = points.copy()
-    points[chosen] = moved * size
-    return made.round().clip(0, 255).astype(np.uint8), points
 
 
 def _points(mesh: lm.FaceMesh, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:

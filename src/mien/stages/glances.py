@@ -119,6 +119,22 @@ def glance(
     return image + soft * (warped - image), turned, points
 
 
+def elsewhere(
+    image: NDArray[np.uint8], landmarks: NDArray[np.floating], move: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]] | None:
+    """`glance` of a picture uint8 `[S, S, 3]` by `move [2]`, right and down, and its mesh `[478, 2]` in pixels; None where no iris
+    can be moved."""
+    chosen, size = list(POINTS), len(image)
+    points = (landmarks[chosen] / size).astype(np.float32)
+    none = np.zeros((2, 2), np.int64)  # labels are of no use here
+    made, _, moved = glance(image.astype(np.float32), none, points, *move.tolist())
+    if np.array_equal(moved, points):
+        return None
+    mesh = landmarks.copy()
+    mesh[chosen] = moved * size
+    return made.round().clip(0, 255).astype(np.uint8), mesh
+
+
 @dataclass(frozen=True)
 class Practice:
     """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
@@ -147,15 +163,9 @@ def practice(
     for frame in random.permutation(np.flatnonzero(usable)):
         if len(frames) == wanted:
             break
-        right, down = random_glances(random, 1, 1.0)[0]
-        points = landmarks[frame][list(POINTS)].astype(np.float32) / size
-        none = np.zeros((2, 2), np.int64)  # labels are of no use here
-        image, _, moved = glance(crops[frame].astype(np.float32), none, points, float(right), float(down))
-        if np.array_equal(moved, points):
-            continue
-        mesh = landmarks[frame].copy()
-        mesh[list(POINTS)] = moved * size
-        pictures.append(image.round().clip(0, 255).astype(np.uint8))
-        meshes.append(mesh[None])
-        frames.append(frame)
+        found = elsewhere(crops[frame], landmarks[frame], random_glances(random, 1, 1.0)[0])
+        if found is not None:
+            pictures.append(found[0])
+            meshes.append(found[1][None])
+            frames.append(frame)
     return Practice(pictures, np.concatenate(meshes), np.array(frames, np.int64))

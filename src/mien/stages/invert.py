@@ -101,15 +101,16 @@ def invert(
     tick: Callable[[int], None] = lambda n: None,
 ) -> Tensor:
     """L_t = E(I_t) for crops uint8 `[T, S, S, 3]`: `w_plus [T, L, D]`."""
-    latents: Tensor | None = None
+    latents = torch.empty(0)
     for start in range(0, len(crops), batch):
         images = to_float(crops[start : start + batch], device=device)
         found = encoder(images).float()
         # In one piece: small ones between large temporaries keep the memory of those from being used again.
-        latents = found.new_empty(len(crops), *found.shape[1:]) if latents is None else latents
+        if not start:
+            latents = found.new_empty(len(crops), *found.shape[1:])
         latents[start : start + batch] = found
         tick(len(images))
-    return torch.zeros(0) if latents is None else latents
+    return latents
 
 
 @torch.no_grad()

@@ -56,11 +56,11 @@ class OwnEyes:
         size = len(picture)
         self._picture = picture.astype(np.float32)
         label = region_labels(landmarks.astype(np.float64), size, 1.0)
-        self._seen = _soft(np.isin(label, _EYE))
+        opening = np.isin(label, _EYE)
+        self._seen = _soft(opening)
         self._eyes = [_Eye.of(landmarks, side) for side in range(2)]
         self._away = [eye.away(size) for eye in self._eyes]
         white = self._seen * (np.minimum(*self._away) > 1.2)
-        opening = np.isin(label, _EYE)
         self._lids = [
             _mean(self._picture, _around(opening & (away < 4), eye.radius)[0])
             for eye, away in zip(self._eyes, self._away, strict=True)
