@@ -21,11 +21,12 @@ import torch
 from cases import Case, Fit, correlations, face_psnr, faces, fit, jitter, panel, prepare, psnr, shorter, targets
 
 from mien.files import write_text
+from mien.method.avatar import pose_latents
 from mien.stages.attributes import warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.descent import DescentOptions
 from mien.stages.losses import AttributeWeights, LossNetworks
-from mien.stages.pose import Pose, PoseOptions, pose_latents
+from mien.stages.pose import Pose, PoseOptions
 
 COLUMNS = (
     "psnr",

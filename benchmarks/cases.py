@@ -18,19 +18,22 @@ import torch
 from torch import Tensor
 
 from mien.evaluate.facemesh import MEASURES, measures
+from mien.media.images import to_bytes, to_float
+from mien.method.avatar import add_channels, pose_latents
 from mien.models import landmarks as lm
 from mien.models.stylegan2 import Generator
+from mien.nets.stylespace import Channel
 from mien.packs.delta import apply_delta
-from mien.packs.pack import Channel, Pack
+from mien.packs.pack import Pack
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, add_channels, warm_start
+from mien.stages.attributes import Attributes, warm_start
 from mien.stages.crops import CropFile
 from mien.stages.identity import select
-from mien.stages.invert import invert, synthesise, to_bytes, to_float
+from mien.stages.invert import invert, synthesise
 from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer
-from mien.stages.pose import Pose, pose_latents
+from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.regions import ClipRegions, blinks
 from mien.stages.trainer import Material

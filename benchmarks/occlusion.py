@@ -19,11 +19,11 @@ import numpy as np
 from cases import covered, faces
 
 from mien.encode import EncodeReport, encode_crops
+from mien.media.images import to_float
 from mien.packs.pack import Pack
 from mien.progress import NoProgress
 from mien.render import render
 from mien.stages.align import Alignment, align
-from mien.stages.invert import to_float
 from mien.stream import Stream
 from mien.video import read_video, write_image
 from mien.workfolder import NoWork

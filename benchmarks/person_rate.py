@@ -43,6 +43,7 @@ from mien.commands.common import person_bytes
 from mien.encode import EncodeReport, encode_crops
 from mien.evaluate.facemesh import MEASURES, measures, pearson
 from mien.files import atomic_path, write_text
+from mien.media.images import to_float
 from mien.models.landmarks import FaceMesh
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
@@ -50,7 +51,6 @@ from mien.person import Person
 from mien.progress import NoProgress, RichProgress
 from mien.render import puppeteer, render
 from mien.stages.align import Alignment, align
-from mien.stages.invert import to_float
 from mien.stages.regions import regions
 from mien.stages.sensitivity import Candidates, index_sensitivity
 from mien.stages.view import as_seen

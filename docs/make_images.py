@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
+from mien.media.images import to_bytes
+from mien.method.avatar import add_channels
 from mien.packs.pack import Pack
-from mien.stages.attributes import add_channels
-from mien.stages.invert import to_bytes
 from mien.video import read_video, write_image
 
 OUT = Path(__file__).parent / "images"

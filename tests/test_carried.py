@@ -14,17 +14,18 @@ import pytest
 import torch
 from faces import face, mesh, mesh_of
 
+from mien.media.images import to_bytes
+from mien.method.avatar import pose_latents
 from mien.models import landmarks as lm
 from mien.models.landmarks import rigid_quad, warp_crop
-from mien.packs.pack import Pack, channel_table
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
 from mien.person import Person
 from mien.portrait import PortraitOptions
 from mien.render import puppeteer, render
 from mien.stages.align import align_image
 from mien.stages.carried import Carried, _even_outside, _lip_colour, _sources, _whole_brows, carried
 from mien.stages.glances import looks
-from mien.stages.invert import to_bytes
-from mien.stages.pose import pose_latents
 from mien.stages.regions import region_labels
 from mien.stream import Stream
 from mien.video import read_image

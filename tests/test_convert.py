@@ -14,8 +14,12 @@ from mien.errors import OutputError, PackError
 from mien.models import irse
 from mien.models.bisenet import BiSeNet
 from mien.models.e4e import ReStyle, ReStyleLoop, to_input
-from mien.packs import convert, directions, ffhq1024_channels, layouts
-from mien.packs.pack import ATTRIBUTES, Channel, Pack
+from mien.nets.stylespace import ATTRIBUTES, Channel
+from mien.packs import directions, ffhq1024_channels, layouts
+from mien.packs.convert import convert
+from mien.packs.convert.common import sha256
+from mien.packs.convert.verify import verify
+from mien.packs.pack import Pack
 from mien.packs.torchfile import load_checkpoint
 
 WIDTHS = (32, 32, 16)  # at 16x16
@@ -61,7 +65,7 @@ def test_a_pack_answers_as_its_files(files: dict[str, Path], packed: Path) -> No
     assert pack.card["sources"][0] == {
         "role": "alexnet",
         "file": "alexnet.pt",
-        "sha256": convert.sha256(files["alexnet"]),
+        "sha256": sha256(files["alexnet"]),
     }
 
 
@@ -79,7 +83,7 @@ def test_the_parser_speaks_the_stages_classes(packed: Path) -> None:
 
 
 def test_verify_says_what_works_and_what_cannot_run(packed: Path) -> None:
-    text = "\n".join(convert.verify(packed))
+    text = "\n".join(verify(packed))
     for slot in ("generator: 6 rows of 512, 8 StyleSpace layers", "flow: styleflow", "parser: bisenet", "lpips_alex"):
         assert slot in text
     assert "no encoder or restyle network" in text and "no identity network" in text and "no channels" in text
@@ -90,7 +94,7 @@ def test_verify_finds_a_channel_out_of_range(packed: Path, tmp_path: Path) -> No
     wrong = Pack("wrong", pack.networks, pack.configs, (Channel(7, 0, "mouth"),))  # layer 7 is a ToRGB
     wrong.save(tmp_path / "wrong.safetensors")
     with pytest.raises(PackError, match="7_0"):
-        list(convert.verify(tmp_path / "wrong.safetensors"))
+        list(verify(tmp_path / "wrong.safetensors"))
 
 
 def test_half_precision_is_half_the_size(files: dict[str, Path], packed: Path, tmp_path: Path) -> None:

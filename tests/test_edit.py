@@ -13,10 +13,12 @@ import pytest
 from tiny import tiny_pack
 
 from mien.cli import main
-from mien.edit import Copy, Curves, Cut, Keep, Mix, Offset, Scale, Smooth, curves_of, directed, edit, main_motion
+from mien.edit import Copy, Curves, Cut, Keep, Mix, Offset, Scale, Smooth, curves_of, edit, main_motion
 from mien.errors import InputError, MienError
-from mien.packs.pack import Pack, channel_table
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
 from mien.recipe import read_recipe
+from mien.reenact.retarget import directed
 from mien.render import puppeteer, render
 from mien.sound import extract_audio
 from mien.stream import Stream

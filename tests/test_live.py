@@ -15,7 +15,8 @@ import mien
 from mien.cli import main
 from mien.errors import InputError
 from mien.live import Live, Pacer, ahead
-from mien.packs.pack import Pack, channel_table
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
 from mien.stream import Stream
 
 

@@ -23,8 +23,9 @@ from mien.cli import main
 from mien.encode import encode_with_report
 from mien.errors import InputError, MienError, PackError, StreamError
 from mien.models.stylegan2 import SynthesisLayer
+from mien.nets.stylespace import channel_table
 from mien.packs.delta import apply_delta
-from mien.packs.pack import Pack, channel_table
+from mien.packs.pack import Pack
 from mien.person import Person, find_person
 from mien.render import puppeteer, render
 from mien.stages.invert import Feedback, inversion_named

@@ -11,12 +11,11 @@ from test_reference import areas
 from tiny import tiny_pack
 from torch import Tensor
 
+from mien.method.avatar import add_channels, pose_latents
 from mien.models.parsing import POINTS, FaceParser
 from mien.packs.pack import Pack
-from mien.stages.attributes import add_channels
 from mien.stages.losses import AttributeObjective, AttributeWeights
 from mien.stages.polish import DEGREES, Polished, polish
-from mien.stages.pose import pose_latents
 from mien.stages.reading import EXPRESSION, FEWEST, HEAD, Reading, measures, of_frames, of_inversions, of_mesh
 
 FRAMES = 20

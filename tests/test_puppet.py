@@ -11,8 +11,9 @@ import torch
 from tiny import tiny_pack
 
 from mien.models.stylegan2 import SynthesisLayer
+from mien.nets.stylespace import channel_table
 from mien.packs.delta import apply_delta, encode_delta
-from mien.packs.pack import Pack, channel_table
+from mien.packs.pack import Pack
 from mien.puppet import to_be_driven
 from mien.render import puppeteer
 from mien.stream import Stream

@@ -11,11 +11,11 @@ from tiny import tiny_pack
 from torch import Tensor
 
 from mien.errors import InputError
+from mien.method.avatar import add_channels, pose_latents, read_channels
 from mien.packs.pack import Pack
-from mien.stages.attributes import Attributes, add_channels, read_channels
+from mien.stages.attributes import Attributes
 from mien.stages.losses import LossNetworks, look
 from mien.stages.optimizers import OPTIMIZERS, optimizer
-from mien.stages.pose import pose_latents
 from mien.stages.reading import measures
 from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.stages.regions import Regions

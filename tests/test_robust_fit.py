@@ -15,16 +15,17 @@ from torch import Tensor
 
 from mien.encode import encode_crops, encode_with_report
 from mien.errors import InputError
-from mien.packs.pack import Channel
+from mien.media.images import to_bytes
+from mien.method.avatar import add_channels, channel_difference, pose_latents
+from mien.nets.stylespace import Channel
 from mien.progress import NoProgress
-from mien.render import channel_difference, render
+from mien.render import render
 from mien.stages.align import already_aligned
-from mien.stages.attributes import add_channels, fit_attributes
+from mien.stages.attributes import fit_attributes
 from mien.stages.clipchannels import clip_channels
-from mien.stages.invert import to_bytes
 from mien.stages.losses import LossNetworks
 from mien.stages.poor import poor_frames, region_errors
-from mien.stages.pose import fit_pose, pose_latents
+from mien.stages.pose import fit_pose
 from mien.stream import Stream
 from mien.workfolder import NoWork
 

@@ -16,7 +16,8 @@ from tiny import tiny_pack
 
 from mien.edit import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
 from mien.errors import InputError, StreamError
-from mien.packs.pack import Pack, channel_table
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
 from mien.stream import Stream
 from mien.video import write_video
 

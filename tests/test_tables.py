@@ -17,7 +17,8 @@ from mien.evaluate import openface
 from mien.evaluate.judges import Judges
 from mien.evaluate.metrics import METRICS, PUPPETEERING, RESYNTHESIS, metrics_of
 from mien.evaluate.mouth import mouth_square, mouths
-from mien.evaluate.report import Evaluation, Options, evaluate
+from mien.evaluate.report import Options, evaluate
+from mien.evaluate.result import Evaluation
 from mien.models.landmarks import LIPS_OUTER, canonical_face
 from mien.video import write_image, write_video
 

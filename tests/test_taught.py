@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_pack
 
 from mien.models.stylegan2 import SynthesisLayer, ToRGB
-from mien.packs.pack import Channel
+from mien.nets.stylespace import Channel
 from mien.stages.regions import regions
 from mien.stages.taught import FARTHEST, GAZE_DOWN, GAZE_RIGHT, gaze, idle, taught, tell
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from mien.errors import MienError, PackError
-from mien.packs import convert, zoo
+from mien.packs import zoo
+from mien.packs.convert import convert
 from mien.packs.download import Remote, Unavailable, fetch
 from mien.packs.pack import Pack
 from mien.progress import NoProgress

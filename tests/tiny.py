@@ -11,7 +11,8 @@ from mien.models.identity import IdentityNet
 from mien.models.parsing import FaceParser
 from mien.models.styleflow import mini_flow
 from mien.models.stylegan2 import Generator, GeneratorConfig
-from mien.packs.pack import Channel, Pack, People
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack, People
 
 
 def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:

@@ -16,6 +16,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from mien._version import __version__ as __version__
 from mien.errors import FaceError, InputError, MienError, OutputError, PackError, StreamError, VideoError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     load = Stream.load
 
-__version__ = "0.1.0"
 __all__ = ["FaceError", "InputError", "MienError", "OutputError", "Pack", "PackError", "Stream", "StreamError"]
 __all__ += ["VideoError", "edit", "encode", "live", "load", "puppeteer", "render"]
 

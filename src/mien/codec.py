@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError, StreamError
-from .rangecoder import Bit, Decoder, Encoder, cost
+from mien.errors import InputError, StreamError
+from mien.rangecoder import Bit, Decoder, Encoder, cost
 
 PARAMETERS = 35
 DEFAULT_KEY_INTERVAL = 120

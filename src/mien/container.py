@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .errors import StreamError
+from mien.errors import StreamError
 
 VERSION = (1, 0)
 MAX_TOTAL = 1 << 31  # bytes of a whole file

@@ -22,10 +22,14 @@ from numpy.typing import NDArray
 
 from mien.errors import InputError, PackError
 from mien.limits import CHANNELS, PARAMETERS
+from mien.method.avatar import channel_difference
+from mien.packs.resolve import pack_for, stream_channels
+from mien.sound import keep_spans
 from mien.stream import Stream
 
 if TYPE_CHECKING:
-    from mien.packs.pack import Channel, Pack
+    from mien.nets.stylespace import Channel
+    from mien.packs.pack import Pack
 
 Array = NDArray[np.float32]
 What = str | tuple[str, ...]
@@ -190,8 +194,6 @@ def curves_of(stream: Stream, pack: str | Pack | None = None) -> Curves:
     A pack that is not here leaves the channels without attributes; a `pack` that is given must be the stream's.
     Raises PackError, StreamError.
     """
-    from mien.render import pack_for, stream_channels
-
     try:
         found = pack_for(stream, pack)
     except PackError:
@@ -243,37 +245,6 @@ def smoothed(values: Array, seconds: float, fps: Fraction) -> Array:
     window /= window.sum()
     padded = np.pad(values.astype(np.float64), ((reach, reach), (0, 0)), mode="symmetric")
     return np.stack([np.convolve(column, window, "valid") for column in padded.T], 1).astype(np.float32)
-
-
-def check_direction(strength: float, smoothing: float) -> None:
-    """Raises InputError unless `directed` takes these."""
-    if not 0 <= strength <= 3:
-        raise InputError(f"the strength must lie between 0 and 3, not {strength:g}.")
-    if not 0 <= smoothing <= 10:
-        raise InputError(f"the smoothing must lie between 0 and 10 seconds, not {smoothing:g}.")
-
-
-def directed(
-    numbers: Array, curves: Curves, fps: Fraction, *, strength: float, smoothing: float, blink: bool, gaze: bool
-) -> Array:
-    """How a puppet takes over a driver's numbers `[T, 35]` (already offsets of the puppet's own identity).
-
-    `strength` (0 to 3) scales all motion about the curves' medians, the driver's usual pose and expression: 0 holds
-    that still, 1 is the driver's motion. `smoothing` in seconds as in `Smooth`. Without `blink` the lids, and without
-    `gaze` the eyes' direction, stay those of the puppet's own identity.
-
-    Raises InputError for a value out of range.
-    """
-    check_direction(strength, smoothing)
-    rest = np.median(numbers, axis=0)
-    numbers = smoothed(numbers, smoothing, fps)
-    if strength != 1:
-        numbers = rest + strength * (numbers - rest)
-    own = [name for name, wanted in (("eyes", blink), ("gaze", gaze)) if not wanted]
-    still = [i for i, attribute in enumerate(curves.attributes) if attribute in own]
-    numbers = numbers.astype(np.float32, copy=True)
-    numbers[:, still] = 0
-    return numbers
 
 
 def _apply(stream: Stream, operation: Operation, curves: Curves, pack: str | Pack | None) -> Stream:
@@ -357,8 +328,6 @@ def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) 
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()
     if not np.array_equal(stream.identity, other.identity):
-        from mien.render import channel_difference, pack_for
-
         numbers[:, 3:] += channel_difference(pack_for(stream, pack), other, stream.identity)
     if not 0 <= at < other.seconds:
         raise InputError(f"the other stream has no second {at:g}; it is {other.seconds:.2f} s long.")
@@ -374,8 +343,6 @@ def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) 
 
 def _cut(stream: Stream, operation: Cut | Keep) -> Stream:
     """Frames, placement and sound without a stretch, or of a stretch alone."""
-    from mien.sound import keep_spans
-
     count, fps = len(stream), float(stream.fps)
     first, last = _span(stream, operation.start, operation.end)
     kept = np.ones(count, bool)
@@ -440,23 +407,3 @@ def _ramps(count: int, first: int, last: int, ease: float, fps: Fraction) -> Arr
         ramp = np.minimum(up, down)
         weight *= ramp * ramp * (3 - 2 * ramp)
     return weight.astype(np.float32)
-
-
-__all__ = [
-    "OPERATIONS",
-    "Copy",
-    "Curves",
-    "Cut",
-    "Keep",
-    "Mix",
-    "Offset",
-    "Operation",
-    "Scale",
-    "Smooth",
-    "check_direction",
-    "curves_of",
-    "directed",
-    "edit",
-    "main_motion",
-    "smoothed",
-]  # fmt: skip

@@ -17,29 +17,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.errors import InputError
+from mien.media.images import to_bytes
+from mien.method.avatar import driven_styles, pose_latents, read_channels
 from mien.models.parsing import FaceParser
 from mien.models.stylegan2 import Generator
+from mien.nets.stylespace import channel_table
 from mien.packs.delta import apply_delta
-from mien.packs.pack import Pack, channel_table
+from mien.packs.pack import Pack
 from mien.person import Person
 from mien.placement import placement_from_quads
 from mien.progress import NoProgress, Progress, show
-from mien.provenance import SYNTHETIC
-from mien.render import latents, render_frames
+from mien.render import render_frames
+from mien.runtime.device import resolve_device
 from mien.sound import extract_audio
 from mien.stages import align as stage1
 from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, read_channels, warm_start
+from mien.stages.attributes import Attributes, warm_start
 from mien.stages.clipchannels import clip_channels
 from mien.stages.frames import Cropped, Frames, Synthesised
 from mien.stages.glances import Practice, practice
 from mien.stages.identity import select
-from mien.stages.invert import inversion_named, invert, to_bytes
+from mien.stages.invert import inversion_named, invert
 from mien.stages.losses import LossNetworks
 from mien.stages.optimizers import optimizer as optimizer_named
-from mien.stages.polish import Driven, Polished
+from mien.stages.polish import Driven, Polished, polish
 from mien.stages.poor import poor_frames, region_errors, unlike
-from mien.stages.pose import Pose, pose_latents
+from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.reading import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
 from mien.stages.regions import ClipRegions, blinks
@@ -49,7 +52,7 @@ from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_cli
 from mien.stages.view import as_seen
 from mien.stages.weights import FixedWeights, weights_for
 from mien.stream import Stream
-from mien.video import Clip, read_video, write_video
+from mien.video import SYNTHETIC, Clip, read_video, write_video
 from mien.workfolder import NoWork
 
 CHANNELS = ("pack", "clip")
@@ -308,10 +311,10 @@ def encode_crops(
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles[:count], refined.alpha[:count]
-    if tune_clip and (finish := solver.polish) is not None:
+    if tune_clip and solver.refits:
         with _timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
             polished = work.stage("polish", Polished, lambda: _polish(
-                finish, pack, generator, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
+                pack, generator, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
             angles, alpha = polished.angles, polished.alpha
 
     frames = np.concatenate([crops.roll[:, None], angles.cpu().numpy(), alpha.cpu().numpy()], axis=1).astype(np.float16)
@@ -334,18 +337,6 @@ def encode_crops(
     report.psnr["resynthesis"] = _psnr(crops, render_frames(stream, pack, generator))
     report.bytes = stream.accounting()
     return stream
-
-
-def resolve_device(device: str) -> torch.device:
-    """`auto` takes a CUDA device where there is one. Raises InputError for a device that is not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"the device {device!r} is not available here") from error
-    return chosen
 
 
 def _choose(
@@ -393,7 +384,7 @@ def _gaze_moved(
 
 
 def _polish(
-    finish: Callable[..., Polished], pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor,
+    pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor,
     crops: Alignment, areas: ClipRegions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
 ) -> Polished:  # fmt: skip
     """The last step: each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
@@ -403,7 +394,7 @@ def _polish(
     drawn = Driven(seen, pack.flow, pack.channels, identity, angles, alpha, min(64, size))
     covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
     real = Cropped(crops.crops, size, pack.device)
-    return finish(
+    return polish(
         seen, pack.perceptual, pack.flow, pack.channels, identity, angles, alpha, real, areas, covered.to(pack.device),
         blink, reading, tick=tick,
     )  # fmt: skip
@@ -411,7 +402,8 @@ def _polish(
 
 @torch.no_grad()
 def _rendered(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> NDArray[np.uint8]:
-    return np.stack(list(to_bytes(generator.synthesis_from_styles(latents(generator, pack, identity, angles, alpha)))))
+    styles = driven_styles(generator, pack.flow, pack.channels, identity, angles, alpha)
+    return np.stack(list(to_bytes(generator.synthesis_from_styles(styles))))
 
 
 def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8]]:
@@ -437,9 +429,8 @@ def _fit_psnr(
     values = []
     for i in range(0, len(w_plus), 16):
         part = slice(i, i + 16)
-        made = generator.synthesis_from_styles(latents(generator, pack, identity, angles[part], alpha[part])).clamp(
-            -1, 1
-        )
+        styles = driven_styles(generator, pack.flow, pack.channels, identity, angles[part], alpha[part])
+        made = generator.synthesis_from_styles(styles).clamp(-1, 1)
         error = (made - generator.synthesis(w_plus[part]).clamp(-1, 1)).square().mean((1, 2, 3))
         values.append(10 * torch.log10(4 / error.clamp_min(1e-8)))
     return float(torch.cat(values).mean())

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from .errors import StreamError
+from mien.errors import StreamError
 
 PARAMETERS = 35  # R, Y, P and 32 alphas
 CHANNELS = 32

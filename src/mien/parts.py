@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import codec, container, limits
-from .container import Layout, Part, PartEntry
-from .errors import InputError, StreamError
-from .limits import CHANNELS, FRAME_BYTES, PARAMETERS, require
+from mien import codec, container, limits
+from mien.container import Layout, Part, PartEntry
+from mien.errors import InputError, StreamError
+from mien.limits import CHANNELS, FRAME_BYTES, PARAMETERS, require
 
 CHECK_FRAMES = 16  # frames under one checksum of the table `fcrc`
 KNOWN = ("HEAD", "IDEN", "PERS", "tune", "plac", "soun", "fcrc", "FRAM", "CODE")

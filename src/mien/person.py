@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import container, limits
-from .container import PERSON, Part, PartEntry
-from .errors import PackError, StreamError
-from .files import write_bytes
-from .limits import require
-from .stream import Stream
+from mien import container, limits
+from mien.container import PERSON, Part, PartEntry
+from mien.errors import PackError, StreamError
+from mien.files import write_bytes
+from mien.limits import require
+from mien.stream import Stream
 
 SUFFIX = ".person"
 KNOWN = ("HEAD", "IDEN", "TUNE")

@@ -19,19 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.errors import FaceError
+from mien.media.images import to_bytes
+from mien.method.avatar import add_channels, pose_latents, read_channels
 from mien.models import landmarks as lm
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel, Pack
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
 from mien.progress import Progress
-from mien.stages.attributes import add_channels, read_channels
 from mien.stages.carried import Carried, carried
 from mien.stages.checkpoint import NO_CHECKPOINT
 from mien.stages.identity import frontal
-from mien.stages.invert import invert, to_bytes
+from mien.stages.invert import invert
 from mien.stages.motion import change_error, coarse
 from mien.stages.noise import SLOW, noise_rates
-from mien.stages.pose import pose_latents
 from mien.stages.regions import dilate
 from mien.stages.trainer import SHARE, Drawn, Material, Schedule, Trainer
 from mien.stages.weights import weights_for

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mien
+from mien._version import __version__
 from mien.errors import InputError, MienError
 from mien.files import atomic_path
 from mien.stream import Stream
+from mien.video import SYNTHETIC
 
-SYNTHETIC = "Synthetic: rendered by mien from one identity latent and 35 numbers a frame; not a recording."
 SIGNABLE = {".mp4": "video/mp4", ".mov": "video/quicktime", ".m4v": "video/mp4"}
 # IPTC's digital source types: all of it made by a trained model, or put together with a recording.
 _MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -113,7 +113,7 @@ def signed_output(output: Path, signer: Signer | None, origin: Origin) -> Iterat
 
 def manifest(title: str, kind: str, origin: Origin) -> dict[str, Any]:
     """The C2PA manifest: who made the video, that a trained model did, and from which stream and pack."""
-    tool = {"name": "mien", "version": mien.__version__}
+    tool = {"name": "mien", "version": __version__}
     facts = {"sha256": file_hash(origin.stream), "pack": origin.stream.pack_name, "pack_sha256": origin.stream.pack}
     if origin.driver is not None:
         facts["driver_sha256"] = file_hash(origin.driver)

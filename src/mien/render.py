@@ -15,63 +15,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.edit import Curves, check_direction, directed
-from mien.errors import FaceError, MienError, PackError, StreamError
+from mien.edit import Curves
+from mien.errors import FaceError, MienError
+from mien.method.avatar import add_channels, channel_difference, pose_latents, read_channels
 from mien.models import landmarks as lm
 from mien.models.decoder import Decoder
 from mien.models.stylegan2 import Generator
-from mien.packs.delta import apply_delta
-from mien.packs.pack import Channel, Pack, channel_table
-from mien.person import Person, find_person
+from mien.nets.stylespace import Channel, channel_table
+from mien.packs.pack import Pack
+from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
+from mien.person import Person
 from mien.portrait import Doing, Driver, PortraitOptions, farthest, person_face, portrait_face
 from mien.progress import NoProgress, Progress
 from mien.puppet import to_be_driven
-from mien.stages.attributes import add_channels, driven_styles, read_channels
+from mien.reenact.retarget import check_direction, directed
+from mien.runtime.device import resolve_device
 from mien.stages.glances import looks
-from mien.stages.pose import pose_latents
 from mien.stream import Stream
+from mien.video import read_image
 
 BATCH = 8
 STYLES_AT_ONCE = 64
 OWN_FRAMES = 8  # of a stream that another drives, which its person is learned from
 WORTH_PREPARING = 16  # frames; with fewer, preparing the weights takes longer than it saves
-Where = Person | str | Path | None  # a person, its file, or a folder to look in
-
-
-def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
-    """The pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
-    try:
-        found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
-    except PackError as error:
-        raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
-    stream.require_pack(found.fingerprint, found.name)
-    if stream.resolution != found.resolution or stream.identity.shape != (
-        found.generator.num_ws,
-        found.generator.w_dim,
-    ):
-        raise StreamError("the stream's identity latent does not fit its pack's generator")
-    widths = [layer.width for layer in found.generator.layers]
-    for layer, index in np.asarray(stream.channels).tolist():
-        if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
-            raise StreamError(f"the stream names a StyleSpace channel ({layer}, {index}) that its pack does not have")
-    return found
-
-
-def latents(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> list[Tensor]:
-    """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (Eq. 13): `identity [L, D]`, `angles [N, 2]`, `alpha [N, 32]` -> styles."""
-    return driven_styles(generator, pack.flow, pack.channels, identity, angles, alpha)
-
-
-def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:
-    """The generator that draws the stream: the pack's with the weights that the stream carries, or its person's.
-
-    `person`: see `find_person`. Raises StreamError and PackError as that does, StreamError for weights that do not fit.
-    """
-    found = find_person(stream, person)
-    if found is not None:
-        found.require_pack(pack.fingerprint, pack.name)
-    blob = stream.tuning if found is None else found.tuning
-    return apply_delta(pack.generator, blob) if blob else pack.generator
 
 
 def render(
@@ -112,8 +78,6 @@ class FrameRenderer:
         exact: bool = False,
     ) -> FrameRenderer:  # fmt: skip
         """A stream's renderer, with its pack and its person found as `render` does."""
-        from mien.encode import resolve_device
-
         found = pack_for(stream, pack).to(resolve_device(device))
         return FrameRenderer(stream, found, tuned_generator(stream, found, person), exact=exact)
 
@@ -130,21 +94,11 @@ class FrameRenderer:
 
     @torch.no_grad()
     def styles(self, first: int, last: int) -> list[Tensor]:
-        """A(LH_t) + alpha_t of frames `first` to `last` - 1 (Eq. 13), as `latents`."""
+        """A(LH_t) + alpha_t of frames `first` to `last` - 1 (Eq. 13)."""
         part = self._numbers[first:last]
         flow, n = self._pack.flow, len(part)
         posed = flow.place(self._identity.expand(n, -1, -1), self._prior.expand(n, -1, -1), flow.clamp(part[:, 1:3]))
         return add_channels(self._generator.styles(posed), self._channels, part[:, 3:])
-
-
-def stream_channels(stream: Stream, pack: Pack) -> tuple:
-    """The stream's own channel table; attribute names and scales are the pack's where it knows the channel."""
-    known = {(c.layer, c.index): c for c in pack.channels}
-    table = np.asarray(stream.channels).tolist()
-    if all((layer, index) in known for layer, index in table):
-        return tuple(known[(layer, index)] for layer, index in table)
-    first = pack.channels[0]
-    return tuple(known.get((x, y), replace(first, layer=x, index=y, attribute="other", scale=1.0)) for x, y in table)
 
 
 def puppeteer(
@@ -172,13 +126,11 @@ def puppeteer(
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.
-    `strength`, `smoothing` (seconds), `blink`, `gaze`: how the motion is taken over, see `mien.edit.directed`.
+    `strength`, `smoothing` (seconds), `blink`, `gaze`: how the motion is taken over, see `mien.reenact.retarget.directed`.
 
     Raises FaceError where the image shows no face, InputError for a strength or smoothing out of range, PackError and
     StreamError as `render`.
     """
-    from mien.encode import resolve_device
-
     progress = progress or NoProgress()
     found = pack_for(stream, pack).to(resolve_device(device))
     check_direction(strength, smoothing)
@@ -188,8 +140,6 @@ def puppeteer(
         elif str(portrait).lower().endswith(".person"):
             portrait = Person.load(portrait)
         else:
-            from mien.video import read_image
-
             portrait = read_image(portrait)
     curves = Curves.of(stream_channels(stream, found))
 
@@ -287,22 +237,6 @@ def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driv
     return pictures, Driver(numbers.angles[chosen], numbers.values[chosen])
 
 
-def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
-    """What to add to the stream's channels so that on `identity [L, D]` they take the values they have on its own.
-
-    Returns `[32]`, the channels' values in A(L_ID) of the stream less those in A(`identity`); 0 for channels outside
-    the pack's V (`--channels clip`): only V was chosen, and in the embedded pack taught, to mean the same on everyone,
-    so of the others the change from the driver's identity frame is taken over and not the value.
-    """
-    both = np.stack([np.asarray(stream.identity, np.float32), np.asarray(identity, np.float32)])
-    with torch.no_grad():
-        styles = pack.generator.styles(torch.from_numpy(both).to(pack.device))
-        values = read_channels(styles, stream_channels(stream, pack)).cpu().numpy()
-    own = {(c.layer, c.index) for c in pack.channels}
-    common = np.array([(x, y) in own for x, y in np.asarray(stream.channels).tolist()])
-    return (values[0] - values[1]) * common
-
-
 def _driver(pack: Pack, channels: tuple[Channel, ...], identity: Tensor, numbers: NDArray[np.floating]) -> Driver:
     """The angles of `numbers [T, 35]`, and the values that their channels take in StyleSpace on `identity [L, D]`."""
     given = torch.from_numpy(np.asarray(numbers, np.float32)).to(pack.device)
@@ -310,6 +244,3 @@ def _driver(pack: Pack, channels: tuple[Channel, ...], identity: Tensor, numbers
     with torch.no_grad():
         styles = pack.generator.styles(pose_latents(pack.flow, identity, angles))
         return Driver(angles, read_channels(styles, channels) + given[:, 3:])
-
-
-__all__ = ["channel_difference", "latents", "pack_for", "puppeteer", "render", "render_frames", "tuned_generator"]

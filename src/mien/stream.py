@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import codec, container, limits, parts
-from .errors import OutputError, StreamError
-from .files import write_bytes
-from .limits import PARAMETERS, require
-from .parts import Contents, Damage
+from mien import codec, container, limits, parts
+from mien.errors import OutputError, StreamError
+from mien.files import write_bytes
+from mien.limits import PARAMETERS, require
+from mien.parts import Contents, Damage
 
 __all__ = ["PARAMETERS", "Damage", "Stream", "read_frame"]
 

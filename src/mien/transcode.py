@@ -18,10 +18,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import codec
-from .errors import InputError
-from .limits import PARAMETERS
-from .stream import Stream
+from mien import codec
+from mien.errors import InputError
+from mien.limits import PARAMETERS
+from mien.stream import Stream
 
 DEFAULT_QUALITY = 45.0  # at 40 small motions of the mouth are lost, for a tenth fewer bits
 QUALITIES = (10.0, 90.0)  # dB that can be asked for

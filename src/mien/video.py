@@ -27,6 +27,8 @@ from mien.sound import ATTACHED_PICTURE, Sound
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 PathLike = str | os.PathLike[str]
 
+# What the metadata of every rendered video says, whoever writes it.
+SYNTHETIC = "Synthetic: rendered by mien from one identity latent and 35 numbers a frame; not a recording."
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".m4v")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .packs.pack import Pack
-from .render import BATCH, Where, pack_for, stream_channels, tuned_generator
-from .stages.attributes import add_channels
-from .stages.pose import pose_latents
-from .stream import Stream
-from .transcode import measure_sensitivity
+from mien.method.avatar import add_channels, pose_latents
+from mien.packs.pack import Pack
+from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
+from mien.render import BATCH
+from mien.runtime.device import resolve_device
+from mien.stream import Stream
+from mien.transcode import measure_sensitivity
 
 DEFAULT_PROBES = 3
 LARGEST = 256
@@ -40,8 +41,6 @@ class Viewer:
         self, stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
         tick: Callable[[int], None] = lambda frames: None,
     ) -> None:  # fmt: skip
-        from .encode import resolve_device
-
         found = pack_for(stream, pack).to(resolve_device(device))
         self.tick = tick
         self._generator = tuned_generator(stream, found, person)

@@ -79,7 +79,7 @@ def models_convert(
     Example: mien models convert -o ffhq1024.safetensors --stylegan2 ffhq.pkl --e4e e4e_ffhq_encode.pt
     """
     from mien.files import check_output
-    from mien.packs import convert
+    from mien.packs.convert import convert
 
     check_output(output, (".safetensors",))
     given = {
@@ -109,7 +109,7 @@ def models_verify(
 
     Example: mien models verify mini
     """
-    from mien.packs import convert
+    from mien.packs.convert.verify import verify
 
-    for line in convert.verify(name):
+    for line in verify(name):
         print(line)

@@ -398,7 +398,7 @@ def _resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) 
 
     where = checked_device(device)
     probe(clip)  # a bad file is said before the networks are loaded
-    from mien.encode import resolve_device
+    from mien.runtime.device import resolve_device
     from mien.workfolder import encode_key, interval, work_folder
 
     key = encode_key(clip, pack_of(pack).fingerprint, str(resolve_device(where)), options)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mien.evaluate.frechet import FeatureSets
 from mien.models.inception import Inception
 from mien.packs import layouts
-from mien.packs.convert import read_layout
+from mien.packs.convert.common import read_layout
 
 
 class Fid(FeatureSets):

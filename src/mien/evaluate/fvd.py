@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mien.evaluate.frechet import FeatureSets
 from mien.models.i3d import I3D, SIZE
 from mien.packs import layouts
-from mien.packs.convert import read_layout
+from mien.packs.convert.common import read_layout
 
 WINDOW = 16  # frames of a clip
 STRIDE = 8  # frames from one clip's start to the next one's

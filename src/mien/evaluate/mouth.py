@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mien.evaluate.facemesh import EYE_LEFT, EYE_RIGHT
 from mien.evaluate.frames import Frame
-from mien.evaluate.fvd import SIZE, Fvd
+from mien.evaluate.fvd import Fvd
+from mien.models.i3d import SIZE
 from mien.models.landmarks import LIPS_OUTER
 
 Array = NDArray[np.float64]

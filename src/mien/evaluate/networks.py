@@ -19,7 +19,7 @@ from mien.evaluate.metrics import NEEDS, NO_FACE, NO_MOVEMENT, SHORT
 from mien.evaluate.portrait import face_crop
 
 if TYPE_CHECKING:
-    from mien.evaluate.report import Evaluation
+    from mien.evaluate.result import Evaluation
 
 Array = NDArray[np.float64]
 BATCH = 32  # frames at once through a network

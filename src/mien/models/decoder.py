@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien import native
+from mien.media.images import to_bytes
 from mien.models.stylegan2 import Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
-from mien.stages.invert import to_bytes
 
 _SQRT2 = math.sqrt(2.0)
 _EPSILON = 1e-8  # of the demodulation

@@ -29,8 +29,8 @@ Look = Callable[[Tensor], list[Angles]]
 
 def measured_angles(generator: Generator) -> Look:
     """A function from latents `[N, L, D]` to the yaw and pitch of their renders in degrees, None without a face."""
+    from mien.media.images import to_bytes
     from mien.models.landmarks import FaceMesh, head_pose
-    from mien.stages.invert import to_bytes
 
     mesh = FaceMesh()
 

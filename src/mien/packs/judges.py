@@ -15,7 +15,7 @@ from torch import Tensor
 from mien.errors import MienError, PackError
 from mien.files import check_output
 from mien.packs import layouts
-from mien.packs.convert import Source, add_network, read_layout, read_lpips, sha256
+from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
 
 # What can be given, and the metric that each file is for.

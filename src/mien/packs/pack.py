@@ -17,7 +17,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -40,24 +39,10 @@ from mien.models.parsing import FaceParser
 from mien.models.perceptual import ParserPerceptual
 from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.nets.stylespace import Channel
 
 FORMAT = 1
 EMBEDDED = ("mini",)
-ATTRIBUTES = ("mouth", "jaw", "eyes", "brows", "gaze")
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One of the 32 StyleSpace channels V: `layer` and `index` in StyleSpace, the attribute it serves, its natural
-    unit `scale` (standard deviation over people) and its index sensitivities (Eq. 5): `sensitivity` over the
-    attribute's mask and `elsewhere` over the whole face."""
-
-    layer: int
-    index: int
-    attribute: str
-    scale: float = 1.0
-    sensitivity: float = 0.0
-    elsewhere: float = 0.0
 
 
 class People(nn.Module):
@@ -271,8 +256,3 @@ def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn
     network = network.eval().requires_grad_(False)
     flat = all(p.ndim < 5 for p in network.parameters())  # convolutions over time have no such order
     return channels_last(network) if flat else network
-
-
-def channel_table(channels: tuple[Channel, ...]) -> np.ndarray:
-    """The channels as int16 `[32, 2]` (layer, index), as a stream carries them."""
-    return np.array([(c.layer, c.index) for c in channels], dtype=np.int16)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import MienError, PackError
-from mien.packs import convert, download, judges
+from mien.packs import download, judges
+from mien.packs.convert import convert
+from mien.packs.convert.common import sha256
 from mien.packs.download import Remote
 from mien.packs.pack import EMBEDDED, locate
 from mien.progress import NoProgress, Progress
@@ -282,7 +284,7 @@ def check(path: Path, remote: Remote) -> None:
                 digest.update(block)
         good = digest.hexdigest() == remote.git_blob
     else:
-        good = not remote.sha256 or convert.sha256(path) in remote.sha256
+        good = not remote.sha256 or sha256(path) in remote.sha256
     if not good:
         raise PackError(
             f"{path} is not the expected file (its hash differs): delete it to download it again, or use "

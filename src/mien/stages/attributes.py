@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mien.models.styleflow import HeadPoseFlow
+from mien.method.avatar import add_channels, read_channels
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
+from mien.nets.stylespace import Channel
 from mien.stages.descent import DescentOptions, Render, descend
 from mien.stages.frames import Frames
 from mien.stages.losses import LossNetworks
-from mien.stages.pose import pose_latents
 from mien.stages.reading import Reading
 from mien.stages.regions import Masks
 from mien.stages.view import at_most
@@ -36,36 +35,6 @@ class Attributes:
     alpha: Tensor
     loss: Tensor
     initial_loss: Tensor
-
-
-def read_channels(styles: Sequence[Tensor], channels: Sequence[Channel]) -> Tensor:
-    """The values of the channels V in StyleSpace, `[N, 32]`."""
-    return torch.stack([styles[c.layer][:, c.index] for c in channels], dim=1)
-
-
-def add_channels(styles: Sequence[Tensor], channels: Sequence[Channel], alpha: Tensor) -> list[Tensor]:
-    """LH^ss + alpha on the channels V (the paper, Eq. 13): styles `[N, C_l]`, `alpha [N, 32]`."""
-    out = list(styles)
-    by_layer: dict[int, list[int]] = {}
-    for i, channel in enumerate(channels):
-        by_layer.setdefault(channel.layer, []).append(i)
-    for layer, places in by_layer.items():
-        index = torch.tensor([channels[i].index for i in places], device=alpha.device)
-        out[layer] = out[layer].index_add(1, index, alpha[:, places].to(out[layer].dtype))
-    return out
-
-
-def driven_styles(
-    generator: Generator,
-    flow: HeadPoseFlow,
-    channels: Sequence[Channel],
-    identity: Tensor,
-    angles: Tensor,
-    alpha: Tensor,
-) -> list[Tensor]:
-    """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (the paper, Eq. 13): `identity [L, D]`, `angles [N, 2]` in degrees,
-    `alpha [N, 32]` -> styles `[N, C_l]`."""
-    return add_channels(generator.styles(pose_latents(flow, identity, angles)), channels, alpha)
 
 
 def warm_start(generator: Generator, w_plus: Tensor, posed: Tensor, channels: Sequence[Channel]) -> Tensor:

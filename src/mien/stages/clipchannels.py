@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
+from mien.nets.stylespace import Channel
 from mien.stages.regions import Masks, Regions
 from mien.stages.sensitivity import Candidates, moved_styles
 

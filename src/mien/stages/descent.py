@@ -16,13 +16,7 @@ from torch import Tensor
 
 from mien.models.stylegan2 import Generator
 from mien.stages.frames import Frames
-from mien.stages.losses import (
-    AttributeObjective,
-    AttributeWeights,
-    LossNetworks,
-    identity_loss,
-    logits_loss,
-)
+from mien.stages.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
 from mien.stages.reading import Reading
 from mien.stages.regions import Masks
 from mien.stages.view import Seen, at_most

@@ -7,9 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mien.media.images import to_float
 from mien.models.stylegan2 import Generator
 from mien.stages.crops import Crops
-from mien.stages.invert import synthesise, to_float
+from mien.stages.invert import synthesise
 
 
 class Frames(Protocol):

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.method.avatar import driven_styles
 from mien.models.stylegan2 import Generator
-from mien.stages.attributes import driven_styles
 from mien.stages.trainer import Material
 from mien.stages.view import at_most
 

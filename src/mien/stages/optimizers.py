@@ -9,7 +9,6 @@ from functools import partial
 from mien.errors import InputError
 from mien.stages.attributes import Attributes, fit_attributes
 from mien.stages.descent import DescentOptions
-from mien.stages.polish import Polished, polish
 from mien.stages.pose import Pose, PoseOptions, fit_pose
 from mien.stages.reference import fit_attributes_reference, fit_pose_reference
 
@@ -19,14 +18,14 @@ class Optimizer:
     """`pose` is called as `stages.pose.fit_pose`, `attributes` as `stages.attributes.fit_attributes`; `pose_to_refine`,
     `attributes_to_refine` likewise where `stages.tune.refine` and the polish follow, which move the same numbers on: what more
     iterations against S_t gained there was lost again (docs/speed.md).
-    `polish`: what ends a tuned encode, as `stages.polish.polish`; None for nothing, as in the paper."""
+    `refits`: whether a re-fit of each frame to I_t (`mien.stages.polish`) ends a tuned encode; the paper has none."""
 
     name: str
     pose: Callable[..., Pose]
     attributes: Callable[..., Attributes]
     pose_to_refine: Callable[..., Pose]
     attributes_to_refine: Callable[..., Attributes]
-    polish: Callable[..., Polished] | None
+    refits: bool
 
 
 OPTIMIZERS = {
@@ -36,7 +35,7 @@ OPTIMIZERS = {
         fit_attributes,
         partial(fit_pose, options=PoseOptions(iterations=1)),
         partial(fit_attributes, options=DescentOptions(iterations=1)),
-        polish,
+        True,
     ),
     "reference": Optimizer(
         "reference",
@@ -44,7 +43,7 @@ OPTIMIZERS = {
         fit_attributes_reference,
         fit_pose_reference,
         fit_attributes_reference,
-        None,
+        False,
     ),
 }
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien.method.avatar import driven_styles
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
-from mien.stages.attributes import driven_styles
+from mien.nets.stylespace import Channel
 from mien.stages.descent import DescentOptions, Render, descend
 from mien.stages.frames import Frames
 from mien.stages.losses import LossNetworks

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mien.media.images import to_float
 from mien.stages.crops import Crops
 from mien.stages.frames import Frames
-from mien.stages.invert import to_float
 from mien.stages.regions import ClipRegions
 
 SIZE = 64

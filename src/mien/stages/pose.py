@@ -82,13 +82,6 @@ class PoseObjective:
         return torch.cat(parts, dim=1)
 
 
-def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:
-    """LH_t: the identity latent `[L, D]`, facing the camera, turned to `angles [N, 2]` (degrees): `[N, L, D]`."""
-    prior = flow.prior(identity[None], angles.new_zeros(1, 2))
-    n = len(angles)
-    return flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
-
-
 @torch.no_grad()
 def fit_pose(
     generator: Generator,

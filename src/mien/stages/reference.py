@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mien.method.avatar import add_channels, read_channels
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
-from mien.stages.attributes import Attributes, add_channels, read_channels
+from mien.nets.stylespace import Channel
+from mien.stages.attributes import Attributes
 from mien.stages.frames import Frames
 from mien.stages.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
 from mien.stages.pose import Pose, PoseObjective, PoseOptions

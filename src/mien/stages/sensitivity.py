@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
+from mien.nets.stylespace import Channel
 
 ATTRIBUTES = ("mouth", "eyes", "brows", "gaze")
 # How many of the 32 channels each attribute gets. The paper's split is in its supplement; this one is ours: the mouth

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.method.avatar import add_channels
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel
-from mien.stages.attributes import add_channels
+from mien.nets.stylespace import Channel
 from mien.stages.regions import Masks
 from mien.stages.view import at_most
 

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mien.media.images import to_float
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator, Window
-from mien.packs.pack import Channel, Pack
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
 from mien.stages.checkpoint import Checkpoint, Loop
 from mien.stages.crops import CropFile, Crops, Joined
 from mien.stages.frames import Cropped
-from mien.stages.invert import to_float
 from mien.stages.losses import look
 from mien.stages.muon import Muon
 from mien.stages.noise import noise_rates, steadiness, texture_places

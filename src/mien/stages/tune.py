@@ -21,10 +21,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from mien.media.images import to_float
+from mien.method.avatar import add_channels, driven_styles, read_channels
 from mien.models.stylegan2 import Generator
-from mien.stages.attributes import add_channels, driven_styles, read_channels
 from mien.stages.checkpoint import NO_CHECKPOINT, Checkpoint
-from mien.stages.invert import to_float
 from mien.stages.motion import MotionLocality
 from mien.stages.trainer import Drawn, Material, Schedule, Trainer
 from mien.stages.weights import Weights

@@ -15,7 +15,8 @@ import numpy as np
 import mien
 from mien.edit import Curves
 from mien.errors import MienError
-from mien.packs.pack import Pack, channel_table
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
 from mien.stream import Stream
 from mien.studio.gate import COOKIE
 from mien.studio.line import Line

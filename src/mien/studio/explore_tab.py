@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from mien.errors import InputError
+from mien.media.images import to_bytes
+from mien.method.avatar import driven_styles
 from mien.packs.pack import Pack
-from mien.render import latents
-from mien.stages.invert import to_bytes
 from mien.studio import markup
 from mien.studio.context import Studio, sentence
 from mien.studio.line import Job
@@ -104,7 +104,9 @@ def _render(pack: Pack, person: int, rows: np.ndarray) -> np.ndarray:
     made = []
     with torch.no_grad():
         for part in numbers.split(8):
-            styles = latents(pack.generator, pack, identity, pack.flow.clamp(part[:, :2]), part[:, 2:] * scales)
+            styles = driven_styles(
+                pack.generator, pack.flow, pack.channels, identity, pack.flow.clamp(part[:, :2]), part[:, 2:] * scales
+            )
             made.append(to_bytes(pack.generator.synthesis_from_styles(styles)))
     return np.concatenate(made)
 

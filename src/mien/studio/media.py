@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from mien.errors import InputError
+from mien.media.images import to_bytes
 from mien.models.stylegan2 import Generator
 from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
+from mien.packs.resolve import pack_for
 from mien.progress import Progress
 from mien.provenance import Origin
-from mien.render import pack_for, render_frames
-from mien.stages.invert import to_bytes
+from mien.render import render_frames
 from mien.stream import Stream
 from mien.studio.sessions import CLIP_SECONDS, FRAME_SIDE, STREAM_FRAMES, Session
 from mien.video import Clip, read_image, read_video, write_video

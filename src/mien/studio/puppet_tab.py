@@ -13,14 +13,7 @@ from mien.stream import Stream
 from mien.studio import markup
 from mien.studio.context import TOUR, Studio, sentence
 from mien.studio.line import Job
-from mien.studio.media import (
-    checked_clip,
-    checked_image,
-    checked_stream,
-    person_stream,
-    write_panel,
-    write_stream,
-)
+from mien.studio.media import checked_clip, checked_image, checked_stream, person_stream, write_panel, write_stream
 from mien.studio.sessions import CLIPS, IMAGES, TAKEN_SECONDS, Session
 
 MINE = "The clip I encoded"

@@ -17,7 +17,8 @@ from torch import nn
 from mien.models.identity import IdentityNet
 from mien.models.parsing import FaceParser
 from mien.models.stylegan2 import Generator
-from mien.packs.pack import Channel, Pack, People
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack, People
 from mien.stages.glances import random_glances
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels

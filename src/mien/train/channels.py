@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.packs.pack import Channel, Pack
+from mien.method.avatar import add_channels
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
 from mien.stages import sensitivity as s
-from mien.stages.attributes import add_channels
 from mien.stages.view import as_seen
 from mien.train.expression import attribute_masks
 

@@ -7,10 +7,8 @@ precision. Any file but the generator's may be missing; `missing` says what then
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,10 @@ from mien.models.e4e import ReStyle, to_input
 from mien.models.mapping import Mapping as MappingNetwork
 from mien.models.styleflow import HeadPoseFlow
 from mien.models.stylegan2 import Generator
+from mien.nets.stylespace import Channel
 from mien.packs import directions, ffhq1024_channels, layouts
-from mien.packs.pack import Channel, Pack
-from mien.packs.torchfile import DAMAGE, load_checkpoint
-from mien.packs.unpickle import Refused
+from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
+from mien.packs.pack import Pack
 
 # What can be given, and what it is; the names are those of the command line's options.
 SOURCES: dict[str, str] = {
@@ -53,15 +51,6 @@ _NEEDS: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 CHANNEL_COUNT = 32  # as many as a stream carries
 _SAMPLES = 4096  # random latents from which the units of the channels are measured
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file that went into a pack: its role, name and SHA-256."""
-
-    role: str
-    file: str
-    sha256: str
 
 
 def missing(pack: Pack) -> list[str]:
@@ -121,7 +110,7 @@ def convert_pack(
     if "lpips-alex" in files:
         add_network(pack, "lpips_alex", "lpips", read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
     pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
-    _check_channels(pack)
+    check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
     pack.card = {"pose": oriented} | _card(pack, origins)
     try:
@@ -129,12 +118,6 @@ def convert_pack(
     except OSError as error:
         raise MienError(f"{out} could not be written: {error.strerror or error}.") from None
     return pack
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_roles(files: Mapping[str, Path]) -> None:
@@ -150,31 +133,6 @@ def _check_roles(files: Mapping[str, Path]) -> None:
             raise PackError(f"{given[0]} needs {absent} beside it ({SOURCES[absent]}).")
     if not any(role in files for role in ("stylegan2", "e4e", "restyle")):
         raise PackError("a pack needs a generator: give stylegan2, or an e4e or ReStyle checkpoint, which holds one.")
-
-
-def read_layout(layout: Any, path: Path) -> Any:
-    """What a function of `layouts` makes of a file. Raises PackError when the file is something else."""
-    try:
-        return layout(load_checkpoint(path))
-    except Refused as refusal:
-        raise PackError(f"{path} {refusal}.") from None
-    except DAMAGE:
-        raise PackError(f"{path} holds tensors of unexpected shapes.") from None
-
-
-def read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
-    """LPIPS of its two files. Raises PackError."""
-    loaded = load_checkpoint(heads)
-    return read_layout(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
-
-
-def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:
-    """Put a network into a slot of the pack. Raises PackError where it holds numbers that are not finite."""
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise PackError(f"the {slot} checkpoint is damaged: {name} holds numbers that are not finite.")
-    pack.networks[slot] = network
-    pack.configs[slot] = {"kind": kind, **config}
 
 
 def _add_generator(pack: Pack, files: Mapping[str, Path]) -> None:
@@ -278,52 +236,7 @@ def _card(pack: Pack, sources: list[Source]) -> dict[str, Any]:
     }
 
 
-def verify(name_or_path: Path | str) -> Iterator[str]:
-    """Loads a pack and puts one image through all of it; yields what was found, line by line.
-
-    Raises `PackError` when the pack is missing or damaged, or a network of it does not work.
-    """
-    pack = Pack.load(name_or_path)
-    if "generator" not in pack.networks:
-        from mien.packs import judges  # which needs this module
-
-        yield from judges.verify(pack)
-        return
-    generator = pack.generator
-    yield f"{pack.name}: {pack.resolution}x{pack.resolution}, sha256 {pack.fingerprint}"
-    with torch.no_grad():
-        mapping: Any = pack.networks.get("mapping")
-        row = mapping.w_mean if mapping is not None else torch.zeros(generator.w_dim)
-        latent = row.expand(1, generator.num_ws, -1)
-        image = generator.synthesis(latent)
-        _check_finite("generator", image)
-        yield f"generator: {generator.num_ws} rows of {generator.w_dim}, {len(generator.layers)} StyleSpace layers"
-        checks = {
-            "encoder": lambda network: network(image),
-            "restyle": lambda network: network.step(to_input(image), network.average),
-            "flow": lambda network: network(latent, torch.zeros(1, 2), torch.full((1, 2), 5.0)),
-            "identity": lambda network: network(image),
-            "parser": lambda network: network(image)[0],
-            "lpips_vgg": lambda network: network(to_input(image), to_input(image).flip(3)),
-            "lpips_alex": lambda network: network(to_input(image), to_input(image).flip(3)),
-            "mapping": lambda network: network(torch.zeros(1, generator.w_dim) + 1),
-        }
-        for slot, network in pack.networks.items():
-            if slot in checks:
-                result = checks[slot](network)
-                _check_finite(slot, result)
-                yield f"{slot}: {pack.configs[slot]['kind']}, answers {list(result.shape)}"
-    _check_channels(pack)
-    yield f"channels: {len(pack.channels)}" + (f" ({pack.card['channels']})" if "channels" in pack.card else "")
-    yield from missing(pack)
-
-
-def _check_finite(slot: str, result: torch.Tensor) -> None:
-    if not bool(torch.isfinite(result).all()):
-        raise PackError(f"the pack's {slot} network answers with numbers that are not finite.")
-
-
-def _check_channels(pack: Pack) -> None:
+def check_channels(pack: Pack) -> None:
     layers = pack.generator.layers
     for channel in pack.channels:
         layer = layers[channel.layer] if 0 <= channel.layer < len(layers) else None

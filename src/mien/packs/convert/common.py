@@ -1,0 +1,57 @@
+"""What every conversion of checkpoint files needs: reading, checking, hashing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mien.errors import PackError
+from mien.packs import layouts
+from mien.packs.pack import Pack
+from mien.packs.torchfile import DAMAGE, load_checkpoint
+from mien.packs.unpickle import Refused
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that went into a pack: its role, name and SHA-256."""
+
+    role: str
+    file: str
+    sha256: str
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_layout(layout: Any, path: Path) -> Any:
+    """What a function of `layouts` makes of a file. Raises PackError when the file is something else."""
+    try:
+        return layout(load_checkpoint(path))
+    except Refused as refusal:
+        raise PackError(f"{path} {refusal}.") from None
+    except DAMAGE:
+        raise PackError(f"{path} holds tensors of unexpected shapes.") from None
+
+
+def read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
+    """LPIPS of its two files. Raises PackError."""
+    loaded = load_checkpoint(heads)
+    return read_layout(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
+
+
+def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:
+    """Put a network into a slot of the pack. Raises PackError where it holds numbers that are not finite."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise PackError(f"the {slot} checkpoint is damaged: {name} holds numbers that are not finite.")
+    pack.networks[slot] = network
+    pack.configs[slot] = {"kind": kind, **config}

@@ -1,0 +1,58 @@
+"""Which pack, which channels and whose weights draw a stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mien.errors import PackError, StreamError
+from mien.models.stylegan2 import Generator
+from mien.packs.delta import apply_delta
+from mien.packs.pack import Pack
+from mien.person import Person, find_person
+from mien.stream import Stream
+
+Where = Person | str | Path | None  # a person, its file, or a folder to look in
+
+
+def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
+    """The pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
+    try:
+        found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
+    except PackError as error:
+        raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
+    stream.require_pack(found.fingerprint, found.name)
+    if stream.resolution != found.resolution or stream.identity.shape != (
+        found.generator.num_ws,
+        found.generator.w_dim,
+    ):
+        raise StreamError("the stream's identity latent does not fit its pack's generator")
+    widths = [layer.width for layer in found.generator.layers]
+    for layer, index in np.asarray(stream.channels).tolist():
+        if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
+            raise StreamError(f"the stream names a StyleSpace channel ({layer}, {index}) that its pack does not have")
+    return found
+
+
+def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:
+    """The generator that draws the stream: the pack's with the weights that the stream carries, or its person's.
+
+    `person`: see `find_person`. Raises StreamError and PackError as that does, StreamError for weights that do not fit.
+    """
+    found = find_person(stream, person)
+    if found is not None:
+        found.require_pack(pack.fingerprint, pack.name)
+    blob = stream.tuning if found is None else found.tuning
+    return apply_delta(pack.generator, blob) if blob else pack.generator
+
+
+def stream_channels(stream: Stream, pack: Pack) -> tuple:
+    """The stream's own channel table; attribute names and scales are the pack's where it knows the channel."""
+    known = {(c.layer, c.index): c for c in pack.channels}
+    table = np.asarray(stream.channels).tolist()
+    if all((layer, index) in known for layer, index in table):
+        return tuple(known[(layer, index)] for layer, index in table)
+    first = pack.channels[0]
+    return tuple(known.get((x, y), replace(first, layer=x, index=y, attribute="other", scale=1.0)) for x, y in table)
