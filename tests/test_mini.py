@@ -18,7 +18,6 @@ from mien.stream import Stream
 from mien.video import read_image, read_video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="module")

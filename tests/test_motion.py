@@ -52,16 +52,6 @@ def test_another_look_that_moves_alike_pays_nothing(material: Material) -> None:
     assert float(motion(lighter, identity, TURN)) == pytest.approx(0, abs=1e-5)
 
 
-def test_channels_that_are_taught_anew_are_not_held(material: Material) -> None:
-    identity = material.others[0]
-    channels = material.channels
-    moves = lambda lesson: MotionLocality(material, identity, 5.0, 0, lesson).held.tolist()
-    lesson = torch.full((3, len(channels)), torch.nan)
-    assert moves(None) == moves(lesson) == [1.0] * len(channels)
-    lesson[:, 2] = 0.5
-    assert moves(lesson) == [1.0, 1.0, 0.0] + [1.0] * (len(channels) - 3)
-
-
 def test_mini_is_compared_in_pictures_not_in_sums() -> None:
     mini = Pack.load("mini")
     landmarks = (lm.canonical_face()[None, :, :2] * 60 + [128, 120]).astype(np.float32)

@@ -28,7 +28,6 @@ def test_log_gets_a_line_a_stage(capfd: pytest.CaptureFixture[str], total: int |
 def test_terminal_gets_a_bar(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("mien.progress.SETTLED", 0.0)
     work(RichProgress(), 6)
     _, err = capfd.readouterr()
     assert "align" in err and "6/6" in err and "frames/s" in err and "left" in err

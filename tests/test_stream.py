@@ -226,7 +226,7 @@ def test_values_out_of_range_cannot_make_a_stream(change: dict) -> None:
         dataclasses.replace(make_stream(), **change)
 
 
-def test_placement_keeps_a_hundredth_of_a_pixel_and_reads_the_old_form() -> None:
+def test_placement_keeps_a_hundredth_of_a_pixel() -> None:
     rng = np.random.default_rng(0)
     track = np.stack([0.4 + 0.2 * rng.random(40), 0.3 + 0.1 * rng.random(40), 0.3 + 0.02 * rng.random(40)], 1)
     stream = dataclasses.replace(FULL, placement=track)
@@ -234,9 +234,6 @@ def test_placement_keeps_a_hundredth_of_a_pixel_and_reads_the_old_form() -> None
     assert Stream.from_bytes(stream.to_bytes()) == stream
     again = dataclasses.replace(stream, placement=stream.placement[5:9], frames=stream.frames[5:9])
     assert np.array_equal(again.placement, stream.placement[5:9]), "cutting does not round again"
-    old = np.rint(track * 8192).astype("<i2")
-    read = Stream.from_bytes(replaced(FULL.to_bytes(), "plac", lambda _: old.tobytes()))
-    assert np.array_equal(read.placement, old / 8192)
 
 
 @pytest.mark.parametrize("header", [struct.pack("<3i3Bx", 1 << 30, 0, 0, 20, 20, 20), b"\0" * 12 + b"\x15\0\0\0"])

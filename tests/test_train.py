@@ -13,7 +13,6 @@ from mien.models.parsing import POINTS, FaceParser, expression_measures
 from mien.stages.glances import gaze, glance
 from mien.stages.regions import region_labels
 from mien.train.autoencoder import Trainer
-from mien.train.bundle import bundle, join, split, unbundle
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks, take_over
@@ -104,27 +103,6 @@ def test_a_larger_generator_starts_from_the_pack() -> None:
         rows = torch.cat([pack.people[:1], torch.zeros(1, 14 - pack.generator.num_ws, 256)], 1)
         large = nets.generator.synthesis(rows, pack.resolution)
     assert torch.allclose(small, large, atol=1e-4)
-
-
-def test_data_travels_in_pieces(tmp_path: Path) -> None:
-    tiny_data(tmp_path)
-    assert len(bundle(tmp_path, tmp_path / "pieces")) == 1
-    assert unbundle(tmp_path / "pieces", tmp_path / "there") == 520
-    for name in ("labels", "valid", "pose", "group"):
-        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), np.load(tmp_path / "there" / f"{name}.npy"))
-    points, back = (np.load(folder / "points.npy") for folder in (tmp_path, tmp_path / "there"))
-    assert np.abs(points - back).max() <= 1 / 256 + 1e-4
-    pictures, back = (np.load(folder / "images.npy").astype(int) for folder in (tmp_path, tmp_path / "there"))
-    assert pictures.shape == back.shape and np.abs(pictures - back).mean() < 12
-
-
-def test_a_checkpoint_travels_in_pieces(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint.pt"
-    file.write_bytes(np.random.RandomState(0).bytes(1000))
-    pieces = split(file, tmp_path / "pieces", 300)
-    assert [p.stat().st_size for p in pieces] == [300, 300, 300, 100]
-    join(tmp_path / "pieces", "checkpoint.pt", tmp_path / "again.pt")
-    assert (tmp_path / "again.pt").read_bytes() == file.read_bytes()
 
 
 def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:

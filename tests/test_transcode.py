@@ -20,7 +20,7 @@ from mien.packs.pack import Pack
 from mien.render import render
 from mien.stream import Stream
 from mien.transcode import transcode
-from mien.visible import Viewer, stream_sensitivity
+from mien.visible import Viewer
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def stream(pack: Pack) -> Stream:
 def test_the_render_has_the_quality_that_was_asked_for(stream: Stream, pack: Pack) -> None:
     images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
     still = 10 * np.log10(255**2 / ((images - images[:1]) ** 2).mean())
-    sensitivity = stream_sensitivity(stream, pack=pack, device="cpu", probes=3)
+    sensitivity = Viewer(stream, pack=pack, device="cpu").sensitivity(3)
     assert not sensitivity[0].any() and (sensitivity.diagonal()[1:] > 0).all()
     sizes = []
     for quality in (40, 46):

@@ -46,7 +46,6 @@ from mien.stages.pose import Pose
 from mien.stages.precision import fast
 from mien.stages.reading import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
 from mien.stages.regions import ClipRegions, blinks
-from mien.stages.taught import taught, tell
 from mien.stages.trainer import Material
 from mien.stages.tune import Refined, RefineOptions, Tuned, TuneOptions, for_clip, refine, tune
 from mien.stages.view import as_seen
@@ -63,7 +62,7 @@ STAGES = ("align", "invert", "tune", "identity", "pose", "attributes")
 
 @dataclass
 class EncodeReport:
-    """What an encode did. `seconds` by stage, `psnr` in dB, `fit_loss [T]` of stage 5, `poor` frames;
+    """What an encode did. `seconds` by stage, `psnr` in dB, `poor` frames;
     `resumed`: the stages that an earlier run had done, whose seconds are not counted again."""
 
     frames: int = 0
@@ -257,10 +256,8 @@ def encode_crops(
             glances = _glances(pack, crops, ~shut & ~crops.lost & ~crops.bridged, seed)
             drill = material.and_more(glances.pictures, glances.landmarks)
             each = torch.from_numpy(np.concatenate([np.arange(count), glances.frames]))
-            lesson = taught(pack.generator, pack.channels, w_plus[identity.frame], identity.frame,
-                            drill.landmarks, shut[each.numpy()], areas)  # fmt: skip
             tuned = work.stage("tune", TunedWeights, lambda: TunedWeights.of(encoder, tune(
-                weights, encoder, drill, measured[each], identity.frame, tuning, tick, work.loop("tune"), lesson)))  # fmt: skip
+                weights, encoder, drill, measured[each], identity.frame, tuning, tick, work.loop("tune"))))  # fmt: skip
             # What the receiver will have: the difference as it travels.
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
@@ -305,9 +302,8 @@ def encode_crops(
         weights = FixedWeights(generator, blob) if person else weights_for(pack.generator, person_size, blob)
         with _timed(report, "tune"), progress.stage("refine", refining.steps, "steps") as tick:
             looking = torch.cat([alpha, alpha[each[count:]] + _gaze_moved(pack, generator, encoder, glances, w_plus)])
-            looking = tell(looking, lesson, identity.frame)
             refined = work.stage("refine", RefinedNumbers, lambda: RefinedNumbers.of(refine(
-                weights, drill, final, angles[each], looking, refining, tick, work.loop("refine"), lesson)))  # fmt: skip
+                weights, drill, final, angles[each], looking, refining, tick, work.loop("refine"))))  # fmt: skip
             blob = refined.delta.tobytes()
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles[:count], refined.alpha[:count]

@@ -22,7 +22,6 @@ MAX_NAME_BYTES = 64
 MAX_FPS = 1000
 PLACEMENT_LIMIT = 4.0  # a placement's numbers are smaller, in frames
 FINEST = 20  # its steps are no finer than 2^-20 of the frame
-OLD_PLACEMENT_UNITS = 8192  # files written before steps followed the range have 1/8192 of the frame
 _PLACEMENT = struct.Struct("<3i3Bx")
 _U32 = 1 << 32
 
@@ -136,9 +135,9 @@ def placement_bytes(track: np.ndarray) -> bytes:
     return _PLACEMENT.pack(*base.tolist(), *exponents.tolist()) + (units - base).astype("<u2").tobytes()
 
 
-def placement_lengths(frames: int) -> tuple[int, int]:
-    """The lengths that `plac` may have, today's and the old form's."""
-    return _PLACEMENT.size + 6 * frames, 6 * frames
+def placement_length(frames: int) -> int:
+    """The length that `plac` must have."""
+    return _PLACEMENT.size + 6 * frames
 
 
 def placement_from_bytes(data: bytes, frames: int, name: str) -> np.ndarray:
@@ -147,8 +146,6 @@ def placement_from_bytes(data: bytes, frames: int, name: str) -> np.ndarray:
     Raises:
         StreamError: steps finer than 2^-20, or numbers out of range.
     """
-    if len(data) == 6 * frames:
-        return np.frombuffer(data, "<i2").reshape(-1, 3).astype(np.float32) / OLD_PLACEMENT_UNITS
     *base, x, y, side = _PLACEMENT.unpack_from(data)
     exponents = np.array([x, y, side])
     require(bool((exponents <= FINEST).all()), "its placement track has steps that are too fine", name)

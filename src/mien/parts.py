@@ -348,7 +348,7 @@ def _check_lengths(entries: dict[str, PartEntry], head: _Head, name: str) -> Non
         if tag in entries:
             require(entries[tag].length == length, f"its part '{tag}' has a wrong length", name)
     if "plac" in entries:
-        right = entries["plac"].length in limits.placement_lengths(head.frames)
+        right = entries["plac"].length == limits.placement_length(head.frames)
         require(right, "its part 'plac' has a wrong length", name)
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 Tick = Callable[[int], None]
 
-SETTLED = 0.2  # seconds of work before its speed is told
-
 
 class Progress(Protocol):
     """Where long work reports to. `stage` opens a stage; the tick it gives takes the frames done since the last."""

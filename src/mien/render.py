@@ -27,7 +27,6 @@ from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
 from mien.person import Person
 from mien.portrait import Doing, Driver, PortraitOptions, farthest, person_face, portrait_face
 from mien.progress import NoProgress, Progress
-from mien.puppet import to_be_driven
 from mien.reenact.retarget import check_direction, directed
 from mien.runtime.device import resolve_device
 from mien.stages.glances import looks
@@ -121,8 +120,7 @@ def puppeteer(
 
     `portrait`: an image (uint8 RGB `[H, W, 3]` or a path), or a stream or a person. `tune_portrait`: tune the generator to
     the image, or to what the person's own generator draws, carried along to where the driver goes (`mien.portrait`), into at most
-    `person_size` bytes (None: all weights). Without it a stream's or person's identity and tuning are taken as they are (a
-    stream's made fit to be driven by another, see `mien.puppet`), and so they are where the stream is the person's own.
+    `person_size` bytes (None: all weights). Without it a stream's or person's identity and tuning are taken as they are, and so they are where the stream is the person's own.
     `relative`: take over how the driver's channels differ from the driver's identity frame (right where packs give
     channels a meaning for each person), and how the head turns from the driver's usual pose; by default pose and
     channels take the driver's own values, which is what the embedded pack was trained for.
@@ -197,10 +195,7 @@ def _as_it_is(portrait: Stream | Person, stream: Stream, pack: Pack) -> tuple[Te
     identity = torch.from_numpy(np.asarray(portrait.identity, np.float32)).to(pack.device)
     if isinstance(portrait, Person):
         return identity, {"person": portrait.fingerprint, "person_name": portrait.name}
-    tuning = portrait.tuning
-    if tuning and not np.array_equal(portrait.identity, stream.identity):
-        tuning = to_be_driven(pack, tuning, identity)
-    return identity, {"tuning": tuning, "person": portrait.person, "person_name": portrait.person_name}
+    return identity, {"tuning": portrait.tuning, "person": portrait.person, "person_name": portrait.person_name}
 
 
 def _pictures(stream: Stream, pack: Pack, generator: Generator, frames: Tensor) -> NDArray[np.uint8]:

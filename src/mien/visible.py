@@ -89,15 +89,6 @@ class Viewer:
         return 10 * np.log10(255**2 / np.maximum(np.concatenate(errors), 255**2 * 1e-10))
 
 
-def stream_sensitivity(
-    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
-    probes: int = DEFAULT_PROBES,
-    tick: Callable[[int], None] = lambda frames: None,
-) -> np.ndarray:  # fmt: skip
-    """`Viewer.sensitivity` of a stream, float [35, 35]. Raises as `Viewer`."""
-    return Viewer(stream, pack=pack, person=person, device=device, tick=tick).sensitivity(probes)
-
-
 def _parts(chosen: np.ndarray) -> list[np.ndarray]:
     return [chosen[first : first + BATCH] for first in range(0, len(chosen), BATCH)]
 

@@ -156,10 +156,6 @@ class LocalPool:
         self._workers.clear()
         self._busy.clear()
 
-    def pids(self) -> list[int]:
-        """Process numbers of the workers that are running."""
-        return [process.pid for process, _ in self._workers.values()]
-
     def _start(self, device: str) -> tuple[Any, connection.Connection]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._work, device), daemon=True)

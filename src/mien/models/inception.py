@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZE = 299
-FEATURES = 2048
 
 Kernel = int | tuple[int, int]
 # A branch is its steps in order. A step is (name, width, kernel), padded to keep the size; a kernel below 0 goes by

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from mien.models import landmarks as lm
 
 INPUT_SIZE = 128
-LABEL_SIZE = 64
 CLASSES = ("other", "skin", "brows", "eyes", "irises", "nose", "lips", "inner mouth")
 
 # Mesh points that the landmark head predicts, in this order.

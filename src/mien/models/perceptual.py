@@ -25,18 +25,6 @@ def distance_maps(a: list[Tensor], b: list[Tensor], size: int) -> Tensor:
     return total
 
 
-def perceptual_distance(parser: FaceParser, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Distance `[N]` between images `[N, 3, H, W]` in [-1, 1]; `mask` `[N, 1, h, w]` in [0, 1] weighs the pixels.
-
-    This is our own measure. It is not LPIPS and is never reported under that name.
-    """
-    d = distance_maps(normalised(parser.features(a)), normalised(parser.features(b)), 64)
-    if mask is None:
-        return d.mean((1, 2, 3))
-    weight = F.interpolate(mask, (64, 64), mode="area") if mask.shape[-1] != 64 else mask
-    return (d * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1.0)
-
-
 class ParserPerceptual:
     """The perceptual network of a pack without one of its own: the face parser's normalised features."""
 

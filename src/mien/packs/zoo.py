@@ -175,7 +175,7 @@ METRICS: dict[str, Remote] = {
 
 PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024, "metrics": METRICS}
 _DESCRIPTIONS = {
-    "mini": "embedded, 128x128, sized for a CPU",
+    "mini": "embedded, 256x256, sized for a CPU",
     "ffhq1024": "1024x1024, from the official checkpoints of StyleGAN2, e4e, StyleFlow and their judges",
     "metrics": "the networks that mien evaluate judges by: LPIPS, FID, FVD, identity, gaze, action units",
 }

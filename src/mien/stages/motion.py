@@ -37,18 +37,12 @@ def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
 class MotionLocality:
     """The loss of one step, with random numbers of its own (deterministic for a seed and a step)."""
 
-    def __init__(
-        self, material: Material, identity: Tensor, weight: float, seed: int, lesson: Tensor | None = None
-    ) -> None:
-        """`identity [L, D]`, facing the camera, as the pack's generator has it; `weight`: beside the image losses;
-        `lesson [T, 32]`: what some channels are taught to carry (`mien.stages.taught`), NaN on all others."""
+    def __init__(self, material: Material, identity: Tensor, weight: float, seed: int) -> None:
+        """`identity [L, D]`, facing the camera, as the pack's generator has it; `weight`: beside the image losses."""
         self._material, self._identity, self._weight, self._seed = material, identity.detach(), weight, seed
         channels = material.channels
         device = identity.device
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
-        # What the pack does with channels that are taught anew is no model.
-        untaught = torch.ones(len(channels), device=device)
-        self.held = untaught if lesson is None else lesson.isnan().all(0).to(untaught)
         side = min(SIDE, material.through)
         self._features = F.interpolate(material.regions.mean(lambda these: these.attention), (side, side), mode="area")[
             0
@@ -61,7 +55,7 @@ class MotionLocality:
         random = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         draw = lambda *size: torch.randn(*size, generator=random).to(self._identity.device)
         angles = self._material.flow.clamp(draw(2, 2) * _ANGLES)
-        which = (draw(2, len(self._scale)) > 0).float() * self.held
+        which = (draw(2, len(self._scale)) > 0).float()
         alpha = draw(2, len(self._scale)) * _CHANNELS * self._scale * which
         with torch.no_grad():
             wanted = self._moved(self._material.original, self._identity, angles, alpha)

@@ -38,6 +38,7 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
+TEXTURE, MEASURES = 1.0, 0.3  # weights of texture, and of what landmarks measure, beside the pixel loss
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 MOMENTUM, SHARE = 0.85, 0.6  # of Muon (docs/person.md has the figures)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
@@ -193,8 +194,7 @@ class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
     own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
     than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
-    steps, and that was all. `perceptual`, `locality`, `texture`, `measures` (what landmarks measure): weights beside the
-    pixel loss. `share`: how far convolutions move at a step, in rates (`Muon`)."""
+    steps, and that was all. `perceptual`, `locality`: weights beside the pixel loss. `share`: how far convolutions move at a step, in rates (`Muon`)."""
 
     steps: int
     batch: int
@@ -205,8 +205,6 @@ class Schedule:
     locality: float
     least_gain: float
     seed: int
-    texture: float = 1.0
-    measures: float = 0.3
     share: float = SHARE
 
 
@@ -328,10 +326,10 @@ class Trainer:
             # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
             # constants would answer it with dots.
             features = (here - 1).clamp(0, 1)
-            loss = pyramid_loss(detail, wanted, here) + self._schedule.texture * texture_loss(detail, wanted, features)
+            loss = pyramid_loss(detail, wanted, here) + TEXTURE * texture_loss(detail, wanted, features)
             target = F.avg_pool2d(target, 2)
         loss = loss + pyramid_loss(image, target, weight)
-        loss = loss + self._schedule.texture * texture_loss(image, target, weight * self._texture_places)
+        loss = loss + TEXTURE * texture_loss(image, target, weight * self._texture_places)
         with torch.no_grad():
             wanted_look = look(self._material.perceptual, target)
         seen = look(self._material.perceptual, image, measures=self._material.reading is not None)
@@ -339,7 +337,7 @@ class Trainer:
         if seen.measures is not None and self._material.reading is not None:
             reading = self._material.reading.part(drawn.index)
             wrong = (seen.measures - reading.wanted).abs() * reading.weight
-            loss = loss + self._schedule.measures * wrong.sum(1).mean()
+            loss = loss + MEASURES * wrong.sum(1).mean()
         return loss
 
     def _draw(self, number: int) -> Drawn:

@@ -75,12 +75,10 @@ def tune(
     options: TuneOptions = TuneOptions(),
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
-    lesson: Tensor | None = None,
 ) -> Tuned:
     """Tune `weights` and a copy of the encoder to a clip; the pack's generator is left as it is.
 
     `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
-    `lesson [T, 32]`: what some channels shall carry (`mien.stages.taught`).
     Deterministic for a seed on one machine. `checkpoint` keeps what the steps change, so that a run that was stopped
     ends with the same weights.
     """
@@ -103,7 +101,7 @@ def tune(
         first = to_float(material.crops[anchor : anchor + 1], device=device)
         facing = angles.new_zeros(1, 2)
         start = flow(encoder(first).float(), angles[anchor : anchor + 1], facing)[0]
-    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed, lesson)
+    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
         index = torch.cat([drawn.index, torch.tensor([anchor])])
@@ -115,10 +113,6 @@ def tune(
         driven = generator.styles(turned)
         own = generator.styles(w_plus[:half])
         wanted = read_channels(own, channels)
-        if lesson is not None:
-            told = lesson[drawn.index[:half]]
-            base = read_channels(generator.styles(w_plus[-1:]), channels)
-            wanted = torch.where(told.isnan(), wanted, base + told)
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
         return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], motion(generator, start, drawn.number)
 
@@ -179,14 +173,13 @@ def refine(
     options: RefineOptions = RefineOptions(),
     tick: Callable[[int], None] = lambda n: None,
     checkpoint: Checkpoint = NO_CHECKPOINT,
-    lesson: Tensor | None = None,
 ) -> Refined:
     """Weights, identity latent and the 34 numbers of each frame, together, against the frames I_t.
 
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
     turns into wrong numbers. Here the weights move too, and `hold` keeps the numbers where S_t put them.
 
-    `checkpoint`, `lesson`: as in `tune`.
+    `checkpoint`: as in `tune`.
     """
     flow, channels = material.flow, material.channels
     scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=identity.device)
@@ -200,7 +193,7 @@ def refine(
         options.least_gain, options.seed + 1,
     )  # fmt: skip
     trainer = Trainer(weights, material, options.generator_rate, more, schedule, tick, checkpoint)
-    motion = MotionLocality(material, identity, options.motion if weights.groups else 0.0, options.seed, lesson)
+    motion = MotionLocality(material, identity, options.motion if weights.groups else 0.0, options.seed)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index

@@ -29,30 +29,6 @@ def data(
 
 
 @app.command()
-def bundle(
-    data: Folder = Path("runs/data"),
-    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/bundle"),
-    quality: Annotated[int, typer.Option(help="WebP quality of the pictures.")] = 80,
-) -> None:
-    """Pack the prepared data into small pieces, to carry to a machine with a GPU."""
-    from mien.train.bundle import bundle as write
-
-    for path in write(data, out, quality=quality):
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-
-
-@app.command()
-def unbundle(
-    pieces: Annotated[Path, typer.Option(help="Folder of the pieces.")] = Path("runs/bundle"),
-    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/data"),
-) -> None:
-    """Make the data folder again from its pieces."""
-    from mien.train.bundle import unbundle as read
-
-    print(f"{read(pieces, out)} items in {out}")
-
-
-@app.command()
 def parser(
     data: Folder = Path("runs/data"),
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/parser"),

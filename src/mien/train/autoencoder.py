@@ -436,8 +436,6 @@ def train(
         )  # fmt: skip
 
     while workers.agree(time.time()) < end:
-        if step % 10 == 0 and (out / "threads").exists():  # lets another job have a core for a while
-            torch.set_num_threads(int((out / "threads").read_text() or 1))
         warm = min(1.0, (step - first + 1) / 30)
         fall = min(1.0, (end - time.time()) / (60 * minutes) * 2 + 0.05) if decay_rate else 1.0
         for group in optimiser.param_groups:

@@ -16,7 +16,6 @@ from mien.stages.glances import glance, random_glances
 
 RARE = 20  # one frame in so many counts as rare in one measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
-_MIRROR = np.arange(lm.MESH_POINTS)
 
 
 def _mirror_index(canonical: np.ndarray) -> np.ndarray:

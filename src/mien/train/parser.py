@@ -20,7 +20,7 @@ from mien.train.dataset import Faces, colour_jitter
 
 
 def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int = 0, rate: float = 2e-3) -> None:
-    """Train for `minutes`, resuming from `out`; writes `parser.pt` there."""
+    """Train for `minutes`, resuming from `out`; writes `checkpoint.pt` there."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     faces = Faces(data, 128, seed)

@@ -1,6 +1,6 @@
 """The pictures of README.md and docs/mini.md, from what `make demo` left in demo/ and from the embedded pack.
 
-python docs/make_images.py
+python tools/make_images.py
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mien.method.avatar import add_channels
 from mien.packs.pack import Pack
 from mien.video import read_video, write_image
 
-OUT = Path(__file__).parent / "images"
+OUT = Path(__file__).parents[1] / "docs" / "images"
 
 
 def row(frames: list[np.ndarray], size: int) -> np.ndarray:
