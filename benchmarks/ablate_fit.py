@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from cases import Case, Fit, correlations, face_psnr, faces, fit, jitter, panel, prepare, psnr, shorter, targets
 
-from mien.files import write_text
 from mien.method.avatar import pose_latents
-from mien.stages.attributes import warm_start
-from mien.stages.clipchannels import clip_channels
-from mien.stages.descent import DescentOptions
-from mien.stages.losses import AttributeWeights, LossNetworks
-from mien.stages.pose import Pose, PoseOptions
+from mien.method.clip_channels import clip_channels
+from mien.method.losses import AttributeWeights, LossNetworks
+from mien.method.solvers.gauss_newton import DescentOptions
+from mien.method.stage4_pose import Pose, PoseOptions
+from mien.method.stage5_attributes import warm_start
+from mien.runtime.files import write_text
 
 COLUMNS = (
     "psnr",

@@ -37,11 +37,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.models import landmarks as lm
-from mien.stages.align import align
-from mien.stages.framing import apply, crop_from_quad, matrix_from_crop
-from mien.stages.register import rigid_mask
-from mien.stages.track import FaceTracker
+from mien.face import mesh as lm
+from mien.method.stage1_align.align import align
+from mien.method.stage1_align.crop_geometry import apply, crop_from_quad, matrix_from_crop
+from mien.method.stage1_align.registration import rigid_mask
+from mien.method.stage1_align.tracking import FaceTracker
 
 SIZE = 256
 Array = NDArray[np.float64]

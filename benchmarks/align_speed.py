@@ -14,8 +14,8 @@ from pathlib import Path
 
 import cv2
 
-from mien.stages.align import align
-from mien.video import read_video
+from mien.media.video import read_video
+from mien.method.stage1_align.align import align
 
 
 def main() -> None:

@@ -17,30 +17,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.evaluate.facemesh import MEASURES, measures
+from mien.evaluate.metrics.facemesh import MEASURES, measures
+from mien.face import mesh as lm
+from mien.face.masks import ClipRegions
+from mien.face.measures import blinks
+from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes, to_float
+from mien.media.video import read_video, write_video
 from mien.method.avatar import add_channels, pose_latents
-from mien.models import landmarks as lm
-from mien.models.stylegan2 import Generator
+from mien.method.losses import LossNetworks
+from mien.method.reduced_resolution import as_seen
+from mien.method.solvers.registry import optimizer
+from mien.method.stage1_align import align as stage1
+from mien.method.stage1_align.align import Alignment
+from mien.method.stage2_invert import invert, synthesise
+from mien.method.stage3_identity import select
+from mien.method.stage4_pose import Pose
+from mien.method.stage5_attributes import Attributes, warm_start
+from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
-from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
-from mien.stages import align as stage1
-from mien.stages.align import Alignment
-from mien.stages.attributes import Attributes, warm_start
-from mien.stages.crops import CropFile
-from mien.stages.identity import select
-from mien.stages.invert import invert, synthesise
-from mien.stages.losses import LossNetworks
-from mien.stages.optimizers import optimizer
-from mien.stages.pose import Pose
-from mien.stages.precision import fast
-from mien.stages.regions import ClipRegions, blinks
-from mien.stages.trainer import Material
-from mien.stages.tune import TuneOptions, tune
-from mien.stages.view import as_seen
-from mien.stages.weights import weights_for
-from mien.video import read_video, write_video
+from mien.personalize.generator_params import weights_for
+from mien.personalize.pti import TuneOptions, tune
+from mien.personalize.trainer import Material
+from mien.runtime.frame_store import CropFile
+from mien.runtime.precision import fast
 
 CACHE = Path("runs/cases")
 DEFAULTS = TuneOptions()

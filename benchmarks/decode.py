@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.allocator import keep_memory
 from mien.media.images import to_bytes
-from mien.models.decoder import Decoder
-from mien.models.stylegan2 import Generator, GeneratorConfig, SynthesisLayer
+from mien.nets.decoder.decoder import Decoder
+from mien.nets.stylegan2 import Generator, GeneratorConfig, SynthesisLayer
 from mien.packs.pack import Pack
+from mien.runtime.malloc import keep_memory
 
 CONFIG_F = GeneratorConfig(1024, 512, (512, 512, 512, 512, 512, 256, 128, 64, 32), noise=True)
 Frames = Callable[[Tensor], Any]

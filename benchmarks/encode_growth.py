@@ -21,7 +21,7 @@ from pathlib import Path
 
 def one(clip: str, pack: str, tune: bool) -> None:
     """Encode, and print a JSON line."""
-    from mien.encode import encode_with_report
+    from mien.api import encode_with_report
 
     begin = time.process_time()
     _, report = encode_with_report(clip, pack=pack, tune=tune)
@@ -42,7 +42,7 @@ def main() -> None:
     if options.one:
         one(options.clip, options.pack, options.tune)
         return
-    from mien.video import read_video, write_video
+    from mien.media.video import read_video, write_video
 
     with tempfile.TemporaryDirectory() as folder:
         for count in options.frames:

@@ -22,11 +22,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.evaluate.facemesh import MEASURES
+from mien.evaluate.evaluate import Options, evaluate
 from mien.evaluate.frames import frames
-from mien.evaluate.judges import gather
-from mien.evaluate.report import Options, evaluate
-from mien.video import write_video
+from mien.evaluate.metrics.facemesh import MEASURES
+from mien.evaluate.networks import gather
+from mien.media.video import write_video
 
 
 def main() -> None:

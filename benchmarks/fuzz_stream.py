@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from mien import codec, container, parts
-from mien.container import Part
 from mien.errors import InputError, StreamError
-from mien.stream import Stream
+from mien.format import container, motion_codec, sections
+from mien.format.container import Part
+from mien.format.stream import Stream
 
 SECONDS = 1.0
 MEMORY = 500 << 20
@@ -53,8 +53,8 @@ def seeds() -> list[bytes]:
     )
     streams = [plain, full]
     for interval in (6, 20):
-        data = codec.encode_frames(plain.frames, np.full(35, 0.2), interval)
-        streams.append(dataclasses.replace(full, frames=codec.decode_frames(data), coded=data))
+        data = motion_codec.encode_frames(plain.frames, np.full(35, 0.2), interval)
+        streams.append(dataclasses.replace(full, frames=motion_codec.decode_frames(data), coded=data))
     return [stream.to_bytes() for stream in streams]
 
 
@@ -87,7 +87,7 @@ def _mutate_parts(pieces: list[Part], rng: random.Random) -> None:
     elif kind == 1 and len(pieces) > 1:
         del pieces[place]
     elif kind == 2:
-        tag = rng.choice([*parts.KNOWN, "newx", "Newx", "head", "code"])
+        tag = rng.choice([*sections.KNOWN, "newx", "Newx", "head", "code"])
         pieces[place] = Part(tag, part.payload)
     elif kind == 3:
         rng.shuffle(pieces)
@@ -155,12 +155,12 @@ def use(data: bytes, path: Path | None = None) -> str:
         assert Stream.from_bytes(stream.to_bytes()) == stream, "what was loaded does not survive saving"
 
     def salvage() -> None:
-        contents, _ = parts.salvage(io.BytesIO(data), "x")
+        contents, _ = sections.salvage(io.BytesIO(data), "x")
         assert np.isfinite(Stream(**vars(contents)).frames).all(), "salvaged numbers that are not finite"
 
     def seek() -> None:
         for index in (0, 19):
-            assert np.isfinite(parts.read_frame(io.BytesIO(data), "x", index)).all(), "sought a number not finite"
+            assert np.isfinite(sections.read_frame(io.BytesIO(data), "x", index)).all(), "sought a number not finite"
 
     def inspect() -> None:
         if path is not None:

@@ -25,11 +25,11 @@ CHILD = (
     "import dataclasses, importlib, sys\n"
     "steps = int(sys.argv.pop(1))\n"
     "if steps:\n"
-    "    module = importlib.import_module('mien.encode')\n"
+    "    module = importlib.import_module('mien.pipeline')\n"
     "    for name in ('TuneOptions', 'RefineOptions'):\n"
     "        kind = getattr(module, name)\n"
     "        setattr(module, name, lambda kind=kind, **options: kind(**{**options, 'steps': steps}))\n"
-    "from mien.cli import main\n"
+    "from mien.apps.cli.cli import main\n"
     "sys.exit(main(sys.argv[1:]))"
 )
 

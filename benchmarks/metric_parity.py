@@ -25,17 +25,17 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from judging import seeded
 
-from mien.evaluate.fid import Fid
-from mien.evaluate.frechet import distance_of
-from mien.evaluate.fvd import Fvd
-from mien.evaluate.psnr import psnr
-from mien.evaluate.ssim import ssim
-from mien.models.action_units import LibreFace
-from mien.models.arcface import ArcFace, CurricularFace
-from mien.models.gaze import L2CS
-from mien.models.i3d import I3D
-from mien.models.inception import Inception
-from mien.models.lpips import LPIPS
+from mien.evaluate.metrics.fid import Fid
+from mien.evaluate.metrics.frechet import distance_of
+from mien.evaluate.metrics.fvd import Fvd
+from mien.evaluate.metrics.psnr import psnr
+from mien.evaluate.metrics.ssim import ssim
+from mien.nets.arcface import ArcFace, CurricularFace
+from mien.nets.i3d import I3D
+from mien.nets.inception import Inception
+from mien.nets.l2cs import L2CS
+from mien.nets.libreface import LibreFace
+from mien.nets.lpips import LPIPS
 
 RNG = np.random.default_rng(0)
 Row = tuple[str, str, float, float]  # metric, whose implementation, ours, theirs

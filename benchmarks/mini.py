@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mien.face import mesh as lm
 from mien.media.images import to_bytes
-from mien.models import landmarks as lm
 from mien.packs.pack import Pack
 from mien.train.channels import locality
 from mien.train.dataset import Faces

@@ -18,15 +18,15 @@ import cv2
 import numpy as np
 from cases import covered, faces
 
-from mien.encode import EncodeReport, encode_crops
+from mien.format.stream import Stream
 from mien.media.images import to_float
+from mien.media.video import read_video, write_image
+from mien.method.stage1_align.align import Alignment, align
+from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
-from mien.progress import NoProgress
-from mien.render import render
-from mien.stages.align import Alignment, align
-from mien.stream import Stream
-from mien.video import read_video, write_image
-from mien.workfolder import NoWork
+from mien.pipeline import EncodeReport, encode_crops
+from mien.runtime.progress import NoProgress
+from mien.runtime.stage_cache import NoWork
 
 
 def encoded(crops: Alignment, fps: Fraction, pack: Pack, tune: bool) -> tuple[Stream, EncodeReport, np.ndarray]:

@@ -39,24 +39,25 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mien.commands.common import person_bytes
-from mien.encode import EncodeReport, encode_crops
-from mien.evaluate.facemesh import MEASURES, measures, pearson
-from mien.files import atomic_path, write_text
+from mien.apps.cli.common import person_bytes
+from mien.evaluate.metrics.facemesh import MEASURES, measures, pearson
+from mien.face.masks import regions
+from mien.face.mesh import FaceMesh
+from mien.format.person import Person
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
 from mien.media.images import to_float
-from mien.models.landmarks import FaceMesh
-from mien.packs.delta import apply_delta
+from mien.media.video import read_video
+from mien.method.index_sensitivity import Candidates, index_sensitivity
+from mien.method.reduced_resolution import as_seen
+from mien.method.stage1_align.align import Alignment, align
+from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
-from mien.person import Person
-from mien.progress import NoProgress, RichProgress
-from mien.render import puppeteer, render
-from mien.stages.align import Alignment, align
-from mien.stages.regions import regions
-from mien.stages.sensitivity import Candidates, index_sensitivity
-from mien.stages.view import as_seen
-from mien.stream import Stream
-from mien.video import read_video
-from mien.workfolder import NoWork
+from mien.pipeline import EncodeReport, encode_crops
+from mien.reenact.puppeteer import puppeteer
+from mien.runtime.files import atomic_path, write_text
+from mien.runtime.progress import NoProgress, RichProgress
+from mien.runtime.stage_cache import NoWork
 
 SHOWN = ("mouth_open", "eye_open", "yaw")
 Frames = NDArray[np.uint8]
@@ -205,7 +206,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--no-noise", action="store_true")
     options = parser.parse_args()
-    module: Any = importlib.import_module("mien.encode")
+    module: Any = importlib.import_module("mien.pipeline")
     if options.no_noise:
         module.weights_for = partial(module.weights_for, noise=False)
     if options.quick:

@@ -2,7 +2,7 @@
 
     python benchmarks/pose_against_measured.py CLIP CLIP CLIP CLIP CLIP [--frames 50] [--reference]
 
-The loss is `stages.pose.PoseObjective`'s: L2 over the rigid face plus the perceptual distance over the face, without
+The loss is `method.stage4_pose.PoseObjective`'s: L2 over the rigid face plus the perceptual distance over the face, without
 the terms that hold an angle near its neighbours. Times 1000. Ours must be the lower one on every clip.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from cases import jitter, prepare, shorter
 
-from mien.stages.invert import synthesise
-from mien.stages.optimizers import optimizer
-from mien.stages.view import as_seen
+from mien.method.reduced_resolution import as_seen
+from mien.method.solvers.registry import optimizer
+from mien.method.stage2_invert import synthesise
 
 
 def main() -> None:

@@ -30,17 +30,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.cli import main as mien
-from mien.evaluate.facemesh import MEASURES, measures, pearson
+from mien.apps.cli.cli import main as mien
 from mien.evaluate.frames import frames as panel_of
-from mien.files import atomic_path, write_text
-from mien.models.landmarks import FaceMesh
+from mien.evaluate.metrics.facemesh import MEASURES, measures, pearson
+from mien.face.mesh import FaceMesh
+from mien.format.rate_control import transcode
+from mien.format.stream import Stream
+from mien.media.video import read_video, write_video
+from mien.method.stage6_render.render import render
+from mien.method.stage6_render.render_probe import Viewer
 from mien.packs.pack import Pack
-from mien.render import render
-from mien.stream import Stream
-from mien.transcode import transcode
-from mien.video import read_video, write_video
-from mien.visible import Viewer
+from mien.runtime.files import atomic_path, write_text
 
 QUALITIES = (36.0, 40.0, 45.0, 50.0)
 TARGET_PSNR, TARGET_RATE = 40.0, 3500.0

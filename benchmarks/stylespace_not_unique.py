@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.files import write_text
 from mien.packs.pack import Pack
+from mien.runtime.files import write_text
 
 
 def ranks(x: Tensor) -> np.ndarray:

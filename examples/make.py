@@ -15,10 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
-import mien
 from mien.render import puppeteer
 from mien.video import read_image, write_image, write_video
+
+import mien
 
 HERE = Path(__file__).parent
 SIZE = 256

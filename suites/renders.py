@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.encode import encode_with_report
+from mien.api import encode_with_report
 from mien.evaluate.frames import frames
+from mien.format.stream import Stream
+from mien.media.video import read_image, read_video, write_video
+from mien.method.stage1_align.align import align
+from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
-from mien.render import puppeteer, render
-from mien.stages.align import align
-from mien.stream import Stream
-from mien.video import read_image, read_video, write_video
+from mien.reenact.puppeteer import puppeteer
 
 HERE = Path(__file__).parent
 VARIANTS = {
@@ -95,7 +96,7 @@ def _direct(crops: Path, fitted: Stream, pack: str) -> Stream:
     """The stream with the angles that the mesh shows in place of the fitted ones, within what the flow takes."""
     import torch
 
-    from mien.stages.align import already_aligned
+    from mien.method.stage1_align.align import already_aligned
 
     networks = Pack.load(pack)
     seen = already_aligned(read_video(crops), networks.resolution)

@@ -22,17 +22,18 @@ from faces import face
 from tiny import tiny_pack
 from torch.utils import _pytree as pytree
 
-from mien.models import landmarks as lm
-from mien.person import Person
-from mien.progress import NoProgress
-from mien.stages import reading
-from mien.stages.align import Alignment
-from mien.stages.crops import CropFile
-from mien.stages.optimizers import OPTIMIZERS, Optimizer
-from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions
-from mien.stages.tune import RefineOptions, TuneOptions
-from mien.visible import Viewer
-from mien.workfolder import NoWork
+from mien.face import mesh as lm
+from mien.format.person import Person
+from mien.method import landmark_targets
+from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions
+from mien.method.solvers.registry import OPTIMIZERS, Optimizer
+from mien.method.stage1_align.align import Alignment
+from mien.method.stage6_render.render_probe import Viewer
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.runtime.frame_store import CropFile
+from mien.runtime.progress import NoProgress
+from mien.runtime.stage_cache import NoWork
 
 NAME = "elsewhere"
 # What CUDA lets mix: indices on the CPU, copies from one device to the other.
@@ -150,9 +151,10 @@ def crops(count: int) -> Alignment:
 
 
 def main() -> None:
-    encode, rendering = importlib.import_module("mien.encode"), importlib.import_module("mien.render")
-    trainer, view = importlib.import_module("mien.stages.trainer"), importlib.import_module("mien.stages.view")
-    muon = importlib.import_module("mien.stages.muon")
+    names = ("pipeline", "reenact.puppeteer", "method.stage6_render.render", "method.stage6_render.render_probe")
+    encode, puppets, frames, probe = (importlib.import_module(f"mien.{name}") for name in names)
+    names = ("personalize.trainer", "method.reduced_resolution", "personalize.muon")
+    trainer, view, muon = (importlib.import_module(f"mien.{name}") for name in names)
     device = torch.device("cpu")
     if "--cpu" not in sys.argv:
         install()
@@ -160,15 +162,15 @@ def main() -> None:
     # Neither device has bfloat16 here; random sums count as pictures, so that windows are drawn.
     encode.fast = trainer.fast = muon.fast = lambda device: nullcontext()
     trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
-    encode.resolve_device = lambda name: device
+    puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
     encode.TuneOptions = lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed)
     encode.RefineOptions = lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed)
-    rendering.PortraitOptions = functools.partial(rendering.PortraitOptions, steps=4, motion_every=2)
+    puppets.PortraitOptions = functools.partial(puppets.PortraitOptions, steps=4, motion_every=2)
     plain = OPTIMIZERS["reference"]
     few = functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1))
     turned = functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2))
-    OPTIMIZERS["reference"] = Optimizer(plain.name, turned, few, turned, few, None)
-    reading.FEWEST = 2
+    OPTIMIZERS["reference"] = Optimizer(plain.name, turned, few, turned, few, False)
+    landmark_targets.FEWEST = 2
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     made = lambda **options: encode.encode_crops(
         clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NoWork(),
@@ -178,9 +180,9 @@ def main() -> None:
     streams = [
         tuned, made(tune_clip=True, person_size=8000), made(tune_clip=True, person=Person.of(tuned, "ann")),
         made(optimizer="reference"), made(channels="clip"), made(inversion="restyle"),
-        rendering.puppeteer(tuned, tuned, pack=pack), rendering.puppeteer(tuned, face(), pack=pack),
+        puppets.puppeteer(tuned, tuned, pack=pack), puppets.puppeteer(tuned, face(), pack=pack),
     ]  # fmt: skip
-    drawn = [np.stack(list(rendering.render(stream, pack=pack))) for stream in (tuned, streams[-1])]
+    drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (tuned, streams[-1])]
     seen = Viewer(tuned, pack=pack).draw(np.asarray(tuned.frames))
     if not all(parameter.device == device for parameter in pack.generator.parameters()):
         raise SystemExit("the pack has left its device")

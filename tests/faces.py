@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
-from mien.models import landmarks as lm
-from mien.stages.framing import crop_from_quad, matrix_from_crop
-from mien.stages.track import FaceTracker
+from mien.face import mesh as lm
+from mien.method.stage1_align.crop_geometry import crop_from_quad, matrix_from_crop
+from mien.method.stage1_align.tracking import FaceTracker
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]

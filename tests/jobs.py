@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mien.batch import BatchJob, encode_clip
+from mien.apps.batch.batch import BatchJob, encode_clip
 from mien.errors import InputError
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.evaluate import openface
-from mien.evaluate.judges import Judges
+from mien.evaluate.metrics import openface
+from mien.evaluate.networks import Judges
 
 FAKE_OPENFACE = '''#!{python}
 """As FeatureExtraction: a table for -f VIDEO or -fdir FOLDER. The numbers follow from the frames' pixels alone."""

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.models.lpips import LPIPS, WIDTHS, Backbone
-from mien.packs.unpickle import LazyTensor, Storage
+from mien.nets.lpips import LPIPS, WIDTHS, Backbone
+from mien.packs.convert.unpickle import LazyTensor, Storage
 
 _ROOT3 = math.sqrt(3)  # uniform values of this bound have unit variance
 _FIR = torch.tensor([1.0, 3.0, 3.0, 1.0])

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from mien import container
-from mien.container import Part
-from mien.limits import PARAMETERS
-from mien.stream import Stream
+from mien.format import container
+from mien.format.container import Part
+from mien.format.limits import PARAMETERS
+from mien.format.stream import Stream
 
 
 def make_stream(frames: int = 40, *, tuning: bytes = b"", placement: bool = False, seed: int = 0) -> Stream:

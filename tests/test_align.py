@@ -8,11 +8,11 @@ import pytest
 from faces import crop, face, mesh, mesh_of, moved, other_mouth
 
 from mien.errors import FaceError, VideoError
-from mien.models import landmarks as lm
-from mien.stages.align import align, align_image, already_aligned
-from mien.stages.framing import apply, crop_from_quad, matrix_from_crop, quad_from_crop
-from mien.stages.keyframes import BOUND, Stabiliser
-from mien.stages.register import motion_matrix
+from mien.face import mesh as lm
+from mien.method.stage1_align.align import align, align_image, already_aligned
+from mien.method.stage1_align.crop_geometry import apply, crop_from_quad, matrix_from_crop, quad_from_crop
+from mien.method.stage1_align.keyframes import BOUND, Stabiliser
+from mien.method.stage1_align.registration import motion_matrix
 
 SIZE = 64
 

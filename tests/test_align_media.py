@@ -12,7 +12,7 @@ import pytest
 from faces import face
 from media import make_clip
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 
 FACE = np.s_[:300, 60:380]
 

@@ -9,7 +9,7 @@ import pytest
 
 COUNT = """
 import resource, torch
-from mien.allocator import keep_memory
+from mien.runtime.malloc import keep_memory
 print(keep_memory() if {keep} else True)
 torch.ones(16 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

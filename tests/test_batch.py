@@ -17,11 +17,11 @@ from jobs import begun_and_ended, fickle, logged_encode
 from test_cli import astronaut_clip
 from tiny import tiny_pack
 
-from mien.batch import MANIFEST, BatchOptions, find_jobs, run_batch
-from mien.cli import main
+from mien.apps.batch.batch import MANIFEST, BatchOptions, find_jobs, run_batch
+from mien.apps.cli.cli import main
 from mien.errors import InputError
-from mien.stream import Stream
-from mien.workers import LocalPool, Pool, cores, local_devices, run_all
+from mien.format.stream import Stream
+from mien.runtime.workers import LocalPool, Pool, cores, local_devices, run_all
 
 CLIPS = 8
 
@@ -53,7 +53,7 @@ def make_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         yield lambda work: LocalPool(work, ["cpu", "cpu"])
         return
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'mien[cluster]'")
-    from mien.cluster import RayPool
+    from mien.apps.batch.cluster import RayPool
 
     here = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{here}:{here.parent / 'src'}")
@@ -125,7 +125,7 @@ class _Here:
         self.job = job
 
     def wait(self):
-        from mien.workers import Returned
+        from mien.runtime.workers import Returned
 
         return Returned(0, logged_encode(self.job, "cpu"))
 
@@ -194,7 +194,7 @@ def test_bad_usage(clips: Path, pack: Path, tmp_path: Path, capfd: pytest.Captur
 
 
 def test_two_runs_on_one_folder_do_not_meet(clips: Path, pack: Path, tmp_path: Path) -> None:
-    from mien.batch import _alone
+    from mien.apps.batch.batch import _alone
     from mien.errors import OutputError
 
     with _alone(tmp_path), pytest.raises(OutputError, match="at work"), _alone(tmp_path):
@@ -215,7 +215,7 @@ def test_local_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_address_without_a_cluster(clips: Path, pack: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'mien[cluster]'")
-    from mien.cluster import RayPool
+    from mien.apps.batch.cluster import RayPool
 
     with pytest.raises(InputError, match="no Ray cluster"):
         RayPool(fickle, "auto")

@@ -14,21 +14,22 @@ import pytest
 import torch
 from faces import face, mesh, mesh_of
 
+from mien.face import mesh as lm
+from mien.face.masks import region_labels
+from mien.face.mesh import rigid_quad, warp_crop
+from mien.format.person import Person
+from mien.format.stream import Stream
 from mien.media.images import to_bytes
+from mien.media.video import read_image
 from mien.method.avatar import pose_latents
-from mien.models import landmarks as lm
-from mien.models.landmarks import rigid_quad, warp_crop
+from mien.method.stage1_align.align import align_image
+from mien.method.stage6_render.render import render
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.person import Person
-from mien.portrait import PortraitOptions
-from mien.render import puppeteer, render
-from mien.stages.align import align_image
-from mien.stages.carried import Carried, _even_outside, _lip_colour, _sources, _whole_brows, carried
-from mien.stages.glances import looks
-from mien.stages.regions import region_labels
-from mien.stream import Stream
-from mien.video import read_image
+from mien.personalize.gaze_augmentation import looks
+from mien.reenact.portrait import PortraitOptions
+from mien.reenact.puppeteer import puppeteer
+from mien.reenact.warp_portrait import Carried, _even_outside, _lip_colour, _sources, _whole_brows, carried
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -111,7 +112,7 @@ def test_irises_move_as_far_as_the_drivers_do() -> None:
 
 def test_a_driver_whose_person_is_not_here_is_not_looked_at(mini: Pack) -> None:
     driver = replace(Stream.load(EXAMPLES / "clip.mien"), tuning=b"", person="0" * 64, person_name="nobody")
-    rendering = importlib.import_module("mien.render")
+    rendering = importlib.import_module("mien.reenact.puppeteer")
     assert np.isnan(rendering._looks(driver, mini, 1.0, torch.arange(2))).all()
 
 
@@ -160,10 +161,10 @@ def test_a_tuned_portrait_is_drawn_as_it_was_carried(mini: Pack, monkeypatch: py
     driver = Stream.load(EXAMPLES / "clip.mien")
     driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
     kept: list[Carried] = []
-    portraits = importlib.import_module("mien.portrait")
+    portraits = importlib.import_module("mien.reenact.portrait")
     original: Callable[..., Carried] = portraits.carried
     monkeypatch.setattr(portraits, "carried", lambda *args: kept.append(original(*args)) or kept[-1])
-    rendering = importlib.import_module("mien.render")
+    rendering = importlib.import_module("mien.reenact.puppeteer")
     monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=18, seed=seed))
     picture = read_image(EXAMPLES / "portrait.png")
     puppets = [puppeteer(driver, picture, pack=mini, tune_portrait=tune) for tune in (True, False)]
@@ -183,7 +184,9 @@ def test_a_tuned_person_is_carried_to_where_another_drives_them(mini: Pack, monk
     person = Stream.load(EXAMPLES / "clip.mien")
     person = replace(person, frames=person.frames[::12], audio=b"", placement=person.placement[::12])
     kept: list[Carried] = []
-    portraits, rendering = (importlib.import_module(name) for name in ("mien.portrait", "mien.render"))
+    portraits, rendering = (
+        importlib.import_module(name) for name in ("mien.reenact.portrait", "mien.reenact.puppeteer")
+    )
     original: Callable[..., Carried] = portraits.carried
     monkeypatch.setattr(portraits, "carried", lambda *args: kept.append(original(*args)) or kept[-1])
     monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=24, seed=seed))
@@ -209,7 +212,9 @@ def test_a_portrait_is_carried_to_where_the_puppet_will_be(
 ) -> None:
     driver = Stream.load(EXAMPLES / "clip.mien")
     driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
-    portraits, rendering = (importlib.import_module(name) for name in ("mien.portrait", "mien.render"))
+    portraits, rendering = (
+        importlib.import_module(name) for name in ("mien.reenact.portrait", "mien.reenact.puppeteer")
+    )
     monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=1, seed=seed))
     given, seen = [], []
     original = portraits._carried

@@ -21,10 +21,10 @@ from skimage.data import astronaut
 from tiny import tiny_pack
 
 import mien
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import MienError
-from mien.stream import Stream
-from mien.video import read_video, write_image
+from mien.format.stream import Stream
+from mien.media.video import read_video, write_image
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_help_teaches_with_an_example(capfd: pytest.CaptureFixture[str], command
 
 def test_help_is_fast() -> None:
     """Nothing heavy is imported for it."""
-    code = "import sys; from mien.cli import main; main(['--help']); print(sorted(sys.modules))"
+    code = "import sys; from mien.apps.cli.cli import main; main(['--help']); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for heavy in ("'torch'", "'mediapipe'", "'matplotlib'", "'av'", "'cv2'", "'numpy'"):
         assert heavy not in done.stdout
@@ -186,7 +186,7 @@ def test_info_accounts_for_every_byte(capfd: pytest.CaptureFixture[str], tmp_pat
 
 
 def test_plot_draws_a_stream(capfd: pytest.CaptureFixture[str], tmp_path: Path, stream: Stream) -> None:
-    from mien.video import read_image
+    from mien.media.video import read_image
 
     stream.save(tmp_path / "a.mien")
     assert run(capfd, "plot", tmp_path / "a.mien", "-o", tmp_path / "a.png")[0] == 0
@@ -225,7 +225,7 @@ def test_interruption_leaves_nothing_behind(
         yield from pictures(3)
 
     found = SimpleNamespace(crops=crops())
-    monkeypatch.setattr("mien.stages.align.align", lambda *args, **options: found)
+    monkeypatch.setattr("mien.method.stage1_align.align.align", lambda *args, **options: found)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     try:
         code, _, err = run(capfd, "align", clip, "-o", tmp_path / "crops.mkv")
@@ -335,8 +335,8 @@ def test_a_stream_of_another_pack(
 def test_python_api_is_the_functions(tmp_path: Path, stream: Stream) -> None:
     """`mien.encode` is callable before and after the module of that name was imported."""
     code = (
-        "import mien, importlib; a = mien.encode; importlib.import_module('mien.encode');"
-        "import mien.render; assert callable(a) and mien.encode is a and callable(mien.render);"
+        "import mien, importlib; a = mien.encode; importlib.import_module('mien.apps.cli.encode');"
+        "import mien.method.stage6_render.render; assert callable(a) and mien.encode is a and callable(mien.render);"
         "from mien import load, Stream, Pack, puppeteer, MienError; assert callable(puppeteer)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from streams import flipped, make_stream, offset_of, replaced
 
-from mien import codec
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import InputError, StreamError
-from mien.rangecoder import Bit, Decoder, Encoder
-from mien.stream import Stream, read_frame
-from mien.transcode import measure_sensitivity, raw, steps_for, transcode
+from mien.format import motion_codec
+from mien.format.range_coder import Bit, Decoder, Encoder
+from mien.format.rate_control import measure_sensitivity, raw, steps_for, transcode
+from mien.format.stream import Stream, read_frame
 
 GOLDEN = Path(__file__).parent / "golden"
 REMAKE = os.environ.get("MIEN_REMAKE_GOLDEN") == "1"
@@ -79,12 +79,12 @@ def test_range_coder_carries(chance: float) -> None:
 @pytest.mark.parametrize("key_interval", [1, 7, 120, 512])
 def test_round_trip_is_within_the_steps(key_interval: int) -> None:
     frames = CURVES[:40]
-    data = codec.encode_frames(frames, STEPS, key_interval)
-    back = codec.decode_frames(data)
+    data = motion_codec.encode_frames(frames, STEPS, key_interval)
+    back = motion_codec.decode_frames(data)
     assert back.dtype == np.float16 and back.shape == frames.shape
     error = np.abs(back.astype(float) - frames.astype(float)) / STEPS
     assert error.max() < 1.07 * 1.5 and np.sqrt((error**2).mean()) < 0.4
-    info = codec.read_info(data)
+    info = motion_codec.read_info(data)
     assert info.frames == 40 and info.key_interval == key_interval and info.size == len(data)
 
 
@@ -95,10 +95,10 @@ def test_extremes_round_trip() -> None:
     frames[5:, 2] = 1000
     frames[:, 3] = 7.5
     steps = np.full(35, 1e-7)
-    back = codec.decode_frames(codec.encode_frames(frames, steps)).astype(float)
+    back = motion_codec.decode_frames(motion_codec.encode_frames(frames, steps)).astype(float)
     assert np.abs(back - frames).max(axis=0)[0] <= 4 and np.allclose(back[:, 1:], frames[:, 1:], rtol=2e-3, atol=1e-7)
     with pytest.raises(InputError, match="too large"):
-        codec.encode_frames(np.full((2, 35), 65504, np.float16), steps)
+        motion_codec.encode_frames(np.full((2, 35), 65504, np.float16), steps)
 
 
 def test_slow_curves_take_less_than_3500_bits_a_second() -> None:
@@ -114,7 +114,7 @@ def test_slow_curves_take_less_than_3500_bits_a_second() -> None:
 
 
 def test_still_curves_cost_next_to_nothing() -> None:
-    data = codec.encode_frames(np.repeat(CURVES[:1], 512, axis=0), STEPS, 512)
+    data = motion_codec.encode_frames(np.repeat(CURVES[:1], 512, axis=0), STEPS, 512)
     assert len(data) < 512 + 120
 
 
@@ -204,7 +204,7 @@ def test_damage_costs_the_frames_up_to_the_next_key_frame(tmp_path: Path, capfd:
     stream = coded_stream()
     data = stream.to_bytes()
     start = offset_of(data, "CODE")
-    second = codec.read_info(stream.coded).blocks[1][0]
+    second = motion_codec.read_info(stream.coded).blocks[1][0]
     path.write_bytes(flipped(data, start + second + 9))
     with pytest.raises(StreamError, match="checksum of frames 30 to 59 is wrong"):
         Stream.load(path)
@@ -221,7 +221,7 @@ def test_damage_costs_the_frames_up_to_the_next_key_frame(tmp_path: Path, capfd:
     path.write_bytes(data[:-10])  # cut within the last block
     back, damages = Stream.salvage(path)
     assert np.array_equal(back.frames, stream.frames[:90]) and [(d.first, d.last) for d in damages] == [(90, 99)]
-    many = flipped(flipped(data, start + codec.read_info(stream.coded).blocks[0][0]), start + second + 9)
+    many = flipped(flipped(data, start + motion_codec.read_info(stream.coded).blocks[0][0]), start + second + 9)
     path.write_bytes(flipped(many, start + len(stream.coded) - 1))
     assert [(d["first"], d["last"]) for d in Stream.inspect(path)["damage"]] == [(0, 59), (90, 99)]
     assert np.array_equal(Stream.salvage(path)[0].frames[60:90], stream.frames[60:90])
@@ -263,12 +263,12 @@ def test_a_coded_header_that_lies_is_refused(change, sentence: str) -> None:
 
 def test_a_block_of_noise_decodes_to_an_error_or_to_finite_numbers() -> None:
     rng = np.random.RandomState(0)
-    info = codec.read_info(coded_stream().coded)
+    info = motion_codec.read_info(coded_stream().coded)
     for _ in range(20):
         block = rng.bytes(60)
         lying = dataclasses.replace(info, blocks=((0, 60, zlib.crc32(block)),) * 4)
         try:
-            assert np.isfinite(codec.decode_block(block, lying, 0)).all()
+            assert np.isfinite(motion_codec.decode_block(block, lying, 0)).all()
         except StreamError:
             pass
 
@@ -288,7 +288,7 @@ def test_a_block_of_noise_decodes_to_an_error_or_to_finite_numbers() -> None:
 )
 def test_what_cannot_be_coded_is_refused(frames: np.ndarray, steps: np.ndarray, key_interval: int) -> None:
     with pytest.raises(InputError):
-        codec.encode_frames(frames, steps, key_interval)
+        motion_codec.encode_frames(frames, steps, key_interval)
 
 
 def golden_numbers() -> np.ndarray:
@@ -303,24 +303,24 @@ def test_golden_bytes_decode_to_golden_numbers() -> None:
     """The bytes and the numbers are both kept, so that neither the coder nor the decoder can change unseen."""
     coded, numbers = GOLDEN / "coded.bin", GOLDEN / "coded.f2"
     if REMAKE:
-        data = codec.encode_frames(golden_numbers(), golden_numbers().astype(float).std(axis=0) / 6, 40)
+        data = motion_codec.encode_frames(golden_numbers(), golden_numbers().astype(float).std(axis=0) / 6, 40)
         coded.write_bytes(data)
-        numbers.write_bytes(codec.decode_frames(data).astype("<f2").tobytes())
+        numbers.write_bytes(motion_codec.decode_frames(data).astype("<f2").tobytes())
     data = coded.read_bytes()
-    assert codec.decode_frames(data).astype("<f2").tobytes() == numbers.read_bytes()
-    steps = codec.read_info(data).steps / 2**24
-    assert codec.encode_frames(golden_numbers(), steps, 40) == data, "MIEN_REMAKE_GOLDEN=1 makes the files again"
+    assert motion_codec.decode_frames(data).astype("<f2").tobytes() == numbers.read_bytes()
+    steps = motion_codec.read_info(data).steps / 2**24
+    assert motion_codec.encode_frames(golden_numbers(), steps, 40) == data, "MIEN_REMAKE_GOLDEN=1 makes the files again"
 
 
 def test_decoding_does_not_depend_on_threads_or_precision() -> None:
     """Golden files decode to the same bytes where torch computes in float32 or bfloat16, with one thread or two."""
     code = (
-        "import sys, zlib, torch; from mien import codec; from mien.stream import Stream\n"
+        "import sys, zlib, torch; from mien.format import motion_codec; from mien.format.stream import Stream\n"
         "for kind in (torch.float32, torch.bfloat16):\n"
         "    for threads in (1, 2):\n"
         "        torch.set_num_threads(threads); torch.set_default_dtype(kind)\n"
         "        with torch.autocast('cpu', torch.bfloat16, enabled=kind != torch.float32):\n"
-        "            coded = codec.decode_frames(open(sys.argv[1], 'rb').read()).astype('<f2').tobytes()\n"
+        "            coded = motion_codec.decode_frames(open(sys.argv[1], 'rb').read()).astype('<f2').tobytes()\n"
         "            plain = [Stream.load(path).frames.astype('<f2').tobytes() for path in sys.argv[2:]]\n"
         "        print(*(zlib.crc32(data) for data in [coded, *plain]))\n"
     )

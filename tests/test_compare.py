@@ -10,11 +10,11 @@ import pytest
 from media import pictures
 from skimage.data import astronaut
 
-from mien.compare import PANEL, side_by_side
 from mien.errors import InputError
-from mien.models.landmarks import warp_crop
-from mien.placement import crops, paste, placement_from_quads, quads_from_stream
-from mien.stream import Stream
+from mien.face.mesh import warp_crop
+from mien.format.stream import Stream
+from mien.media.side_by_side import PANEL, side_by_side
+from mien.method.stage6_render.placement import crops, paste, placement_from_quads, quads_from_stream
 
 
 def stream_of(quads: np.ndarray, roll: float, frame_size: tuple[int, int]) -> Stream:

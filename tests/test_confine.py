@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mien.packs.pack import Pack
-from mien.train import confine
-from mien.train.confine import Confiner
+from mien.train import channel_locality
+from mien.train.channel_locality import Confiner
 
 
 def test_a_channel_learns_to_leave_the_rest_alone() -> None:
@@ -45,11 +45,11 @@ def test_it_trains_goes_on_and_writes_a_pack(tmp_path: Path, monkeypatch: pytest
     pack = Pack.load("mini")
     source = tmp_path / "pack.safetensors"
     pack.save(source)
-    monkeypatch.setattr(confine, "Faces", lambda *_: None)
+    monkeypatch.setattr(channel_locality, "Faces", lambda *_: None)
     people = pack.people[:4], torch.zeros(4, 2), torch.arange(4)
-    monkeypatch.setattr(confine, "latents_of", lambda *_: people)
+    monkeypatch.setattr(channel_locality, "latents_of", lambda *_: people)
     for _ in range(2):
-        confine.train(source, tmp_path, tmp_path / "run", minutes=0.03, batch=1)
+        channel_locality.train(source, tmp_path, tmp_path / "run", minutes=0.03, batch=1)
     steps = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
     made = Pack.load(tmp_path / "run" / "pack.safetensors")
     assert steps >= 2 and len(list((tmp_path / "run").glob("sheet_*.png"))) == 2

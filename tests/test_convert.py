@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from mien.errors import OutputError, PackError
-from mien.models import irse
-from mien.models.bisenet import BiSeNet
-from mien.models.e4e import ReStyle, ReStyleLoop, to_input
+from mien.nets import irse
+from mien.nets.bisenet import BiSeNet
+from mien.nets.e4e import ReStyle, ReStyleLoop, to_input
 from mien.nets.stylespace import ATTRIBUTES, Channel
-from mien.packs import directions, ffhq1024_channels, layouts
-from mien.packs.convert import convert
+from mien.packs.convert import checkpoint_layouts, convert, ffhq1024_channels, pose_sign_calibration
 from mien.packs.convert.common import sha256
+from mien.packs.convert.torchfile import load_checkpoint
 from mien.packs.convert.verify import verify
 from mien.packs.pack import Pack
-from mien.packs.torchfile import load_checkpoint
 
 WIDTHS = (32, 32, 16)  # at 16x16
 
@@ -53,11 +52,11 @@ def test_a_pack_answers_as_its_files(files: dict[str, Path], packed: Path) -> No
     pack = Pack.load(packed)
     assert sorted(pack.networks) == ["flow", "generator", "lpips_alex", "mapping", "parser"]
     w_plus = official.noise("w", (2, 6, 512))
-    direct = layouts.stylegan2(load_checkpoint(files["stylegan2"])).generator
+    direct = checkpoint_layouts.stylegan2(load_checkpoint(files["stylegan2"])).generator
     image = pack.generator.synthesis(w_plus)
     assert (image - direct.synthesis(w_plus)).abs().max() <= 1e-5 * image.abs().max()
     assert pack.generator.config == direct.config and pack.generator.config.noise
-    flow = layouts.styleflow(load_checkpoint(files["styleflow"]))
+    flow = checkpoint_layouts.styleflow(load_checkpoint(files["styleflow"]))
     angles = torch.tensor([[5.0, -3.0], [0.0, 8.0]])
     wished = angles.flip(0)
     assert torch.allclose(pack.flow(w_plus, angles, wished), flow(w_plus, angles, wished), atol=1e-5)
@@ -222,7 +221,7 @@ def test_older_files_without_noise_constants_convert(tmp_path: Path) -> None:
 def test_the_command_line_converts_and_verifies(
     files: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from mien.cli import main
+    from mien.apps.cli.cli import main
 
     out = tmp_path / "made.safetensors"
     arguments = [text for role, path in files.items() for text in (f"--{role}", str(path))]
@@ -245,19 +244,19 @@ def test_the_flows_directions_are_found_by_looking(signs: tuple[float, float]) -
         out[:, 0, :2] += (wished - now) * torch.tensor(signs) * 0.7
         return out
 
-    def look(w_plus: Tensor) -> list[directions.Angles]:
+    def look(w_plus: Tensor) -> list[pose_sign_calibration.Angles]:
         return [(float(w[0, 0]), float(w[0, 1])) for w in w_plus]
 
     people = official.noise("people", (6, 4, 8), -5, 5)
-    assert directions.pose_signs(flow, people, look) == signs
+    assert pose_sign_calibration.pose_signs(flow, people, look) == signs
     # Without faces, with too few of them, or when nothing turns, nothing is claimed.
-    assert directions.pose_signs(flow, people, lambda w: [None] * len(w)) is None
-    assert directions.pose_signs(flow, people[:2], look) is None
-    assert directions.pose_signs(lambda w, now, wished: w, people, look) is None
+    assert pose_sign_calibration.pose_signs(flow, people, lambda w: [None] * len(w)) is None
+    assert pose_sign_calibration.pose_signs(flow, people[:2], look) is None
+    assert pose_sign_calibration.pose_signs(lambda w, now, wished: w, people, look) is None
 
 
 def test_the_prior_channels_fit_the_official_generator() -> None:
-    from mien.models.stylegan2 import GeneratorConfig, style_layers
+    from mien.nets.stylegan2 import GeneratorConfig, style_layers
 
     layers = style_layers(GeneratorConfig(ffhq1024_channels.RESOLUTION, 512, ffhq1024_channels.WIDTHS))
     assert len(layers) == 26 and sum(layer.width for layer in layers) == 9088

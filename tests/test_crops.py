@@ -14,11 +14,11 @@ import torch
 from elsewhere import crops as alignment
 
 from mien.errors import MienError
-from mien.models import landmarks as lm
-from mien.stages.align import Alignment
-from mien.stages.crops import CropFile, Joined
-from mien.stages.regions import ClipRegions, regions
-from mien.workfolder import work_folder
+from mien.face import mesh as lm
+from mien.face.masks import ClipRegions, regions
+from mien.method.stage1_align.align import Alignment
+from mien.runtime.frame_store import CropFile, Joined
+from mien.runtime.stage_cache import work_folder
 
 PICTURES = np.random.RandomState(0).randint(0, 256, (7, 16, 16, 3)).astype(np.uint8)
 WAYS = [3, -1, slice(None), slice(2, 5), slice(None, None, 3), np.array([6, 0, 0]), np.array([], int), np.arange(7) > 4]

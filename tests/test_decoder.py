@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from mien import native
 from mien.media.images import to_bytes
-from mien.models import decoder as module
-from mien.models.decoder import Decoder
-from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.nets.decoder import decoder as module
+from mien.nets.decoder import native
+from mien.nets.decoder.decoder import Decoder
+from mien.nets.stylegan2 import Generator, GeneratorConfig
 
 needs_compiler = pytest.mark.skipif(
     native.library() is None, reason="no C compiler here: the fast decoder is not built"
@@ -106,8 +106,8 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path)
 
 def test_frames_made_when_looked_at_are_the_frames() -> None:
     from mien.media.images import to_float
-    from mien.stages.frames import Cropped, Synthesised
-    from mien.stages.invert import synthesise
+    from mien.method.image_sequences import Cropped, Synthesised
+    from mien.method.stage2_invert import synthesise
 
     generator = random_generator(CONFIGS["plain"])
     w_plus = torch.randn(9, generator.num_ws, generator.w_dim)

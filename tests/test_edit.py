@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from tiny import tiny_pack
 
-from mien.cli import main
-from mien.edit import Copy, Curves, Cut, Keep, Mix, Offset, Scale, Smooth, curves_of, edit, main_motion
+from mien.apps.cli.cli import main
+from mien.editing.curves import Curves, curves_of, main_motion
+from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth, edit
+from mien.editing.recipe import read_recipe
 from mien.errors import InputError, MienError
+from mien.format.stream import Stream
+from mien.media.sound import extract_audio
+from mien.method.stage6_render.render import render
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.recipe import read_recipe
+from mien.reenact.puppeteer import puppeteer
 from mien.reenact.retarget import directed
-from mien.render import puppeteer, render
-from mien.sound import extract_audio
-from mien.stream import Stream
 
 FPS = 25
 COUNT = 50

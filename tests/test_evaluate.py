@@ -16,22 +16,22 @@ from scipy import linalg
 from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import InputError, VideoError
-from mien.evaluate import facemesh, headpose, openface
+from mien.evaluate.evaluate import Options, evaluate
 from mien.evaluate.frames import frames
-from mien.evaluate.frechet import Moments, frechet_distance
-from mien.evaluate.identity import similarity
-from mien.evaluate.jitter import jitter
-from mien.evaluate.l1 import l1
-from mien.evaluate.lpips import lpips
-from mien.evaluate.metrics import NEEDS, RESYNTHESIS, metrics_of
-from mien.evaluate.psnr import SAME, psnr
-from mien.evaluate.report import Options, evaluate
-from mien.evaluate.ssim import ssim
-from mien.models.landmarks import canonical_face
-from mien.models.lpips import LPIPS
-from mien.video import write_image, write_video
+from mien.evaluate.metrics import facemesh, headpose, openface
+from mien.evaluate.metrics.frechet import Moments, frechet_distance
+from mien.evaluate.metrics.identity import similarity
+from mien.evaluate.metrics.jitter import jitter
+from mien.evaluate.metrics.l1 import l1
+from mien.evaluate.metrics.lpips import lpips
+from mien.evaluate.metrics.psnr import SAME, psnr
+from mien.evaluate.metrics.ssim import ssim
+from mien.evaluate.registry import NEEDS, RESYNTHESIS, metrics_of
+from mien.face.mesh import canonical_face
+from mien.media.video import write_image, write_video
+from mien.nets.lpips import LPIPS
 
 RNG = np.random.default_rng(0)
 FACE = cv2.resize(astronaut()[0:230, 110:340], (192, 192), interpolation=cv2.INTER_CUBIC)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.stream import Stream
+from mien.format.stream import Stream
 
 GOLDEN = Path(__file__).parent / "golden"
 

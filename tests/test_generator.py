@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-import mien.models.stylegan2 as sg
+from mien.nets import stylegan2 as sg
 
 CONFIG = sg.GeneratorConfig(32, 16, (12, 12, 8, 8))
 

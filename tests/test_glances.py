@@ -14,12 +14,13 @@ from elsewhere import crops as noise
 from faces import face, mesh, mesh_of
 from tiny import tiny_pack
 
-from mien.models.landmarks import IRISES, rigid_quad, warp_crop
-from mien.progress import NoProgress
-from mien.stages.glances import FEWEST, LARGEST, looks, practice
-from mien.stages.regions import blinks
-from mien.stages.tune import RefineOptions, TuneOptions
-from mien.workfolder import NoWork
+from mien.face.measures import blinks
+from mien.face.mesh import IRISES, rigid_quad, warp_crop
+from mien.personalize.gaze_augmentation import FEWEST, LARGEST, looks, practice
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.runtime.progress import NoProgress
+from mien.runtime.stage_cache import NoWork
 
 OPEN = np.zeros(20, bool)
 
@@ -60,7 +61,7 @@ def test_only_frames_with_open_eyes_are_taken_and_a_seed_says_which(clip: tuple[
 
 
 def test_both_loops_see_the_glances_and_the_stream_is_of_the_clip_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = importlib.import_module("mien.encode")
+    encode = importlib.import_module("mien.pipeline")
     monkeypatch.setattr(encode, "TuneOptions", lambda seed: TuneOptions(steps=2, batch=2, passes=0, seed=seed))
     monkeypatch.setattr(encode, "RefineOptions", lambda seed: RefineOptions(steps=2, batch=2, passes=0, seed=seed))
     seen: dict[str, tuple[Any, ...]] = {}

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from mien.errors import StreamError
-from mien.packs.inflate import inflate
+from mien.format.bounded_zstd import inflate
 
 WHOLE = bytes(range(256)) * 40
 

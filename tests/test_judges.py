@@ -16,17 +16,17 @@ from media import pictures
 from torch import nn
 
 from mien.errors import PackError
-from mien.evaluate.fid import Fid, load_inception
-from mien.evaluate.fvd import Fvd, load_i3d
-from mien.evaluate.judges import Judges
-from mien.evaluate.report import Options, evaluate
-from mien.models import irse
-from mien.models.action_units import LibreFace
-from mien.models.arcface import CurricularFace
-from mien.models.gaze import L2CS
-from mien.models.i3d import I3D, pad_same
-from mien.models.inception import Inception
-from mien.video import write_video
+from mien.evaluate.evaluate import Options, evaluate
+from mien.evaluate.metrics.fid import Fid, load_inception
+from mien.evaluate.metrics.fvd import Fvd, load_i3d
+from mien.evaluate.networks import Judges
+from mien.media.video import write_video
+from mien.nets import irse
+from mien.nets.arcface import CurricularFace
+from mien.nets.i3d import I3D, pad_same
+from mien.nets.inception import Inception
+from mien.nets.l2cs import L2CS
+from mien.nets.libreface import LibreFace
 
 GAZE = [[129.97159, -79.84518]]
 UNITS = [[4.61819, 0.00766, 0.77181, 5.0]]

@@ -12,12 +12,12 @@ import pytest
 from tiny import tiny_pack
 
 import mien
-from mien.cli import main
+from mien.apps.cli.cli import main
+from mien.apps.live import Live, Pacer, ahead
 from mien.errors import InputError
-from mien.live import Live, Pacer, ahead
+from mien.format.stream import Stream
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.stream import Stream
 
 
 class FakeClock:
@@ -144,7 +144,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stream, Path, Path
 
 
 def test_any_frame_is_the_frame_of_the_whole_clip(stream: tuple[Stream, Path, Path]) -> None:
-    from mien.render import FrameRenderer
+    from mien.method.stage6_render.render import FrameRenderer
 
     made, _, pack = stream
     whole = list(mien.render(made, pack=str(pack)))

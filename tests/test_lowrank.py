@@ -8,9 +8,9 @@ import torch
 from tiny import tiny_pack
 
 from mien.errors import StreamError
-from mien.packs import lowrank
-from mien.packs.delta import apply_delta, tunable
-from mien.stages.weights import CompactWeights, FullWeights, weights_for
+from mien.format import lowrank
+from mien.format.weights_codec import apply_delta, tunable
+from mien.personalize.generator_params import CompactWeights, FullWeights, weights_for
 
 SHAPES = [(1, 4, 4, 4), (16,), (16, 16, 3, 3), (3, 16, 1, 1), (3,), (8, 8), (32, 16, 3, 3)]
 

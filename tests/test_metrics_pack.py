@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import MienError, PackError
-from mien.evaluate.judges import gather
-from mien.models import irse
-from mien.models.action_units import LibreFace
-from mien.models.arcface import ArcFace, CurricularFace
-from mien.models.gaze import L2CS
-from mien.models.i3d import I3D
-from mien.packs import judges, zoo
+from mien.evaluate.networks import gather
+from mien.nets import irse
+from mien.nets.arcface import ArcFace, CurricularFace
+from mien.nets.i3d import I3D
+from mien.nets.l2cs import L2CS
+from mien.nets.libreface import LibreFace
+from mien.packs import zoo
+from mien.packs.convert import metric_networks
 from mien.packs.pack import Pack
 
 # The same layouts with fewer units: the real files fill gigabytes.
@@ -108,13 +109,13 @@ def test_without_a_network_it_is_one_sentence(home: Path, capfd: pytest.CaptureF
 
 def test_another_file_under_a_judges_name_is_refused(files: dict[str, Path], home: Path) -> None:
     with pytest.raises(PackError, match="is not LibreFace's network of action units"):
-        judges.convert_judges({"action-units": files["gaze"]}, home / "m.safetensors")
+        metric_networks.convert_judges({"action-units": files["gaze"]}, home / "m.safetensors")
     with pytest.raises(PackError, match="is not an L2CS-Net"):
-        judges.convert_judges({"gaze": files["action-units"]}, home / "m.safetensors")
+        metric_networks.convert_judges({"gaze": files["action-units"]}, home / "m.safetensors")
     with pytest.raises(PackError, match="none of the judges' files"):
-        judges.convert_judges({"alexnet": files["alexnet"]}, home / "m.safetensors")
+        metric_networks.convert_judges({"alexnet": files["alexnet"]}, home / "m.safetensors")
     with pytest.raises(PackError, match="not one of the files"):
-        judges.convert_judges({"e4e": files["alexnet"]}, home / "m.safetensors")
+        metric_networks.convert_judges({"e4e": files["alexnet"]}, home / "m.safetensors")
     assert not (home / "m.safetensors").exists()
 
 
@@ -126,7 +127,7 @@ def test_a_damaged_metrics_pack_is_not_passed_over(home: Path) -> None:
 
 
 def test_every_file_says_where_it_comes_from_and_what_it_may_be_used_for() -> None:
-    assert set(zoo.METRICS) == set(judges.ROLES)
+    assert set(zoo.METRICS) == set(metric_networks.ROLES)
     for role, remote in zoo.METRICS.items():
         assert remote.urls and remote.page and remote.licence and remote.optional, role
         assert all(url.startswith("https://") for url in remote.urls)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mien.encode import encode_with_report
+from mien.api import encode_with_report
+from mien.face.measures import eye_openness
+from mien.format.stream import Stream
+from mien.media.video import read_image, read_video
+from mien.method.stage1_align.align import already_aligned
+from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack, locate
-from mien.render import puppeteer, render
-from mien.stages.align import already_aligned
-from mien.stages.regions import eye_openness
-from mien.stream import Stream
-from mien.video import read_image, read_video
+from mien.reenact.puppeteer import puppeteer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

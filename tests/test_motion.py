@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from tiny import tiny_pack
 
-from mien.models import landmarks as lm
+from mien.face import mesh as lm
 from mien.packs.pack import Pack
-from mien.stages.motion import EVERY, MotionLocality
-from mien.stages.trainer import Material
+from mien.personalize.motion_regularizer import EVERY, MotionLocality
+from mien.personalize.trainer import Material
 
 TURN = EVERY // 2
 

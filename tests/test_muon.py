@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mien.stages.muon import Muon, orthogonalised
+from mien.personalize.muon import Muon, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(24, 90), (90, 24), (32, 32)])

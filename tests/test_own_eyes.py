@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from faces import face, mesh, mesh_of
 
-from mien.models import landmarks as lm
-from mien.models.landmarks import rigid_quad, warp_crop
-from mien.stages.own_eyes import OwnEyes
-from mien.stages.regions import region_labels
+from mien.face import mesh as lm
+from mien.face.masks import region_labels
+from mien.face.mesh import rigid_quad, warp_crop
+from mien.reenact.eye_transfer import OwnEyes
 
 SIZE = 256
 BLUE = np.array([40.0, 90.0, 220.0])

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.models.arcface import ArcFace
-from mien.models.bisenet import BiSeNet
-from mien.models.e4e import E4E, ReStyle
-from mien.models.lpips import Backbone
-from mien.packs import layouts
-from mien.packs.torchfile import load_checkpoint
+from mien.nets.arcface import ArcFace
+from mien.nets.bisenet import BiSeNet
+from mien.nets.e4e import E4E, ReStyle
+from mien.nets.lpips import Backbone
+from mien.packs.convert import checkpoint_layouts
+from mien.packs.convert.torchfile import load_checkpoint
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "parity.npz")
 WIDTHS_NVIDIA = (64, 64, 64, 64, 32)  # at 64x64
@@ -48,7 +48,7 @@ def thin(image: Tensor) -> Tensor:
 def test_stylegan2_in_nvidias_layout(tmp_path: Path, clamp: float | None) -> None:
     path = tmp_path / "network.pkl"
     path.write_bytes(official.nvidia_pickle(official.nvidia(WIDTHS_NVIDIA), clamp))
-    found = layouts.stylegan2(load_checkpoint(path))
+    found = checkpoint_layouts.stylegan2(load_checkpoint(path))
     assert found.generator.config.channels == WIDTHS_NVIDIA and found.generator.config.noise
     w_plus = official.noise("w", (2, 10, 512), -1.5, 1.5)
     agrees(thin(found.generator.synthesis(w_plus)), "nvidia" if clamp is None else "nvidia_clamp")
@@ -61,7 +61,7 @@ def test_stylegan2_in_nvidias_layout(tmp_path: Path, clamp: float | None) -> Non
 @torch.no_grad()
 def test_stylegan2_in_rosinalitys_layout() -> None:
     tree = {"g_ema": official.rosinality(WIDTHS_ROSINALITY), "latent_avg": official.noise("avg", (512,))}
-    found = layouts.stylegan2(official.lazy(tree))
+    found = checkpoint_layouts.stylegan2(official.lazy(tree))
     assert found.generator.config.channels == WIDTHS_ROSINALITY and found.generator.config.noise
     agrees(thin(found.generator.synthesis(official.noise("w", (2, 6, 512), -1.5, 1.5))), "rosinality")
     assert found.mapping is not None
@@ -73,7 +73,7 @@ def test_e4e() -> None:
     state = official.like(E4E(E4E_ROWS).state_dict(), "e4e")
     mean = state.pop("w_mean")
     tree = {"state_dict": {f"encoder.{k}": v for k, v in state.items()}, "latent_avg": mean, "opts": {}}
-    encoder = layouts.encoder(official.lazy(tree))
+    encoder = checkpoint_layouts.encoder(official.lazy(tree))
     assert isinstance(encoder, E4E)
     agrees(encoder(official.noise("face", (1, 3, 256, 256))), "e4e")
 
@@ -90,7 +90,7 @@ def test_restyle() -> None:
     mean = state.pop("w_mean")
     state.pop("average")
     tree = {"state_dict": {f"encoder.{k}": v for k, v in state.items()}, "latent_avg": mean}
-    encoder = layouts.encoder(official.lazy(tree))
+    encoder = checkpoint_layouts.encoder(official.lazy(tree))
     assert isinstance(encoder, ReStyle)
     encoder.average.copy_(official.noise("average", (1, 3, 256, 256)))
 
@@ -99,30 +99,30 @@ def test_restyle() -> None:
 
 @torch.no_grad()
 def test_styleflow() -> None:
-    flow = layouts.styleflow(official.lazy(official.styleflow()))
+    flow = checkpoint_layouts.styleflow(official.lazy(official.styleflow()))
     w_plus = official.noise("w", (1, 18, 512))[0]
-    now, wished = (torch.tensor(layouts.FLOW_NEUTRAL).repeat(18, 1) for _ in range(2))
+    now, wished = (torch.tensor(checkpoint_layouts.FLOW_NEUTRAL).repeat(18, 1) for _ in range(2))
     now[:, 11:13], wished[:, 11:13] = torch.tensor([3.0, -2.0]), torch.tensor([15.0, 10.0])
     prior = flow.flow.to_prior(w_plus, now)
     agrees(prior, "flow_prior", 1e-3)
     agrees(flow.flow.from_prior(prior, wished), "flow_back", 1e-3)
     # Head pose through the pack's interface: yaw and pitch land in their places, and only the first rows move.
     turned = flow(w_plus[None], torch.tensor([[3.0, -2.0]]), torch.tensor([[15.0, 10.0]]))[0]
-    assert torch.equal(turned[layouts.FLOW_ROWS :], w_plus[layouts.FLOW_ROWS :])
-    golden = torch.from_numpy(GOLDEN["flow_back"])[: layouts.FLOW_ROWS]
-    assert (turned[: layouts.FLOW_ROWS] - golden).abs().max() <= 1e-3 * golden.abs().max()
+    assert torch.equal(turned[checkpoint_layouts.FLOW_ROWS :], w_plus[checkpoint_layouts.FLOW_ROWS :])
+    golden = torch.from_numpy(GOLDEN["flow_back"])[: checkpoint_layouts.FLOW_ROWS]
+    assert (turned[: checkpoint_layouts.FLOW_ROWS] - golden).abs().max() <= 1e-3 * golden.abs().max()
 
 
 @torch.no_grad()
 def test_arcface() -> None:
-    network = layouts.arcface(official.lazy(official.like(ArcFace().state_dict(), "arcface")))
+    network = checkpoint_layouts.arcface(official.lazy(official.like(ArcFace().state_dict(), "arcface")))
     agrees(network.embed(official.noise("face", (2, 3, 112, 112))), "arcface")
     agrees(network(official.noise("face", (2, 3, 256, 256))), "arcface_framed")
 
 
 @torch.no_grad()
 def test_bisenet() -> None:
-    network = layouts.bisenet(official.lazy(official.like(BiSeNet().state_dict(), "bisenet")))
+    network = checkpoint_layouts.bisenet(official.lazy(official.like(BiSeNet().state_dict(), "bisenet")))
     x = official.noise("face", (1, 3, 512, 512), -2, 2)
     logits = F.interpolate(network.logits(x), x.shape[2:], mode="bilinear", align_corners=True)
     agrees(logits[..., ::16, ::16], "bisenet")
@@ -132,7 +132,7 @@ def test_bisenet() -> None:
 @pytest.mark.parametrize("kind", ["vgg", "alex"])
 def test_lpips(kind: Backbone) -> None:
     trees = official.lazy(official.heads(kind)), official.lazy(official.backbone(kind))
-    network = layouts.lpips(*trees, kind)
+    network = checkpoint_layouts.lpips(*trees, kind)
     a, b = official.noise("a", (2, 3, 64, 64)), official.noise("b", (2, 3, 64, 64))
     agrees(network(a, b), f"lpips_{kind}")
     features = zip(network.features(a), network.features(b), strict=True)

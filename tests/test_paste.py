@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from faces import crop, face
 
-from mien.models.landmarks import warp_crop
-from mien.stages.framing import quad_from_crop
-from mien.stages.paste import Paster, blend, colour_field, fade
+from mien.face.mesh import warp_crop
+from mien.method.stage1_align.crop_geometry import quad_from_crop
+from mien.method.stage6_render.paste import Paster, blend, colour_field, fade
 
 SIZE = 256
 

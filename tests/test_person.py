@@ -18,19 +18,21 @@ from skimage.data import astronaut
 from streams import make_stream, replaced
 from tiny import tiny_pack
 
-from mien import container
-from mien.cli import main
-from mien.encode import encode_with_report
+from mien.api import encode_with_report
+from mien.apps.cli.cli import main
 from mien.errors import InputError, MienError, PackError, StreamError
-from mien.models.stylegan2 import SynthesisLayer
+from mien.format import container
+from mien.format.person import Person, find_person
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.method.stage2_invert import Feedback, inversion_named
+from mien.method.stage6_render.render import render
+from mien.nets.stylegan2 import SynthesisLayer
 from mien.nets.stylespace import channel_table
-from mien.packs.delta import apply_delta
 from mien.packs.pack import Pack
-from mien.person import Person, find_person
-from mien.render import puppeteer, render
-from mien.stages.invert import Feedback, inversion_named
-from mien.stages.tune import RefineOptions, TuneOptions
-from mien.stream import Stream
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.reenact.puppeteer import puppeteer
 
 PERSON = Person("ann", "ab" * 32, "tiny-é", 64, make_stream().identity, b"MTL1 some weights")
 
@@ -133,10 +135,10 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("mien.encode")
+    module = importlib.import_module("mien.pipeline")
     monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed))
     monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed))
-    portraits = importlib.import_module("mien.render")
+    portraits = importlib.import_module("mien.reenact.puppeteer")
     options = portraits.PortraitOptions
     monkeypatch.setattr(portraits, "PortraitOptions", lambda seed: options(steps=70, seed=seed))
 
@@ -231,7 +233,7 @@ def test_a_tuned_portrait_is_nearer_and_still_does_what_the_driver_does(pack: Pa
         np.zeros((found.generator.num_ws, 32), np.float16),
         (np.random.RandomState(0).randn(6, 35) * ([5] * 3 + [0.5] * 32)).astype(np.float16),
     )  # fmt: skip
-    from mien.stages.align import align_image
+    from mien.method.stage1_align.align import align_image
 
     crop = align_image(image, 64).crops[0].astype(float)
     plain = puppeteer(driver, image, pack=found, tune_portrait=False)

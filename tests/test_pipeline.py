@@ -14,14 +14,16 @@ import torch
 from skimage.data import astronaut
 from tiny import tiny_pack
 
-from mien.encode import encode_with_report
+from mien.api import encode_with_report
 from mien.errors import InputError
-from mien.packs.delta import apply_delta, encode_delta
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta, encode_delta
+from mien.media.video import read_video, write_video
+from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
-from mien.render import puppeteer, render
-from mien.stages.tune import RefineOptions, TuneOptions
-from mien.stream import Stream
-from mien.video import read_video, write_video
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.reenact.puppeteer import puppeteer
 
 FRAMES = 7
 
@@ -50,7 +52,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 @pytest.fixture(scope="module", autouse=True)
 def fewer_steps() -> Iterator[None]:
     """Tuning in seconds: the tiny pack needs no more."""
-    module = importlib.import_module("mien.encode")
+    module = importlib.import_module("mien.pipeline")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=80, batch=4, passes=0, seed=seed))
         patch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=40, batch=4, passes=0, seed=seed))

@@ -11,12 +11,13 @@ from test_reference import areas
 from tiny import tiny_pack
 from torch import Tensor
 
+from mien.face.measures import POINTS
 from mien.method.avatar import add_channels, pose_latents
-from mien.models.parsing import POINTS, FaceParser
+from mien.method.landmark_targets import EXPRESSION, FEWEST, HEAD, Reading, measures, of_frames, of_inversions, of_mesh
+from mien.method.losses import AttributeObjective, AttributeWeights
+from mien.nets.face_parser import FaceParser
 from mien.packs.pack import Pack
-from mien.stages.losses import AttributeObjective, AttributeWeights
-from mien.stages.polish import DEGREES, Polished, polish
-from mien.stages.reading import EXPRESSION, FEWEST, HEAD, Reading, measures, of_frames, of_inversions, of_mesh
+from mien.personalize.refit import DEGREES, Polished, polish
 
 FRAMES = 20
 

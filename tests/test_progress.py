@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mien.progress import NoProgress, RichProgress
+from mien.runtime.progress import NoProgress, RichProgress
 
 
 def work(progress: NoProgress | RichProgress, total: int | None) -> None:

@@ -15,11 +15,11 @@ import pytest
 from media import pictures
 from streams import make_stream
 
-from mien.commands.common import write_frames
+from mien.apps.cli.common import write_frames
+from mien.apps.provenance import SIGNABLE, load_signer
 from mien.errors import InputError
-from mien.provenance import SIGNABLE, load_signer
-from mien.stream import Stream
-from mien.video import read_video
+from mien.format.stream import Stream
+from mien.media.video import read_video
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_content_credentials_are_signed_and_tell_tampering(
     assert action["action"] == "c2pa.created" and action["digitalSourceType"].endswith(
         "/compositeWithTrainedAlgorithmicMedia"
     )
-    assert facts["mien.stream"]["sha256"] == hashlib.sha256(stream.to_bytes()).hexdigest()
+    assert facts["mien.format.stream"]["sha256"] == hashlib.sha256(stream.to_bytes()).hexdigest()
     assert active["signature_info"]["issuer"] == "mien's tests"
     # The authority is unknown, as it should be for a made-up one; nothing else is wrong.
     assert {status["code"] for status in store.get("validation_status", [])} <= {"signingCredential.untrusted"}

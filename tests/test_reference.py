@@ -11,15 +11,15 @@ from tiny import tiny_pack
 from torch import Tensor
 
 from mien.errors import InputError
+from mien.face.masks import Regions
 from mien.method.avatar import add_channels, pose_latents, read_channels
+from mien.method.index_sensitivity import Candidates, index_sensitivity
+from mien.method.landmark_targets import measures
+from mien.method.losses import LossNetworks, look
+from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
+from mien.method.solvers.registry import OPTIMIZERS, optimizer
+from mien.method.stage5_attributes import Attributes
 from mien.packs.pack import Pack
-from mien.stages.attributes import Attributes
-from mien.stages.losses import LossNetworks, look
-from mien.stages.optimizers import OPTIMIZERS, optimizer
-from mien.stages.reading import measures
-from mien.stages.reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
-from mien.stages.regions import Regions
-from mien.stages.sensitivity import Candidates, index_sensitivity
 
 FRAMES = 3
 # Fewer epochs than a real face takes: the tests are to be quick.

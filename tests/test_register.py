@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from faces import crop, face, mesh, mesh_of, moved, other_mouth
 
-from mien.models import landmarks as lm
-from mien.stages.framing import apply, crop_from_matrix, matrix_from_crop
-from mien.stages.register import (
+from mien.face import mesh as lm
+from mien.method.stage1_align.crop_geometry import apply, crop_from_matrix, matrix_from_crop
+from mien.method.stage1_align.registration import (
     PARAMETERS,
     Level,
     Template,

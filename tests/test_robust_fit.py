@@ -13,21 +13,22 @@ from test_reference import areas
 from tiny import tiny_pack
 from torch import Tensor
 
-from mien.encode import encode_crops, encode_with_report
+from mien.api import encode_with_report
 from mien.errors import InputError
+from mien.format.stream import Stream
 from mien.media.images import to_bytes
 from mien.method.avatar import add_channels, channel_difference, pose_latents
+from mien.method.clip_channels import clip_channels
+from mien.method.frame_quality import poor_frames, region_errors
+from mien.method.losses import LossNetworks
+from mien.method.stage1_align.align import already_aligned
+from mien.method.stage4_pose import fit_pose
+from mien.method.stage5_attributes import fit_attributes
+from mien.method.stage6_render.render import render
 from mien.nets.stylespace import Channel
-from mien.progress import NoProgress
-from mien.render import render
-from mien.stages.align import already_aligned
-from mien.stages.attributes import fit_attributes
-from mien.stages.clipchannels import clip_channels
-from mien.stages.losses import LossNetworks
-from mien.stages.poor import poor_frames, region_errors
-from mien.stages.pose import fit_pose
-from mien.stream import Stream
-from mien.workfolder import NoWork
+from mien.pipeline import encode_crops
+from mien.runtime.progress import NoProgress
+from mien.runtime.stage_cache import NoWork
 
 FRAMES = 24
 COVERED = slice(9, 13)
@@ -121,7 +122,7 @@ def own_channels() -> Stream:
     face = astronaut()[0:230, 110:340]
     frames = [cv2.resize(np.roll(face, t, axis=1), (128, 128), interpolation=cv2.INTER_AREA) for t in range(4)]
     crops = already_aligned(iter(frames), 64)
-    from mien.encode import EncodeReport
+    from mien.pipeline import EncodeReport
 
     return encode_crops(crops, Fraction(25), tiny_pack(), tune_clip=False, aligned=True, seed=0, progress=NoProgress(),
                         report=EncodeReport(), channels="clip", work=NoWork())  # fmt: skip

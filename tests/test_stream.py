@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from streams import flipped, make_stream, offset_of, parts_of, replaced
 
-from mien import container
-from mien.container import Part
 from mien.errors import InputError, MienError, OutputError, StreamError
-from mien.limits import FRAME_BYTES, PARAMETERS
-from mien.stream import Stream, read_frame
+from mien.format import container
+from mien.format.container import Part
+from mien.format.limits import FRAME_BYTES, PARAMETERS
+from mien.format.stream import Stream, read_frame
 
 GOLDEN = Path(__file__).parent / "golden"
 REMAKE = os.environ.get("MIEN_REMAKE_GOLDEN") == "1"

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mien.apps.studio.job_queue import Job, Line, Stopped
+from mien.apps.studio.sessions import CLIPS, IDLE_SECONDS, LEFT_SECONDS, VISITOR_BYTES, Sessions, check_kind
 from mien.errors import InputError
-from mien.studio.line import Job, Line, Stopped
-from mien.studio.sessions import CLIPS, IDLE_SECONDS, LEFT_SECONDS, VISITOR_BYTES, Sessions, check_kind
 
 try:
     import gradio
@@ -230,7 +230,7 @@ def test_an_upload_that_is_too_large_is_refused_while_it_comes(studio: SimpleNam
 
 
 def test_bad_options_of_the_command_are_a_sentence(capfd: pytest.CaptureFixture[str]) -> None:
-    from mien.cli import main
+    from mien.apps.cli.cli import main
 
     assert main(["studio", "--port", "70000"]) == 2
     if gradio is not None:

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from tiny import tiny_pack
 
-from mien.edit import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
+from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
 from mien.errors import InputError, StreamError
+from mien.format.stream import Stream
+from mien.media.video import write_video
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.stream import Stream
-from mien.video import write_video
 
 pytest.importorskip("gradio", reason="the studio's tabs were not tested: they need Gradio (mien[studio])")
 
-from mien.studio import edit_tab, explore_tab, markup, puppet_tab
-from mien.studio.context import TOUR, Studio, sentence
-from mien.studio.line import Job, Line
-from mien.studio.media import Renderer, checked_image, checked_stream, person_stream
-from mien.studio.sessions import Sessions
+from mien.apps.studio import edit_tab, explore_tab, markup, puppet_tab
+from mien.apps.studio.context import TOUR, Studio, sentence
+from mien.apps.studio.job_queue import Job, Line
+from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream
+from mien.apps.studio.sessions import Sessions
 
 
 @pytest.fixture(scope="module")

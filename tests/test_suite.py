@@ -13,17 +13,17 @@ from media import pictures
 from scipy import stats
 from skimage.data import astronaut
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import InputError
 from mien.evaluate import suite as suites
-from mien.evaluate.frechet import distance_of
-from mien.evaluate.judges import Judges
-from mien.evaluate.metrics import PUPPETEERING
+from mien.evaluate.metrics.frechet import distance_of
+from mien.evaluate.networks import Judges
 from mien.evaluate.page import write_page
+from mien.evaluate.registry import PUPPETEERING
 from mien.evaluate.suite import Result, read_suite, run_suite
 from mien.evaluate.table import interval, markdown, summarise
-from mien.video import read_image, write_image, write_video
-from mien.workers import LocalPool
+from mien.media.video import read_image, write_image, write_video
+from mien.runtime.workers import LocalPool
 
 TOML = """
 name = "two <clips>"

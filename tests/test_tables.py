@@ -11,16 +11,16 @@ import pytest
 from judging import all_judges, fake_openface
 from skimage.data import astronaut
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 from mien.errors import InputError
-from mien.evaluate import openface
-from mien.evaluate.judges import Judges
-from mien.evaluate.metrics import METRICS, PUPPETEERING, RESYNTHESIS, metrics_of
-from mien.evaluate.mouth import mouth_square, mouths
-from mien.evaluate.report import Options, evaluate
+from mien.evaluate.evaluate import Options, evaluate
+from mien.evaluate.metrics import openface
+from mien.evaluate.metrics.mouth import mouth_square, mouths
+from mien.evaluate.networks import Judges
+from mien.evaluate.registry import METRICS, PUPPETEERING, RESYNTHESIS, metrics_of
 from mien.evaluate.result import Evaluation
-from mien.models.landmarks import LIPS_OUTER, canonical_face
-from mien.video import write_image, write_video
+from mien.face.mesh import LIPS_OUTER, canonical_face
+from mien.media.video import write_image, write_video
 
 SIZE = 128
 FACE = cv2.resize(astronaut()[0:230, 110:340], (SIZE, SIZE), interpolation=cv2.INTER_AREA)

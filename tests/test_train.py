@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mien.models import landmarks as lm
-from mien.models.identity import IdentityNet
-from mien.models.parsing import POINTS, FaceParser, expression_measures
-from mien.stages.glances import gaze, glance
-from mien.stages.regions import region_labels
-from mien.train.autoencoder import Trainer
+from mien.face import mesh as lm
+from mien.face.masks import region_labels
+from mien.face.measures import POINTS, expression_measures, gaze
+from mien.nets.face_parser import FaceParser
+from mien.nets.identity_net import IdentityNet
+from mien.personalize.gaze_augmentation import glance
+from mien.train.autoencoder.model_losses import Trainer
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks, take_over

@@ -8,16 +8,18 @@ import torch
 import torch.nn.functional as F
 from tiny import tiny_pack
 
-from mien.models import landmarks as lm
-from mien.packs.delta import tunable_names
-from mien.stages import trainer as module
-from mien.stages import view
-from mien.stages.checkpoint import NO_CHECKPOINT
-from mien.stages.noise import LEAST, SLOW, noise_rates, steadiness, texture_places
-from mien.stages.regions import ClipRegions
-from mien.stages.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling, texture_loss
-from mien.stages.tune import TuneOptions, for_clip
-from mien.stages.weights import FullWeights, weights_for
+from mien.face import mesh as lm
+from mien.face.masks import ClipRegions
+from mien.format.weights_codec import tunable_names
+from mien.method import reduced_resolution
+from mien.personalize import trainer as module
+from mien.personalize.generator_params import FullWeights, weights_for
+from mien.personalize.joint_refinement import for_clip
+from mien.personalize.losses import texture_loss
+from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
+from mien.personalize.pti import TuneOptions
+from mien.personalize.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
+from mien.runtime.resumable_loop import NO_CHECKPOINT
 
 
 def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
@@ -44,7 +46,7 @@ def losses(
 ) -> tuple[float, int, bool]:
     """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, steps, windows."""
     monkeypatch.setattr(module, "WINDOWS_FROM", 64 if window else 1024)
-    monkeypatch.setattr(view, "CLOSE", -100.0)  # the random generator's sums are no pictures
+    monkeypatch.setattr(reduced_resolution, "CLOSE", -100.0)  # the random generator's sums are no pictures
     pack = tiny_pack()
     generator = pack.generator
     random = np.random.RandomState(0)

@@ -14,13 +14,13 @@ from media import make_clip, pictures
 from streams import flipped, make_stream, offset_of
 from tiny import tiny_pack
 
-from mien import codec
-from mien.cli import main
+from mien.apps.cli.cli import main
+from mien.format import motion_codec
+from mien.format.rate_control import transcode
+from mien.format.stream import Stream
+from mien.method.stage6_render.render import render
+from mien.method.stage6_render.render_probe import Viewer
 from mien.packs.pack import Pack
-from mien.render import render
-from mien.stream import Stream
-from mien.transcode import transcode
-from mien.visible import Viewer
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,13 @@ def test_the_command_codes_and_makes_plain_again(
     out, err = capfd.readouterr()
     assert "steps are taken from the curves alone" in err and str(small) in out
     coded = Stream.load(small)
-    assert 4000 < coded.rates()["frames"] <= 6000 and codec.read_info(coded.coded).key_interval == 10
+    assert 4000 < coded.rates()["frames"] <= 6000 and motion_codec.read_info(coded.coded).key_interval == 10
     assert main(["transcode", str(small), "-o", str(back), "--raw"]) == 0
     plain = Stream.load(back)
     assert plain.accounting()["per_frame"] == 70 and np.array_equal(plain.frames, coded.frames)
 
     data = small.read_bytes()
-    small.write_bytes(flipped(data, offset_of(data, "CODE") + codec.read_info(coded.coded).blocks[2][0] + 3))
+    small.write_bytes(flipped(data, offset_of(data, "CODE") + motion_codec.read_info(coded.coded).blocks[2][0] + 3))
     before = back.read_bytes()
     assert main(["transcode", str(small), "-o", str(back), "--raw"]) == 2
     assert back.read_bytes() == before and "frames 20 to 29" in capfd.readouterr().err
@@ -122,8 +122,8 @@ def test_encode_with_a_rate_writes_coded_frames(
     stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = dataclasses.replace(stream, pack_name="nowhere")
-    monkeypatch.setattr("mien.commands.pipeline._encode", lambda *_: (nowhere, {"bytes": nowhere.accounting()}))
-    monkeypatch.setattr("mien.visible.Viewer", lambda *_, **__: SimpleNamespace(
+    monkeypatch.setattr("mien.apps.cli.encode.encode_with_bars", lambda *_: (nowhere, {"bytes": nowhere.accounting()}))
+    monkeypatch.setattr("mien.method.stage6_render.render_probe.Viewer", lambda *_, **__: SimpleNamespace(
         tick=None, sensitivity=lambda: np.ones(35), psnr=lambda frames: np.full(len(frames), 41.0)))  # fmt: skip
     clip, output, report = tmp_path / "a.mp4", tmp_path / "a.mien", tmp_path / "r.json"
     make_clip(clip, pictures(3))

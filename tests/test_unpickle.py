@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from mien.errors import PackError
-from mien.packs.torchfile import load_checkpoint, tensors
-from mien.packs.unpickle import LazyTensor, Record, Refused
+from mien.packs.convert.torchfile import load_checkpoint, tensors
+from mien.packs.convert.unpickle import LazyTensor, Record, Refused
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -13,8 +13,8 @@ from media import make_clip, packets_of, pictures, sound_of
 from PIL import Image
 
 from mien.errors import InputError, MienError, OutputError, VideoError
-from mien.sound import extract_audio
-from mien.video import probe, read_image, read_video, write_video
+from mien.media.sound import extract_audio
+from mien.media.video import probe, read_image, read_video, write_video
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from tiny import tiny_pack
 
-from mien.stages.view import as_seen
+from mien.method.reduced_resolution import as_seen
 
 
 def test_sums_that_are_no_pictures_are_not_looked_at() -> None:

@@ -20,9 +20,10 @@ from tiny import tiny_pack
 from torch import Tensor
 
 from mien.errors import InputError, MienError, OutputError
-from mien.stages import checkpoint
-from mien.stages.tune import RefineOptions, TuneOptions
-from mien.workfolder import WorkFolder, encode_key, work_folder
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.runtime import resumable_loop
+from mien.runtime.stage_cache import WorkFolder, encode_key, work_folder
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,13 @@ class Memory:
     """Keeps the state of one step, and stops the loop there."""
 
     def __init__(self, stop: int) -> None:
-        self.state: checkpoint.State | None = None
+        self.state: resumable_loop.State | None = None
         self.stop, self.seen = stop, 0
 
-    def load(self) -> checkpoint.State | None:
+    def load(self) -> resumable_loop.State | None:
         return self.state
 
-    def offer(self, state: Callable[[], checkpoint.State]) -> None:
+    def offer(self, state: Callable[[], resumable_loop.State]) -> None:
         self.seen += 1
         if self.seen == self.stop:
             self.state = {name: value.copy() for name, value in state().items()}
@@ -138,9 +139,10 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: int | None) -> None:
     """Nothing is forgotten: weights, moments, step counts, both random states. Weights lie channels last in a pack."""
     from mien.packs.pack import Pack
-    from mien.stages.trainer import Material
-    from mien.stages.tune import refine, tune
-    from mien.stages.weights import weights_for
+    from mien.personalize.generator_params import weights_for
+    from mien.personalize.joint_refinement import refine
+    from mien.personalize.pti import tune
+    from mien.personalize.trainer import Material
 
     found = Pack.load(pack)
     random = np.random.RandomState(0)
@@ -148,18 +150,18 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: in
     landmarks = random.rand(5, 478, 2).astype(np.float32) * 64
     material, angles = Material.of(found, crops, landmarks), torch.randn(5, 2)
 
-    def tuned(kept: checkpoint.Checkpoint) -> list[Tensor]:
+    def tuned(kept: resumable_loop.Checkpoint) -> list[Tensor]:
         done = tune(weights_for(found.generator, size), found.encoder, material, angles, 2,
                     TuneOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), *done.encoder.parameters(), torch.tensor(done.loss)]
 
-    def refined(kept: checkpoint.Checkpoint) -> list[Tensor]:
+    def refined(kept: resumable_loop.Checkpoint) -> list[Tensor]:
         done = refine(weights_for(found.generator, size), material, torch.zeros(found.generator.num_ws, 32), angles,
                       torch.zeros(5, 32), RefineOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
         return [*done.generator.parameters(), done.identity, done.angles, done.alpha]
 
     for loop in (tuned, refined):
-        whole = loop(checkpoint.NoCheckpoint())
+        whole = loop(resumable_loop.NoCheckpoint())
         memory = Memory(4)
         with pytest.raises(KeyboardInterrupt):
             loop(memory)
@@ -170,7 +172,7 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack: Path, size: in
 def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, pack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("mien.encode")
+    module = importlib.import_module("mien.pipeline")
     monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed))
     monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed))
     monkeypatch.setenv("MIEN_CHECKPOINT", "0")
@@ -182,7 +184,7 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     output, writes = tmp_path / "a.mien", 0
     write = WorkFolder._write
 
-    def stopping(self: WorkFolder, path: Path, arrays: checkpoint.State) -> None:
+    def stopping(self: WorkFolder, path: Path, arrays: resumable_loop.State) -> None:
         nonlocal writes
         write(self, path, arrays)
         writes += 1

@@ -20,7 +20,7 @@ from mien.packs import zoo
 from mien.packs.convert import convert
 from mien.packs.download import Remote, Unavailable, fetch
 from mien.packs.pack import Pack
-from mien.progress import NoProgress
+from mien.runtime.progress import NoProgress
 
 DATA = bytes(range(256)) * 4096  # one MiB
 CLOSED = "http://127.0.0.1:9/file"  # nothing listens there
@@ -216,7 +216,7 @@ def test_without_a_network_one_sentence_says_how_to_go_on(monkeypatch: pytest.Mo
 def test_the_command_line_says_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from mien.cli import main
+    from mien.apps.cli.cli import main
 
     offline = {role: replace(file, urls=(CLOSED,)) for role, file in zoo.FFHQ1024.items()}
     monkeypatch.setattr(zoo, "PACKS", {"ffhq1024": offline})

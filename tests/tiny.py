@@ -6,13 +6,14 @@ from dataclasses import asdict
 
 import torch
 
-from mien.models.encoders import Encoder, EncoderConfig
-from mien.models.identity import IdentityNet
-from mien.models.parsing import FaceParser
-from mien.models.styleflow import mini_flow
-from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.nets.encoders import Encoder, EncoderConfig
+from mien.nets.face_parser import FaceParser
+from mien.nets.identity_net import IdentityNet
+from mien.nets.styleflow import mini_flow
+from mien.nets.stylegan2 import Generator, GeneratorConfig
 from mien.nets.stylespace import Channel
-from mien.packs.pack import Pack, People
+from mien.packs.pack import Pack
+from mien.packs.registry import People
 
 
 def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:

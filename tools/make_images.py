@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from mien.media.images import to_bytes
+from mien.media.video import read_video, write_image
 from mien.method.avatar import add_channels
 from mien.packs.pack import Pack
-from mien.video import read_video, write_image
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
 

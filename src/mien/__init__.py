@@ -11,22 +11,20 @@ Nothing heavy is imported before it is used.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mien._version import __version__ as __version__
 from mien.errors import FaceError, InputError, MienError, OutputError, PackError, StreamError, VideoError
 
 if TYPE_CHECKING:
-    from mien.edit import edit as edit
-    from mien.encode import encode as encode
-    from mien.live import live as live
+    from mien.api import encode as encode
+    from mien.apps.live import live as live
+    from mien.editing.operations import edit as edit
+    from mien.format.stream import Stream as Stream
+    from mien.method.stage6_render.render import render as render
     from mien.packs.pack import Pack as Pack
-    from mien.render import puppeteer as puppeteer
-    from mien.render import render as render
-    from mien.stream import Stream as Stream
+    from mien.reenact.puppeteer import puppeteer as puppeteer
 
     load = Stream.load
 
@@ -34,19 +32,19 @@ __all__ = ["FaceError", "InputError", "MienError", "OutputError", "Pack", "PackE
 __all__ += ["VideoError", "edit", "encode", "live", "load", "puppeteer", "render"]
 
 _WHERE = {
-    "edit": ("mien.edit", "edit"),
-    "encode": ("mien.encode", "encode"),
-    "live": ("mien.live", "live"),
-    "render": ("mien.render", "render"),
-    "puppeteer": ("mien.render", "puppeteer"),
-    "Stream": ("mien.stream", "Stream"),
+    "edit": ("mien.editing.operations", "edit"),
+    "encode": ("mien.api", "encode"),
+    "live": ("mien.apps.live", "live"),
+    "render": ("mien.method.stage6_render.render", "render"),
+    "puppeteer": ("mien.reenact.puppeteer", "puppeteer"),
+    "Stream": ("mien.format.stream", "Stream"),
     "Pack": ("mien.packs.pack", "Pack"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        value = import_module("mien.stream").Stream.load
+        value = import_module("mien.format.stream").Stream.load
     elif name in _WHERE:
         module, attribute = _WHERE[name]
         value = getattr(import_module(module), attribute)
@@ -58,14 +56,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """`mien.encode` is the function, also after the module of that name was imported, which Python would bind here."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,7 +2,7 @@
 
 import sys
 
-from mien.cli import main
+from mien.apps.cli.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

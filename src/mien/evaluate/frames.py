@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError, VideoError
-from mien.video import IMAGE_SUFFIXES, read_image, read_video
+from mien.media.video import IMAGE_SUFFIXES, read_image, read_video
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 

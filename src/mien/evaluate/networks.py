@@ -1,170 +1,88 @@
-"""The metrics that networks give, frame by frame in batches."""
+"""The networks that metrics are taken with, gathered from the packs and files that are at hand."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from mien.evaluate.facemesh import pearson
-from mien.evaluate.fid import Fid
-from mien.evaluate.frames import Frame
-from mien.evaluate.fvd import Fvd
-from mien.evaluate.identity import embed, similarity
-from mien.evaluate.judges import Judges, Network
-from mien.evaluate.lpips import lpips
-from mien.evaluate.metrics import NEEDS, NO_FACE, NO_MOVEMENT, SHORT
-from mien.evaluate.portrait import face_crop
+from mien.errors import PackError
+from mien.packs.pack import Pack, locate
 
-if TYPE_CHECKING:
-    from mien.evaluate.result import Evaluation
-
-Array = NDArray[np.float64]
-BATCH = 32  # frames at once through a network
-FACE = 224  # side of the tight cut that gaze is read from
+Network = Callable[[Tensor], Tensor]
+METRICS_PACK = "metrics"
 
 
-class NetworkMetrics:
-    """Takes in the frames of both clips with their meshes.
+@dataclass
+class Judges:
+    """What is None is not measured. Each takes images `[N, 3, H, W]` in [-1, 1].
 
-    With `portrait` (crops [N, 256, 256, 3] of whose face the output should have) identities are compared with it and
-    not with the reference, and no pixels are compared.
+    `identity`: the pack's own network; `arcface`, `curricularface`: those of that name; all three to unit vectors.
+    `lpips`: two images to distances. `inception`: to features of FID; `i3d`: clips to logits of FVD. `gaze`: faces cut
+    out tightly to angles in degrees `[N, 2]`; `action_units`: FFHQ-framed faces to intensities `[N, 12]`.
     """
 
-    def __init__(self, judges: Judges, portrait: NDArray[np.uint8] | None = None) -> None:
-        self._judges = judges
-        self._identities: dict[str, Network] = {
-            key: network
-            for key, network in (
-                ("pack_identity", judges.identity),
-                ("id_loss", judges.arcface),
-                ("id_loss_curricular", judges.curricularface),
-            )
-            if network is not None
-        }
-        self._portrait = portrait
-        self._people = {} if portrait is None else {k: _person(n, portrait) for k, n in self._identities.items()}
-        self._sets: dict[str, Any] = {}
-        if judges.inception is not None:
-            self._sets["fid"] = Fid(judges.inception)
-        if judges.i3d is not None:
-            self._sets["fvd"] = Fvd(judges.i3d)
-        self._waiting: list[tuple[Frame, Frame, Array, Array]] = []
-        self._values: dict[str, list[Array]] = {}
-        self._signals: dict[str, tuple[_Signal, _Signal]] = {}
-
-    def add(self, reference: Frame, output: Frame, mesh: Array, output_mesh: Array) -> None:
-        """The next frames uint8 [H, W, 3], and their meshes [478, 3] (NaN without a face)."""
-        self._waiting.append((reference, output, mesh, output_mesh))
-        if len(self._waiting) == BATCH:
-            self._run()
-
-    def finish(self, result: Evaluation) -> None:
-        """Put all values into the result."""
-        if self._waiting:
-            self._run()
-        for key in ("lpips", *self._identities):
-            values = np.concatenate(self._values[key]) if key in self._values else np.zeros(0)
-            if len(values) and np.isfinite(values).any():
-                result.put(key, float(np.nanmean(values)), "")
-                result.series[key] = values
-            elif key in self._identities:
-                result.put(key, None, NO_FACE)
-        for key, judge in self._sets.items():
-            result.put_set(key, judge, SHORT)
-        for key, sides in self._signals.items():
-            a, b = (side.array() for side in sides)
-            found = [pearson(a[:, i], b[:, i]) for i in range(min(a.shape[1], b.shape[1]))]
-            known = [r for r in found if r is not None]
-            enough = (np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])).sum() >= 3
-            result.put(key, float(np.mean(known)) if known else None, NO_MOVEMENT if enough else NO_FACE)
-        for key in NEEDS:
-            if key not in result.values and key not in result.missing:
-                result.put(key, None, NEEDS[key])
-
-    def _run(self) -> None:
-        a, b, meshes_a, meshes_b = (np.stack(side) for side in zip(*self._waiting, strict=True))
-        self._waiting.clear()
-        for judge in self._sets.values():
-            judge.add(a, b)
-        for key, network in self._identities.items():
-            if self._portrait is None:
-                likeness = similarity(network, a, b)
-            else:
-                likeness = _to_person(network, b, meshes_b, self._people[key])
-            self._values.setdefault(key, []).append(likeness if key == "pack_identity" else 1 - likeness)
-        if self._judges.lpips is not None and self._portrait is None:
-            self._values.setdefault("lpips", []).append(lpips(self._judges.lpips, a, b))
-        if self._judges.gaze is not None:
-            self._signal("rho_gz_l2cs", self._judges.gaze, (_tight(a, meshes_a), _tight(b, meshes_b)))
-        if self._judges.action_units is not None:
-            self._signal("rho_au_libreface", self._judges.action_units, (_framed(a, meshes_a), _framed(b, meshes_b)))
-
-    def _signal(self, key: str, network: Network, faces: tuple[Any, Any]) -> None:
-        for signal, (crops, seen) in zip(self._signals.setdefault(key, (_Signal(), _Signal())), faces, strict=True):
-            signal.add(network, crops, seen)
+    identity: Network | None = None
+    arcface: Network | None = None
+    curricularface: Network | None = None
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+    inception: Network | None = None
+    i3d: Network | None = None
+    gaze: Network | None = None
+    action_units: Network | None = None
 
 
-class _Signal:
-    """What a network says of a face over time."""
+def gather(
+    pack: str | None = None, *, inception: Path | None = None, i3d: Path | None = None, judges: str | None = None
+) -> Judges:
+    """The judges at hand: the pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand),
+    and FID's and FVD's networks from files of their own. `judges`: another pack in place of `metrics`.
 
-    def __init__(self) -> None:
-        self._seen: list[NDArray[np.bool_]] = []
-        self._values: list[Array] = []
+    Raises PackError when a pack or file that was asked for cannot be used.
+    """
+    found = Judges()
+    own = _networks(pack, "mini")
+    found.identity = own.get("identity")
+    others = _networks(judges, METRICS_PACK)
+    if _is_arcface(own):
+        found.arcface = own["identity"]
+    if "identity" in others:
+        found.arcface = others["identity"]
+    for networks in (own, others):
+        found.lpips = networks.get("lpips_alex") or networks.get("lpips_vgg") or found.lpips
+    found.curricularface = others.get("curricularface")
+    found.inception, found.i3d = others.get("inception"), others.get("i3d")
+    found.gaze, found.action_units = others.get("gaze"), others.get("action_units")
+    if inception is not None:
+        from mien.evaluate.metrics.fid import load_inception
 
-    def add(self, network: Network, crops: NDArray[np.uint8], seen: NDArray[np.bool_]) -> None:
-        """The next frames: the crops of those that show a face, and which these are."""
-        self._seen.append(seen)
-        if len(crops):
-            self._values.append(embed(network, crops))
+        found.inception = load_inception(inception)
+    if i3d is not None:
+        from mien.evaluate.metrics.fvd import load_i3d
 
-    def array(self) -> Array:
-        """[T, K], NaN where there is no face."""
-        seen = np.concatenate(self._seen)
-        if not self._values:
-            return np.full((len(seen), 1), np.nan)
-        values = np.full((len(seen), self._values[0].shape[1]), np.nan)
-        values[seen] = np.concatenate(self._values)
-        return values
-
-
-def _person(network: Network, portrait: NDArray[np.uint8]) -> Array:
-    """The mean direction [E] of all crops of a person."""
-    mean = embed(network, portrait).mean(0)
-    return np.asarray(mean / np.linalg.norm(mean))
-
-
-def _to_person(network: Network, frames: NDArray[np.uint8], meshes: Array, person: Array) -> Array:
-    """Cosine [N] of each frame's face with a person; NaN where no face is seen."""
-    crops, seen = _framed(frames, meshes)
-    values = np.full(len(frames), np.nan)
-    if len(crops):
-        values[seen] = embed(network, crops) @ person
-    return values
+        found.i3d = load_i3d(i3d)
+    return found
 
 
-def _seen(meshes: Array) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(meshes).all((1, 2)))
+def stamps(pack: str | None) -> list[tuple[str, int, int]]:
+    """What a measurement depends on of the packs: their files as they are now."""
+    files = [locate(pack or "mini"), locate(METRICS_PACK)]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
 
 
-def _framed(frames: NDArray[np.uint8], meshes: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """FFHQ crops of those frames that show a face, and which these are."""
-    seen = _seen(meshes)
-    crops = [face_crop(frame, mesh) for frame, mesh in zip(frames[seen], meshes[seen], strict=True)]
-    return np.stack(crops) if crops else np.zeros((0, 1, 1, 3), np.uint8), seen
+def _networks(name: str | None, fallback: str) -> dict[str, Any]:
+    try:
+        return dict(Pack.load(name or fallback).networks)
+    except PackError:
+        if name is not None or locate(fallback).is_file():
+            raise
+        return {}
 
 
-def _tight(frames: NDArray[np.uint8], meshes: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Squares around all of the mesh, for those frames that show a face, and which these are."""
-    seen = _seen(meshes)
-    crops = []
-    for frame, mesh in zip(frames[seen], meshes[seen, :, :2], strict=True):
-        low, high = mesh.min(0), mesh.max(0)
-        scale = FACE / float((high - low).max())
-        shift = (FACE - 1) / 2 - scale * (low + high) / 2
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        cut = cv2.warpAffine(frame, matrix, (FACE, FACE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        crops.append(np.asarray(cut, np.uint8))
-    return np.stack(crops) if crops else np.zeros((0, 1, 1, 3), np.uint8), seen
+def _is_arcface(networks: dict[str, Any]) -> bool:
+    from mien.nets.arcface import ArcFace
+
+    return isinstance(networks.get("identity"), ArcFace)

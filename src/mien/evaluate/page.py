@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import numpy as np
 
-from mien.compare import side_by_side
 from mien.errors import MienError
-from mien.evaluate.facemesh import MEASURES
 from mien.evaluate.frames import Frame, count_frames, frames
-from mien.evaluate.metrics import BY_KEY
+from mien.evaluate.metrics.facemesh import MEASURES
+from mien.evaluate.registry import BY_KEY
 from mien.evaluate.suite import Job, Result, Results, Suite
 from mien.evaluate.table import Cell, Column, Table, clips_of
-from mien.files import atomic_path, write_text
-from mien.video import IMAGE_SUFFIXES, write_image
+from mien.media.side_by_side import side_by_side
+from mien.media.video import IMAGE_SUFFIXES, write_image
+from mien.runtime.files import atomic_path, write_text
 
 STILLS = 3  # moments of a clip that are shown
 SIZE = 256
@@ -157,7 +157,7 @@ def _stills(jobs: Sequence[Job]) -> list[Frame]:
 
 def _portrait(path: Path, panel: int | None) -> Frame:
     from mien.evaluate.frames import resize
-    from mien.video import read_image
+    from mien.media.video import read_image
 
     if path.suffix.lower() in IMAGE_SUFFIXES:
         image = read_image(path)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mien.errors import InputError
 from mien.evaluate.frames import Frame, count_frames, frames
-from mien.models.landmarks import FaceMesh, rigid_quad, warp_crop
-from mien.video import IMAGE_SUFFIXES, read_image
+from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
+from mien.media.video import IMAGE_SUFFIXES, read_image
 
 Array = NDArray[np.float64]
 SIZE = 256

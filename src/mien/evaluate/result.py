@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.evaluate.frechet import FeatureSets
-from mien.evaluate.metrics import RESYNTHESIS, Metric, metrics_of
+from mien.evaluate.metrics.frechet import FeatureSets
+from mien.evaluate.registry import RESYNTHESIS, Metric, metrics_of
 
 Array = NDArray[np.float64]
 

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError, MienError
-from mien.evaluate import openface
-from mien.evaluate.judges import gather, stamps
-from mien.evaluate.metrics import BY_KEY, PUPPETEERING, RESYNTHESIS
-from mien.evaluate.report import Options, evaluate
-from mien.files import atomic_path, write_text
-from mien.workers import Pool, run_all
+from mien.evaluate.evaluate import Options, evaluate
+from mien.evaluate.metrics import openface
+from mien.evaluate.networks import gather, stamps
+from mien.evaluate.registry import BY_KEY, PUPPETEERING, RESYNTHESIS
+from mien.runtime.files import atomic_path, write_text
+from mien.runtime.workers import Pool, run_all
 
 VERSION = 2  # of the stored results
 LAYOUTS = ("metrics", "clips")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mien.evaluate.frechet import distance_of
-from mien.evaluate.metrics import BY_KEY, Metric, metrics_of
+from mien.evaluate.metrics.frechet import distance_of
+from mien.evaluate.registry import BY_KEY, Metric, metrics_of
 from mien.evaluate.suite import Results, Suite
 
 # Student's t for a two-sided interval of 95 % by degrees of freedom; beyond the list nearly the normal's.

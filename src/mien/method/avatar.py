@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.models.styleflow import HeadPoseFlow
-from mien.models.stylegan2 import Generator
+from mien.format.stream import Stream
+from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.resolve import stream_channels
-from mien.stream import Stream
 
 
 def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Networks, as their authors published them or as the pack `mini` has them."""

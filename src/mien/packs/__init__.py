@@ -1,0 +1,1 @@
+"""Packs: which networks work together, where they come from, how they are loaded."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.errors import MienError, PackError
-from mien.progress import Progress
+from mien.runtime.progress import Progress
 
 TIMEOUT = 30.0  # seconds without a byte before a mirror is given up
 _BLOCK = 1 << 18

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -23,73 +22,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mien.errors import PackError
-from mien.models.action_units import LibreFace
-from mien.models.arcface import ArcFace, CurricularFace
-from mien.models.bisenet import BiSeNet
-from mien.models.e4e import E4E, ReStyle, ReStyleLoop
-from mien.models.encoders import Encoder, EncoderConfig
-from mien.models.gaze import L2CS
-from mien.models.i3d import I3D
-from mien.models.identity import IdentityNet
-from mien.models.inception import Inception
-from mien.models.layout import channels_last
-from mien.models.lpips import LPIPS
-from mien.models.mapping import Mapping
-from mien.models.parsing import FaceParser
-from mien.models.perceptual import ParserPerceptual
-from mien.models.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
-from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.nets.e4e import ReStyleLoop
+from mien.nets.face_parser import FaceParser
+from mien.nets.perceptual import ParserPerceptual
+from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
+from mien.packs.registry import BUILDERS
+from mien.runtime.memory_format import channels_last
 
 FORMAT = 1
 EMBEDDED = ("mini",)
-
-
-class People(nn.Module):
-    """Latents of people who do not exist, `w_plus [M, L, D]`: other faces for locality while tuning, and a shelf."""
-
-    w_plus: Tensor
-
-    def __init__(self, count: int, num_ws: int, w_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("w_plus", torch.zeros(count, num_ws, w_dim))
-
-
-def _mini_encoder(config: dict[str, Any]) -> nn.Module:
-    return Encoder(EncoderConfig(**config))
-
-
-def _flow(config: dict[str, Any]) -> nn.Module:
-    flow = dict(config["flow"])
-    flow["hidden"], flow["condition_scale"] = tuple(flow["hidden"]), tuple(flow["condition_scale"])
-    pose = dict(config["pose"])
-    pose["neutral"] = tuple(pose["neutral"])
-    return HeadPoseFlow(StyleFlow(FlowConfig(**flow)), PoseCondition(**pose))
-
-
-def _generator(config: dict[str, Any]) -> nn.Module:
-    return Generator(GeneratorConfig(**(config | {"channels": tuple(config["channels"])})))
-
-
-# How to build each network from its configuration: slot -> kind -> builder. Other kinds register here.
-BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
-    "generator": {"stylegan2": _generator},
-    "mapping": {"stylegan2": lambda config: Mapping(**config)},
-    "encoder": {"mini": _mini_encoder, "e4e": lambda config: E4E(**config)},
-    "restyle": {"e4e": lambda config: ReStyle(**config)},
-    "flow": {"styleflow": _flow},
-    "identity": {"mini": lambda config: IdentityNet(**config), "arcface": lambda config: ArcFace()},
-    "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet()},
-    "people": {"latents": lambda config: People(**config)},
-    "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
-    "lpips_alex": {"lpips": lambda config: LPIPS("alex")},
-    # Judges alone, of the pack `metrics`:
-    "curricularface": {"ir101": lambda config: CurricularFace()},
-    "inception": {"fid": lambda config: Inception()},
-    "i3d": {"kinetics400": lambda config: I3D()},
-    "gaze": {"l2cs": lambda config: L2CS()},
-    "action_units": {"libreface": lambda config: LibreFace()},
-}
 
 
 @dataclass

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mien.errors import PackError, StreamError
-from mien.models.stylegan2 import Generator
-from mien.packs.delta import apply_delta
+from mien.format.person import Person, find_person
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.nets.stylegan2 import Generator
 from mien.packs.pack import Pack
-from mien.person import Person, find_person
-from mien.stream import Stream
 
 Where = Person | str | Path | None  # a person, its file, or a folder to look in
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import MienError, PackError
-from mien.packs import download, judges
-from mien.packs.convert import convert
+from mien.packs import download
+from mien.packs.convert import convert, metric_networks
 from mien.packs.convert.common import sha256
 from mien.packs.download import Remote
 from mien.packs.pack import EMBEDDED, locate
-from mien.progress import NoProgress, Progress
+from mien.runtime.progress import NoProgress, Progress
 
 _NVIDIA = "NVIDIA Source Code License (research or evaluation only), https://nvlabs.github.io/stylegan2/license.html"
 _MIT = "MIT"
@@ -229,7 +229,7 @@ def pull(
         except OSError as error:
             raise MienError(f"the folder {place} cannot be made: {error.strerror or error}.") from None
     sources, absent = _collect(name, folder, accept, progress or NoProgress())
-    make = judges.convert_judges if name == "metrics" else convert.convert_pack
+    make = metric_networks.convert_judges if name == "metrics" else convert.convert_pack
     make(sources, target, name=name)
     return Pulled(target, tuple(absent))
 

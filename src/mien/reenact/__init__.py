@@ -1,0 +1,1 @@
+"""Re-enactment: another face does what a driver does."""

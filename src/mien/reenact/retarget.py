@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mien.edit import Array, Curves, smoothed
+from mien.editing.curves import Array, Curves, smoothed
 from mien.errors import InputError
 
 

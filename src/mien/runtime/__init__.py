@@ -1,0 +1,1 @@
+"""What the program runs on: devices, memory, files, progress, resuming, workers."""

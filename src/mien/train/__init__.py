@@ -1,0 +1,1 @@
+"""How the pack `mini` was made."""

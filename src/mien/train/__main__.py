@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mien.allocator import keep_memory
+from mien.runtime.malloc import keep_memory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` step wrote.")]
@@ -73,7 +73,7 @@ def autoencoder(
     seed: int = 0,
 ) -> None:
     """Train generator, encoder and head-pose flow together, at one resolution after the other."""
-    from mien.train.autoencoder import train
+    from mien.train.autoencoder.loop import train
 
     train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
           adversary=adversary, decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device,
@@ -91,7 +91,7 @@ def confine(
     seed: int = 0,
 ) -> None:
     """Hold each channel of a pack to its attribute's mask; all else stays as it is."""
-    from mien.train.confine import train
+    from mien.train.channel_locality import train
 
     train(pack, data, out, minutes=minutes, batch=batch, rate=rate, seed=seed)
 
@@ -110,7 +110,7 @@ def assemble(
     """Put the trained networks together into a pack file."""
     import json
 
-    from mien.train.assemble import assemble
+    from mien.train.export_pack import assemble
 
     out.parent.mkdir(parents=True, exist_ok=True)
     facts = json.loads(card.read_text()) if card else None

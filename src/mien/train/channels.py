@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.method import index_sensitivity as s
 from mien.method.avatar import add_channels
+from mien.method.reduced_resolution import as_seen
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
-from mien.stages import sensitivity as s
-from mien.stages.view import as_seen
 from mien.train.expression import attribute_masks
 
 

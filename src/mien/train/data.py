@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError
-from mien.models import landmarks as lm
-from mien.stages.regions import region_labels
+from mien.face import mesh as lm
+from mien.face.masks import region_labels
 
 Image = NDArray[np.uint8]
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.models import landmarks as lm
-from mien.models.parsing import POINTS, expression_measures
-from mien.stages.glances import glance, random_glances
+from mien.face import mesh as lm
+from mien.face.measures import POINTS, expression_measures
+from mien.personalize.gaze_augmentation import glance, random_glances
 
 RARE = 20  # one frame in so many counts as rare in one measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
@@ -81,7 +81,7 @@ class Faces:
 
     def get(self, index: np.ndarray, flip: np.ndarray, glances: np.ndarray | None = None) -> Batch:
         """Read items; where `flip` is set, mirrored left to right with all labels; where `glances [N, 2]` are not 0, looking
-        right and down by that much of the eye's width (`stages/glances.py`)."""
+        right and down by that much of the eye's width (`personalize/gaze_augmentation.py`)."""
         order = np.asarray(index)
         image = torch.from_numpy(np.stack([self.images[i] for i in order])).permute(0, 3, 1, 2).float() / 127.5 - 1
         valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255

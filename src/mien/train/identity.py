@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.models.identity import IdentityNet
-from mien.models.layout import channels_last
-from mien.stages.precision import fast
+from mien.nets.identity_net import IdentityNet
+from mien.runtime.memory_format import channels_last
+from mien.runtime.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 

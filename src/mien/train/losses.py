@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.models.parsing import CLASSES
+from mien.face.masks import CLASSES
 
 
 def sum_of(losses: Iterable[Tensor]) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mien.errors import PackError
-from mien.models.encoders import Encoder, EncoderConfig
-from mien.models.styleflow import HeadPoseFlow, mini_flow
-from mien.models.stylegan2 import Generator, GeneratorConfig
+from mien.nets.encoders import Encoder, EncoderConfig
+from mien.nets.styleflow import HeadPoseFlow, mini_flow
+from mien.nets.stylegan2 import Generator, GeneratorConfig
 
 W_DIM = 256
 CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: thin where pixels are many

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mien.models.layout import channels_last
-from mien.models.parsing import FaceParser, expression_measures, pose_measures
-from mien.stages.precision import fast
+from mien.face.measures import expression_measures, pose_measures
+from mien.nets.face_parser import FaceParser
+from mien.runtime.memory_format import channels_last
+from mien.runtime.precision import fast
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 

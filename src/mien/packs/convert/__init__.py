@@ -1,0 +1,1 @@
+"""Official checkpoints to packs, without running anything of them."""

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from mien.errors import PackError
-from mien.packs import layouts
+from mien.packs.convert import checkpoint_layouts
+from mien.packs.convert.torchfile import DAMAGE, load_checkpoint
+from mien.packs.convert.unpickle import Refused
 from mien.packs.pack import Pack
-from mien.packs.torchfile import DAMAGE, load_checkpoint
-from mien.packs.unpickle import Refused
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def read_layout(layout: Any, path: Path) -> Any:
         raise PackError(f"{path} holds tensors of unexpected shapes.") from None
 
 
-def read_lpips(heads: Path, backbone: Path, kind: layouts.Backbone) -> nn.Module:
+def read_lpips(heads: Path, backbone: Path, kind: checkpoint_layouts.Backbone) -> nn.Module:
     """LPIPS of its two files. Raises PackError."""
     loaded = load_checkpoint(heads)
-    return read_layout(lambda tree: layouts.lpips(loaded, tree, kind), backbone)
+    return read_layout(lambda tree: checkpoint_layouts.lpips(loaded, tree, kind), backbone)
 
 
 def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from mien.errors import MienError, PackError
-from mien.files import check_output
-from mien.models.e4e import ReStyle, to_input
-from mien.models.mapping import Mapping as MappingNetwork
-from mien.models.styleflow import HeadPoseFlow
-from mien.models.stylegan2 import Generator
+from mien.nets.e4e import ReStyle, to_input
+from mien.nets.mapping import Mapping as MappingNetwork
+from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
-from mien.packs import directions, ffhq1024_channels, layouts
+from mien.packs.convert import checkpoint_layouts, ffhq1024_channels, pose_sign_calibration
 from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
+from mien.runtime.files import check_output
 
 # What can be given, and what it is; the names are those of the command line's options.
 SOURCES: dict[str, str] = {
@@ -90,21 +90,21 @@ def convert_pack(
     _add_generator(pack, files)
     for role, slot in (("e4e", "encoder"), ("restyle", "restyle")):
         if role in files:
-            network = read_layout(layouts.encoder, files[role])
+            network = read_layout(checkpoint_layouts.encoder, files[role])
             if isinstance(network, ReStyle) != (role == "restyle"):
                 kind = "a ReStyle" if isinstance(network, ReStyle) else "an e4e"
                 raise PackError(f"{files[role]} is {kind} checkpoint, not the other kind of encoder it was given as.")
             _add_encoder(pack, slot, network, files[role])
     if "styleflow" in files:
-        flow = read_layout(layouts.styleflow, files["styleflow"])
+        flow = read_layout(checkpoint_layouts.styleflow, files["styleflow"])
         if flow.flow.config.dim != pack.generator.w_dim:
             raise PackError(f"{files['styleflow']} is a flow over latents of another width than the generator's.")
         oriented = _orient(pack, flow)
         add_network(pack, "flow", "styleflow", flow, _flow_config(flow))
     if "arcface" in files:
-        add_network(pack, "identity", "arcface", read_layout(layouts.arcface, files["arcface"]), {})
+        add_network(pack, "identity", "arcface", read_layout(checkpoint_layouts.arcface, files["arcface"]), {})
     if "bisenet" in files:
-        add_network(pack, "parser", "bisenet", read_layout(layouts.bisenet, files["bisenet"]), {})
+        add_network(pack, "parser", "bisenet", read_layout(checkpoint_layouts.bisenet, files["bisenet"]), {})
     if "lpips-vgg" in files:
         add_network(pack, "lpips_vgg", "lpips", read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
     if "lpips-alex" in files:
@@ -137,7 +137,7 @@ def _check_roles(files: Mapping[str, Path]) -> None:
 
 def _add_generator(pack: Pack, files: Mapping[str, Path]) -> None:
     role = next(role for role in ("stylegan2", "e4e", "restyle") if role in files)
-    found: layouts.StyleGAN2 = read_layout(layouts.stylegan2, files[role])
+    found: checkpoint_layouts.StyleGAN2 = read_layout(checkpoint_layouts.stylegan2, files[role])
     config = dataclasses.asdict(found.generator.config)
     add_network(pack, "generator", "stylegan2", found.generator, config | {"channels": list(config["channels"])})
     if found.mapping is not None:
@@ -161,11 +161,11 @@ def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
 def _orient(pack: Pack, flow: HeadPoseFlow) -> str:
     """Turns the flow's angles to our directions where random people show them; says what was found."""
     mapping = pack.networks.get("mapping")
-    if mapping is None or pack.resolution < directions.SMALLEST:
+    if mapping is None or pack.resolution < pose_sign_calibration.SMALLEST:
         return "directions of yaw and pitch unchecked"
-    noise = torch.randn(directions.PEOPLE, pack.generator.w_dim, generator=torch.Generator().manual_seed(0))
-    people = mapping(noise, directions.TRUNCATION)[:, None].expand(-1, pack.generator.num_ws, -1)
-    signs = directions.pose_signs(flow, people, directions.measured_angles(pack.generator))
+    noise = torch.randn(pose_sign_calibration.PEOPLE, pack.generator.w_dim, generator=torch.Generator().manual_seed(0))
+    people = mapping(noise, pose_sign_calibration.TRUNCATION)[:, None].expand(-1, pack.generator.num_ws, -1)
+    signs = pose_sign_calibration.pose_signs(flow, people, pose_sign_calibration.measured_angles(pack.generator))
     if signs is None:
         return "directions of yaw and pitch unchecked: random people of this generator show no clear head pose"
     scale = [1.0] * flow.flow.config.condition

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mien.errors import PackError
-from mien.models.e4e import to_input
-from mien.packs import judges
+from mien.nets.e4e import to_input
+from mien.packs.convert import metric_networks
 from mien.packs.convert.convert import check_channels, missing
 from mien.packs.pack import Pack
 
@@ -22,7 +22,7 @@ def verify(name_or_path: Path | str) -> Iterator[str]:
     """
     pack = Pack.load(name_or_path)
     if "generator" not in pack.networks:
-        yield from judges.verify(pack)
+        yield from metric_networks.verify(pack)
         return
     generator = pack.generator
     yield f"{pack.name}: {pack.resolution}x{pack.resolution}, sha256 {pack.fingerprint}"

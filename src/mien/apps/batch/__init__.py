@@ -1,0 +1,1 @@
+"""Many clips on several workers or on a cluster."""

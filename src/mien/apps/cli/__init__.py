@@ -1,0 +1,1 @@
+"""The commands of `mien`, a module for each kind. `mien.apps.cli.cli` puts them together."""

@@ -1,0 +1,195 @@
+"""What the commands share: their options, progress bars, and the way in which a video is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.apps.provenance import Signer
+    from mien.format.stream import Stream
+    from mien.media.video import Clip
+
+
+if TYPE_CHECKING:
+    from mien.apps.provenance import Signer
+    from mien.format.stream import Stream
+    from mien.media.video import Clip
+    from mien.packs.pack import Pack
+
+DEFAULT_SIZE = "full"  # of the tuned weights of a person
+
+Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
+Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
+PackName = Annotated[str, typer.Option("--pack", metavar="PACK", help="A pack's name, or the path of a pack file.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
+Seed = Annotated[int, typer.Option(min=0, help="For all that is drawn at random: the same seed, the same bytes.")]
+Face = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Which face, counted from the left; the largest if not given.")
+]
+Sound = Annotated[
+    bool, typer.Option("--sound/--no-sound", help="Carry the clip's sound in the file (a part of its own).")
+]
+Aligned = Annotated[
+    bool, typer.Option("--aligned", help="The frames are face crops already (FFHQ framing): leave out stage 1.")
+]
+Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator to this person (slower, more alike).")]
+PersonSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most bytes of the tuned weights: 50k, 200k, 1000k, ... or full."),
+]
+PersonFile = Annotated[
+    Path | None,
+    typer.Option("--person", metavar="NAME.person", help="The person that the stream names: its file, or a folder."),
+]
+Inversion = Annotated[
+    str, typer.Option(metavar="NAME", help="encoder, or restyle: several looks at each frame, nearer to it.")
+]
+Effort = Annotated[
+    float,
+    typer.Option(
+        min=0.1, max=10.0, metavar="N", help="So many times the steps of tuning: 2 is sharper, half is quicker."
+    ),
+]
+Optimizer = Annotated[
+    str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
+]
+Channels = Annotated[
+    str, typer.Option(metavar="WHICH", help="The 32 channels: pack, the pack's own, or clip, chosen for this clip.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
+Report = Annotated[
+    Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")
+]
+
+
+C2paCert = Annotated[
+    Path | None,
+    typer.Option("--c2pa-cert", envvar="MIEN_C2PA_CERT", metavar="CERT.pem",
+                 help="Sign OUT's content credentials with this certificate (extra `provenance`)."),
+]  # fmt: skip
+C2paKey = Annotated[
+    Path | None,
+    typer.Option("--c2pa-key", envvar="MIEN_C2PA_KEY", metavar="KEY.pem", help="The certificate's private key."),
+]
+
+
+@contextmanager
+def progress_bars() -> Iterator[Any]:
+    """The bars on stderr, as a `mien.runtime.progress.Progress`."""
+    from mien.runtime.progress import RichProgress
+
+    yield RichProgress()
+
+
+def checked_device(name: str) -> str:
+    """The name itself if there is such a device; raises InputError."""
+    if name in ("auto", "cpu"):
+        return name
+    import torch
+
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise InputError(f"there is no device {name!r}: take auto, cpu or cuda.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("this machine has no CUDA device: take --device cpu or auto.")
+    return name
+
+
+def person_bytes(size: str | None) -> int | None:
+    """What `--person-size` says, in bytes; None for all weights. Raises InputError."""
+    text = (size or DEFAULT_SIZE).strip().lower()
+    if text == "full":
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m") else (text, "")
+    least, most = 10_000, 64_000_000
+    if number.isascii() and number.isdigit():
+        count = int(number[:12]) * {"": 1, "k": 1000, "m": 1_000_000}[unit]
+        if least <= count <= most:
+            return count
+    raise InputError(f"the size of a person is a number of bytes of 10k to 64M, as 200k, or full; not {size!r}.")
+
+
+def person_folder(given: Path | None, stream: Path) -> Path:
+    """Where the person that a stream names is looked for: as given, else beside the stream."""
+    return given if given is not None else stream.parent
+
+
+def pack_of(name: str) -> Pack:
+    """The pack of that name or path; raises PackError."""
+    from mien.packs.pack import Pack
+
+    return Pack.load(name)
+
+
+def write_frames(
+    stream: Stream,
+    output: Path,
+    frames: Iterable[Any],
+    left: Iterable[Any] | None = None,
+    captions: tuple[str, str] = ("", ""),
+    audio: Clip | None = None,
+    driver: Stream | None = None,
+    signer: Signer | None = None,
+) -> None:
+    """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
+
+    The metadata say that it is synthetic and from which stream (and `driver`); `signer` signs it."""
+    from mien.apps.live import FRAMES_AHEAD, ahead
+    from mien.apps.provenance import Origin, signed_output
+    from mien.media.video import write_video
+
+    origin = Origin(stream, driver, composed=left is not None or audio is not None)
+    source: Any = stream.audio or None
+    span: tuple[float, float | None] = (0.0, None)
+    if source is None and audio is not None and audio.has_audio:
+        source, span = audio.path, ((audio.start, audio.duration) if audio.cut else span)
+    with progress_bars() as progress, progress.stage("render", len(stream)) as tick:
+        # Frames are rendered in a thread of their own while others are coded.
+        shown = _ticked(ahead(frames, FRAMES_AHEAD), tick)
+        if left is not None:
+            from mien.media.side_by_side import side_by_side
+
+            shown = side_by_side([left, shown], captions)
+        with signed_output(output, signer, origin) as target:
+            count = write_video(
+                target, shown, stream.fps, source, *span, metadata={"comment": origin.sentence()}
+            )  # fmt: skip
+    print(
+        f"{output}: {count} frames at {stream.fps} a second"
+        + (", with sound" if source else "")
+        + (", signed" if signer else "")
+    )
+
+
+def _ticked(frames: Iterable[Any], tick: Any) -> Iterator[Any]:
+    for frame in frames:
+        yield frame
+        tick(1)
+
+
+def summary(stream: Stream) -> str:
+    """One line: how many frames, and what they cost."""
+    sizes, rates = stream.accounting(), {name: rate / 1000 for name, rate in stream.rates().items()}
+    tuned = f", {rates['with_tuning']:,.1f} with tuning" if stream.tuning else ""
+    tuned = f", person '{stream.person_name}'" if stream.person else tuned
+    return (
+        f"{len(stream)} frames of {sizes['per_frame']} bytes ({rates['frames']:.1f} kbit/s at {stream.fps} a second, "
+        f"{rates['with_identity']:.1f} with identity{tuned}), {sizes['total']:,} bytes in all"
+    )
+
+
+def input_panels(clip: Clip, stream: Stream) -> Iterable[Any]:
+    """The input as it is compared: the crops where the stream says where they were, else the whole frames."""
+    from mien.method.stage6_render.placement import crops
+
+    if stream.placement is None:
+        return clip
+    return crops(clip, stream, max(stream.resolution, 384), clip.size)

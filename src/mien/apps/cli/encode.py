@@ -1,0 +1,112 @@
+"""`mien encode`, `render`, `puppeteer` and `align`: clips into streams and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.apps.cli.common import (
+    Aligned,
+    Channels,
+    Device,
+    Duration,
+    Effort,
+    Face,
+    Inversion,
+    Optimizer,
+    Output,
+    PackName,
+    PersonSize,
+    Report,
+    Seed,
+    Sound,
+    Start,
+    Tune,
+    person_bytes,
+    summary,
+)
+from mien.apps.cli.transcode import coded
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.format.person import Person
+from mien.apps.cli.encoding import encode_with_bars, resumable
+
+
+def encode(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of a talking head.")],
+    output: Output,
+    pack: PackName = "mini",
+    aligned: Aligned = False,
+    tune: Tune = True,
+    start: Start = 0.0,
+    duration: Duration = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    face: Face = None,
+    sound: Sound = True,
+    optimizer: Optimizer = "gauss-newton",
+    channels: Channels = "pack",
+    inversion: Inversion = "encoder",
+    effort: Effort = 1.0,
+    person_size: PersonSize = None,
+    person: Annotated[
+        Path | None,
+        typer.Option("--person", metavar="NAME.person", help="Take this person's weights, and name them by hash."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
+    ] = None,
+    report: Report = None,
+    inversions: Annotated[
+        Path | None, typer.Option(metavar="S_T.mkv", help="Write the inversions S_t there, for `mien evaluate`.")
+    ] = None,
+) -> None:
+    """Encode a clip into a .mien file: one identity latent, then 70 bytes a frame.
+
+    Six stages: align the face, invert every frame, choose the identity, find yaw and pitch, find 32 expression
+    offsets, pack them. What is finished is kept in OUT.mien.work until all is: after Ctrl-C or a crash, the same
+    command goes on from there and writes the same file.
+
+    Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
+    """
+    from mien.media.video import VIDEO_SUFFIXES
+    from mien.runtime.files import check_output, write_text
+
+    check_output(output, (".mien",))
+    if report is not None:
+        check_output(report)
+    if inversions is not None:
+        check_output(inversions, VIDEO_SUFFIXES)
+    size, known = _who(person_size, person, tune)
+    who = known.fingerprint if known else size
+    with resumable(
+        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels, inversion, effort,
+        who,
+    ) as work:  # fmt: skip
+        stream, facts = encode_with_bars(
+            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work,
+            inversions, size, known, inversion, effort,
+        )  # fmt: skip
+        if rate is not None:
+            stream = coded(stream, None, rate, None, pack, device, known)
+            facts["bytes"].update(stream.accounting())
+        facts["rate"] = stream.rates()
+        work.publish(output, stream.to_bytes())
+        if report is not None:
+            write_text(report, json.dumps(facts, indent=2) + "\n")
+    psnr = facts.get("psnr", {}).get("resynthesis")
+    quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
+    print(f"{output}: {summary(stream)}{quality}")
+
+
+def _who(size: str | None, person: Path | None, tune: bool) -> tuple[int | None, Person | None]:
+    """The most bytes of the tuned weights, and the person that is given. Raises InputError, StreamError."""
+    from mien.format.person import Person
+
+    if size is not None and (person is not None or not tune):
+        raise InputError("--person-size goes with neither --person nor --no-tune.")
+    return person_bytes(size), Person.load(person) if person is not None else None

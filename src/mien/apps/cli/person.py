@@ -1,0 +1,77 @@
+"""`mien person`: tune the generator to a person once, for many streams."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.apps.cli.common import (
+    Aligned,
+    Device,
+    Duration,
+    Effort,
+    Face,
+    Output,
+    PackName,
+    Report,
+    Seed,
+    Start,
+    person_bytes,
+)
+from mien.apps.cli.encoding import encode_with_bars, resumable
+
+
+def person(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of one person, or a tuned .mien of them.")],
+    output: Output,
+    pack: PackName = "mini",
+    aligned: Aligned = False,
+    start: Start = 0.0,
+    duration: Duration = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    face: Face = None,
+    effort: Effort = 1.0,
+    person_size: Annotated[
+        str | None, typer.Option("--size", metavar="SIZE", help="Most bytes of the tuned weights: 200k, ... or full.")
+    ] = None,
+    report: Report = None,
+) -> None:
+    """Tune the generator to a person once, for many streams.
+
+    `mien encode --person NAME.person` then makes streams that name the person by hash instead of carrying the weights;
+    `mien puppeteer` takes the file as the face.
+
+    Example: mien person ann.mp4 -o ann.person --size 200k
+    """
+    from mien.format import limits
+    from mien.format.person import SUFFIX, Person
+    from mien.format.stream import Stream
+    from mien.runtime.files import check_output, write_text
+
+    check_output(output, (SUFFIX,))
+    limits.person_name(output.stem, True, str(output))
+    if report is not None:
+        check_output(report)
+    size = person_bytes(person_size)
+    facts: dict[str, Any] = {}
+    if clip.suffix.lower() == ".mien":
+        stream = Stream.load(clip)
+    else:
+        with resumable(
+            clip, output, pack, device, aligned, True, start, duration, seed, face, "person", effort, size
+        ) as work:
+            stream, facts = encode_with_bars(
+                clip, pack, aligned, True, start, duration, device, seed, face, False, work=work, person_size=size,
+                effort=effort,
+            )  # fmt: skip
+    made = Person.of(stream, output.stem)
+    made.save(output)
+    sizes = made.accounting()
+    if report is not None:
+        write_text(report, json.dumps(facts | {"person": made.facts()}, indent=2) + "\n")
+    parts = f"tuning {sizes['tuning']:,} bytes, identity {sizes['identity']:,} bytes, {sizes['total']:,} bytes in all"
+    print(f"{output}: {parts}; person {made.fingerprint[:8]}")

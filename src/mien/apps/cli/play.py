@@ -1,0 +1,94 @@
+"""`mien play`: a stream in real time, to a player's window or as YUV4MPEG2."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from mien.apps.cli.common import Device, checked_device, person_folder
+from mien.errors import InputError
+
+PLAYERS = (
+    ("ffplay", "-loglevel", "error", "-fflags", "nobuffer", "-f", "yuv4mpegpipe", "-autoexit", "-"),
+    ("mpv", "--really-quiet", "--untimed", "-"),
+)
+
+
+def play(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT.y4m", help="Write YUV4MPEG2 there instead; - is stdout."),
+    ] = None,
+    late: Annotated[str, typer.Option(help="What becomes of frames that are late: drop them, or slow down.")] = "drop",
+    delay: Annotated[float, typer.Option(min=0.0, max=60.0, metavar="S", help="Seconds of frames held ready.")] = 0.2,
+    person: Annotated[
+        Path | None, typer.Option(metavar="PERSON", help="Of a stream that names a person: its file or folder.")
+    ] = None,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Render a .mien file live, at its own rate, and say whether the machine keeps up.
+
+    Shows it in the window of ffplay or mpv, whichever is there. Without sound.
+
+    Example: mien play clip.mien
+
+    Example: mien play clip.mien -o - | ffplay -
+    """
+    from mien.apps.live import LATE, live
+    from mien.format.stream import Stream
+
+    if late not in LATE:
+        raise InputError(f"--late is {' or '.join(LATE)}, not {late!r}.")
+    stream = Stream.load(file)
+    frames = live(stream, pack=pack, person=person_folder(person, file), device=checked_device(device), delay=delay,
+                  late=late)  # fmt: skip
+    with _sink(output) as sink, suppress(BrokenPipeError):  # the window was closed
+        size = stream.resolution
+        sink.write(
+            f"YUV4MPEG2 W{size} H{size} F{stream.fps.numerator}:{stream.fps.denominator} Ip A1:1 C420jpeg\n".encode()
+        )
+        for _, frame in frames:
+            sink.write(b"FRAME\n" + _yuv(frame))
+            sink.flush()
+    print(frames.report().sentence(), file=sys.stderr)
+
+
+def _yuv(frame: Any) -> bytes:
+    """uint8 RGB `[H, W, 3]` of even sides to planes of Y, U and V (BT.601), as YUV4MPEG2 has them."""
+    import cv2
+
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    if output is not None and str(output) == "-":
+        yield sys.stdout.buffer
+    elif output is not None:
+        from mien.runtime.files import atomic_path
+
+        with atomic_path(output) as temporary, open(temporary, "wb") as file:
+            yield file
+    else:
+        command = next((c for c in PLAYERS if shutil.which(c[0])), None)
+        if command is None:
+            raise InputError("no player is here (ffplay or mpv): take -o OUT.y4m, or -o - into one of your own.")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        try:
+            yield process.stdin  # type: ignore[misc]
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()

@@ -1,0 +1,84 @@
+"""`mien render`: a stream to a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.apps.cli.common import (
+    C2paCert,
+    C2paKey,
+    Device,
+    Output,
+    PersonFile,
+    checked_device,
+    person_folder,
+    write_frames,
+)
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.apps.provenance import Signer
+    from mien.format.stream import Stream
+    from mien.media.video import Clip
+from mien.apps.cli.common import input_panels
+
+
+def render(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    output: Output,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Show the clip that was encoded on the left.")
+    ] = None,
+    paste_into: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Put the face back into the frames of that clip.")
+    ] = None,
+    start: Annotated[
+        float, typer.Option(min=0.0, metavar="S", help="Where in CLIP the encoded part begins, in seconds.")
+    ] = 0.0,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+    ] = None,
+    person: PersonFile = None,
+    device: Device = "auto",
+    c2pa_cert: C2paCert = None,
+    c2pa_key: C2paKey = None,
+) -> None:
+    """Render a .mien file as a video, with its frame rate and its sound.
+
+    .mp4 is H.264, .mkv lossless. With --compare, input and render stand side by side.
+
+    Example: mien render clip.mien -o side.mp4 --compare clip.mp4
+    """
+    from mien.apps.provenance import load_signer
+    from mien.format.stream import Stream
+    from mien.media.video import VIDEO_SUFFIXES, read_video
+    from mien.runtime.files import check_output
+
+    check_output(output, VIDEO_SUFFIXES)
+    signer = load_signer(c2pa_cert, c2pa_key, output)
+    if compare is not None and paste_into is not None:
+        raise InputError("--compare and --paste-into cannot be had together.")
+    stream = Stream.load(file)
+    beside = compare or paste_into
+    clip = read_video(beside, start, stream.seconds) if beside else None
+    owner = person_folder(person, file)
+    _render(stream, output, pack, owner, checked_device(device), clip, paste=paste_into is not None, signer=signer)
+
+
+def _render(stream: Stream, output: Path, pack: str | None, person: Path, device: str, clip: Clip | None, *,
+            paste: bool, signer: Signer | None) -> None:  # fmt: skip
+    from mien.method.stage6_render.render import render as make_frames
+
+    frames = make_frames(stream, pack=pack, person=person, device=device)
+    if clip is None:
+        write_frames(stream, output, frames, signer=signer)
+    elif paste:
+        from mien.method.stage6_render.placement import paste as put_back
+
+        write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip, signer=signer)
+    else:
+        panels = input_panels(clip, stream)
+        write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer)

@@ -1,0 +1,100 @@
+"""`mien transcode`: between 70 bytes a frame and coded frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.apps.cli.common import Device, Output, PersonFile, checked_device, person_folder, progress_bars, summary
+from mien.errors import InputError, PackError
+
+if TYPE_CHECKING:
+    from mien.format.stream import Stream
+
+
+def transcode(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    output: Output,
+    quality: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="PSNR that every rendered frame of OUT has against FILE's; 45 if not given."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="BITS", help="Instead: the most bits a second, identity and tuning apart.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Back to 70 bytes a frame.")] = False,
+    salvage: Annotated[bool, typer.Option("--salvage", help="Take what is left of a damaged FILE.")] = False,
+    key_interval: Annotated[
+        int | None, typer.Option(min=1, metavar="FRAMES", help="From one key frame to the next; 120 if not given.")
+    ] = None,
+    pack: Annotated[
+        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+    ] = None,
+    person: PersonFile = None,
+    device: Device = "auto",
+) -> None:
+    """Code the frames of a .mien file in a tenth of their bytes, or make them plain again.
+
+    Example: mien transcode clip.mien -o small.mien --rate 3500
+    """
+    from mien.format.rate_control import raw as plain
+    from mien.format.stream import Stream
+    from mien.runtime.files import check_output
+
+    check_output(output, (".mien",))
+    if raw and (quality is not None or rate is not None):
+        raise InputError("--raw goes with neither --quality nor --rate.")
+    stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())
+    if raw:
+        result = plain(stream)
+    else:
+        result = coded(stream, quality, rate, key_interval, pack, device, person_folder(person, file))
+    result.save(output)
+    print(f"{output}: {summary(result)}")
+    for damage in damages:
+        typer.echo(f"mien: {file} is damaged: {damage.sentence}.", err=True)
+
+
+def coded(
+    stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str,
+    person: Any = None,
+) -> Stream:  # fmt: skip
+    """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
+    import numpy as np
+
+    from mien.format.motion_codec import DEFAULT_KEY_INTERVAL
+    from mien.format.rate_control import assumed_sensitivity
+    from mien.format.rate_control import transcode as code
+    from mien.method.stage6_render.render_probe import DEFAULT_PROBES, Viewer
+
+    where = checked_device(device)
+    viewer: Viewer | None = None
+    with progress_bars() as progress:
+        try:
+            with progress.stage("sensitivity", 70 * DEFAULT_PROBES) as tick:
+                viewer = Viewer(stream, pack=pack, person=person, device=where, tick=tick)
+                sensitivity = viewer.sensitivity()
+        except PackError as error:
+            if pack is not None:
+                raise
+            typer.echo(f"mien: {error} The steps are taken from the curves alone.", err=True)
+            sensitivity = assumed_sensitivity(stream.frames)
+        with progress.stage("code", None) as tick:
+            if viewer is not None:
+                viewer.tick = lambda images: None
+            result = code(
+                stream,
+                quality=quality,
+                rate=rate,
+                sensitivity=sensitivity,
+                look=viewer.psnr if viewer is not None else None,
+                key_interval=key_interval or DEFAULT_KEY_INTERVAL,
+                tick=tick,
+            )
+    if viewer is not None:
+        seen = viewer.psnr(result.frames)
+        mean = 10 * np.log10(1 / np.mean(10 ** (-seen / 10)))
+        print(f"coded against plain render: {mean:.1f} dB, the worst frame {seen.min():.1f} dB")
+    return result

@@ -1,0 +1,186 @@
+"""The first tab: a clip becomes a stream, and one sees what it lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+import mien
+from mien.apps.provenance import Origin
+from mien.apps.studio import markup
+from mien.apps.studio.context import Studio, sentence
+from mien.apps.studio.job_queue import Job
+from mien.apps.studio.media import checked_clip, input_panels, write_panel, write_stream
+from mien.apps.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYTES, Session
+from mien.errors import InputError
+from mien.format.stream import Stream
+
+STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "polish", "input", "render")
+EXAMPLE = Path(mien.__file__).parents[2] / "examples" / "clip.mp4"
+EMPTY = markup.empty(
+    "Your clip and its render will stand here",
+    "Left what came in, right what is left of it after it went through one latent and 35 numbers a frame.",
+)
+
+
+@dataclass
+class Encoded:
+    """What the tab leaves to the others: the stream, and the addresses of both panels."""
+
+    stream: Stream
+    input: str
+    render: str
+
+
+def build(studio: Studio) -> dict[str, Any]:
+    """The tab's components; returns those that others need."""
+    gr.HTML(markup.lead("Encode a clip", "One face, talking or pulling faces. It is found, steadied, and turned into "
+                        "one identity and 35 numbers for each frame."))  # fmt: skip
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            gr.HTML(markup.step(1, "Choose a clip"))
+            clip = gr.Video(
+                label="Clip", sources=["upload", "webcam"], elem_id="clip", buttons=[],
+                webcam_options=gr.WebcamOptions(mirror=False),
+            )  # fmt: skip
+            told = gr.HTML(
+                markup.note(f"MP4, MOV, MKV or WebM up to {UPLOAD_BYTES // MEGABYTE} MB. One person, face in sight."),
+                elem_classes="m-quiet",
+            )
+            example = gr.Button("No clip at hand? Take the example", size="sm", visible=EXAMPLE.is_file(),
+                                elem_id="example")  # fmt: skip
+            gr.HTML(markup.step(2, "Say how much of it"))
+            with gr.Row():
+                start = gr.Number(0, label="From second", minimum=0, maximum=600, step=0.5, min_width=90)
+                seconds = gr.Slider(0.2, TAKEN_SECONDS, 3, step=0.1, label="Seconds", min_width=150, elem_id="seconds")
+            tune = gr.Checkbox(
+                False, label="Learn this person's look", elem_id="tune",
+                info="Much more alike, but takes minutes, and the learned weights travel in the file.",
+            )  # fmt: skip
+            sound = gr.Checkbox(True, label="Keep the sound")
+            gr.HTML(markup.step(3, "Encode"))
+            with gr.Row():
+                run = gr.Button("Encode", variant="primary", elem_id="encode")
+                stop = gr.Button("Stop", visible=False, elem_id="stop-encode")
+        with gr.Column(scale=7, min_width=320):
+            out = gr.HTML(EMPTY, elem_classes="m-out", elem_id="encoded")
+            strips = gr.HTML("", elem_classes="m-quiet", elem_id="strips")
+            with gr.Row(visible=False) as onward:
+                to_puppet = gr.Button("Let it drive someone else →", elem_id="to-puppet")
+                to_edit = gr.Button("Edit its 35 curves →", elem_id="to-edit")
+
+    def taken(path: str | None, request: gr.Request) -> tuple[Any, str]:
+        """An upload is looked at as soon as it is here."""
+        if path is None:
+            return None, markup.note("")
+        session = None
+        try:
+            session = studio.session(request)
+            _remember(session, studio.sessions.take(session, path, CLIPS))
+            whole = checked_clip(session.memory["clip"])
+            length = float(whole.frame_count / whole.fps)
+            facts = f"{length:.1f} s, {whole.size[0]}×{whole.size[1]}, {float(whole.fps):g} frames a second"
+            return gr.skip(), markup.note(facts + (", with sound." if whole.has_audio else ", without sound."))
+        except Exception as error:
+            if session is not None:
+                session.memory.pop("clip", None)
+            return None, markup.fault(sentence(error, session))
+
+    def take_example(request: gr.Request) -> tuple[Any, str]:
+        session = studio.session(request)
+        own = session.path(".mp4")
+        shutil.copyfile(EXAMPLE, own)
+        _remember(session, own)
+        return None, markup.note("The example is chosen: a person who does not exist. Press Encode.")
+
+    def encode(start: float, seconds: float, tune: bool, sound: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        session = None
+        busy = (gr.update(visible=False), gr.update(visible=True), gr.update(visible=False))
+        try:
+            session = own = studio.session(request)
+            if "clip" not in session.memory:
+                raise InputError("Choose a clip first, or take the example.")
+            span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
+            clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
+            job = Job(studio.line, session, lambda job: _work(studio, own, job, clip, bool(tune), bool(sound)))
+            wanted = [s for s in STAGES if tune or s not in ("tune", "refine", "polish")]
+            yield markup.working(job.state, wanted), "", *busy
+            drawn = 0
+            for state in job.run():
+                news = len(state.pictures) > drawn
+                drawn = len(state.pictures)
+                pictures = markup.preview(state) if news else gr.skip()
+                yield markup.working(state, wanted), pictures, *[gr.skip()] * 3
+            yield job.result, "", gr.update(visible=True), gr.update(visible=False), gr.update(visible=True)
+        except Exception as error:
+            yield (
+                markup.fault(sentence(error, session)),
+                "",
+                gr.update(visible=True),
+                gr.update(visible=False),
+                gr.skip(),
+            )
+
+    def cleared(request: gr.Request) -> None:
+        _forget(studio.session(request))
+
+    def halt(request: gr.Request) -> None:
+        job = studio.session(request).job
+        if job is not None:
+            job.cancel()
+
+    clip.upload(taken, clip, [clip, told], show_progress="hidden")
+    clip.stop_recording(taken, clip, [clip, told], show_progress="hidden")
+    clip.clear(cleared, None, None)
+    example.click(take_example, None, [clip, told], show_progress="hidden")
+    run.click(encode, [start, seconds, tune, sound], [out, strips, run, stop, onward], show_progress="hidden",
+              concurrency_limit=None)  # fmt: skip
+    stop.click(halt, None, None)
+    return {"to_puppet": to_puppet, "to_edit": to_edit}
+
+
+def _remember(session: Session, path: Path) -> None:
+    _forget(session)
+    session.memory["clip"] = path
+
+
+def _forget(session: Session) -> None:
+    old = session.memory.pop("clip", None)
+    if old is not None and session.job is None:  # a job may be reading it
+        old.unlink(missing_ok=True)
+
+
+def _work(studio: Studio, session: Session, job: Job, clip: Any, tune: bool, sound: bool) -> str:
+    """The whole of it, in the job's thread; returns the result's HTML."""
+    from mien.api import encode_with_report
+
+    stream, report = encode_with_report(clip, pack=studio.pack, tune=tune, sound=sound, progress=job)
+    panels = write_panel(session, input_panels(clip, stream), stream, "input", job)
+    made = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
+    file = write_stream(session, stream, "clip.mien")
+    session.memory["encoded"] = Encoded(stream, panels, made)
+    session.keep("encode", [panels, made, file])
+    facts = report.to_json()
+    figures = [
+        (f"{len(stream)}", "frames"),
+        (f"{facts['psnr']['resynthesis']:.1f} dB", "render against input"),
+        (f"{facts['seconds']['total']:.0f} s", "to encode"),
+    ]
+    if report.poor:
+        figures.append((str(len(report.poor)), "frames that fit poorly"))
+    return (
+        '<div class="m-result">'
+        + markup.player([(panels, "input"), (made, "from 35 numbers a frame")], sound=bool(stream.audio))
+        + markup.numbers(figures)
+        + markup.links([(file, "clip.mien", "Download .mien"), (made, "render.mp4", "Render as video")])
+        + markup.accounting(stream)
+        + "</div>"
+    )
+
+
+__all__ = ["Encoded", "build"]

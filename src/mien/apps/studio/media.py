@@ -1,0 +1,158 @@
+"""Pictures and videos for the page: checked uploads, small data addresses, players' files, single frames of a stream."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.apps.provenance import Origin
+from mien.apps.studio.sessions import CLIP_SECONDS, FRAME_SIDE, STREAM_FRAMES, Session
+from mien.errors import InputError
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.media.images import to_bytes
+from mien.media.video import Clip, read_image, read_video, write_video
+from mien.method.stage6_render.render import render_frames
+from mien.nets.stylegan2 import Generator
+from mien.packs.pack import Pack
+from mien.packs.resolve import pack_for
+from mien.runtime.progress import Progress
+
+Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+
+PANEL = 384  # side of the input's panels in pixels
+KEPT_GENERATORS = 2  # tuned generators that a session keeps: some 20 MB each in the embedded pack
+
+
+def data_address(frame: Frame, quality: int = 88) -> str:
+    """A picture as a `data:` address, JPEG."""
+    done, coded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
+
+
+def checked_clip(path: Path, start: float = 0.0, duration: float | None = None) -> Clip:
+    """The span of an uploaded clip. Raises VideoError, and InputError for one that is too long or too large."""
+    whole = read_video(path)
+    if whole.frame_count / whole.fps > CLIP_SECONDS:
+        raise InputError(f"This clip is longer than {CLIP_SECONDS / 60:.0f} minutes; cut it first.")
+    if max(whole.size) > FRAME_SIDE:
+        raise InputError(f"This clip's frames are larger than {FRAME_SIDE} pixels.")
+    return read_video(path, start, duration) if start or duration is not None else whole
+
+
+def checked_image(path: Path) -> Frame:
+    """An uploaded portrait. Raises VideoError, and InputError for one that is too large."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > 2 * FRAME_SIDE:
+                raise InputError(f"This picture is larger than {2 * FRAME_SIDE} pixels.")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError("This picture cannot be read.") from error
+    return read_image(path)
+
+
+def checked_stream(path: Path, pack: Pack) -> Stream:
+    """An uploaded `.mien` of this studio's pack. Raises StreamError, and InputError for one that is too long."""
+    try:
+        stream = Stream.load(path)
+    except InputError as error:
+        raise type(error)(str(error).replace(str(path), "The file")) from error
+    if len(stream) > STREAM_FRAMES:
+        raise InputError(f"This stream has {len(stream):,} frames; up to {STREAM_FRAMES:,} are taken here.")
+    if stream.person:  # whose weights lie on this machine is nobody's business here
+        raise InputError(f"This stream needs the person {stream.person_name!r}; take one that carries its own weights.")
+    pack_for(stream, pack)
+    return stream
+
+
+@dataclass
+class Renderer:
+    """Renders streams by one pack, and keeps the generators of the last tuned ones."""
+
+    pack: Pack
+    _kept: dict[int, Generator] = field(default_factory=dict)
+
+    def generator(self, stream: Stream) -> Generator:
+        """The pack's generator with the stream's tuning."""
+        if not stream.tuning:
+            return self.pack.generator
+        key = hash(stream.tuning)
+        if key not in self._kept:
+            while len(self._kept) >= KEPT_GENERATORS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = apply_delta(self.pack.generator, stream.tuning)
+        return self._kept[key]
+
+    def frames(self, stream: Stream) -> Iterator[Frame]:
+        """All frames."""
+        return render_frames(stream, self.pack, self.generator(stream))
+
+    def still(self, stream: Stream, index: int) -> Frame:
+        """One frame."""
+        one = np.asarray(stream.frames)[index : index + 1]
+        placement = None if stream.placement is None else np.asarray(stream.placement)[index : index + 1]
+        return next(self.frames(replace(stream, frames=one, placement=placement)))
+
+
+def person(pack: Pack, w_plus: torch.Tensor) -> Frame:
+    """A face from its latent `[L, D]`, by the pack's own generator."""
+    with torch.no_grad():
+        return to_bytes(pack.generator.synthesis(w_plus[None].to(pack.device)))[0]
+
+
+def person_stream(pack: Pack, w_plus: torch.Tensor, like: Stream) -> Stream:
+    """A stream of one still frame that has this identity, as a portrait for puppeteering."""
+    return replace(
+        like, identity=w_plus.cpu().numpy().astype(np.float16), frames=np.zeros((1, 35), np.float16), tuning=b"",
+        placement=None, frame_size=None, audio=b"", coded=b"", person="", person_name="", pack=pack.fingerprint,
+    )  # fmt: skip
+
+
+def input_panels(clip: Clip, stream: Stream) -> Iterator[Frame]:
+    """The input as it is compared: the crops that were encoded."""
+    from mien.method.stage6_render.placement import crops
+
+    return iter(crops(clip, stream, PANEL, clip.size)) if stream.placement is not None else iter(clip)
+
+
+def write_panel(
+    session: Session,
+    frames: Iterator[Frame],
+    stream: Stream,
+    name: str,
+    progress: Progress | None = None,
+    origin: Origin | None = None,
+) -> str:
+    """A video of the frames with the stream's sound, offered to the page; returns its address. `origin`: what a render
+    says of itself in its metadata."""
+    path = session.path(".mp4")
+
+    def counted() -> Iterator[Frame]:
+        if progress is None:
+            yield from frames
+            return
+        with progress.stage(name, len(stream)) as tick:
+            for frame in frames:
+                yield frame
+                tick(1)
+
+    metadata = {"comment": origin.sentence()} if origin is not None else None
+    write_video(path, counted(), stream.fps, stream.audio or None, metadata=metadata)
+    return session.offer(path, f"{name.replace(' ', '_')}.mp4")
+
+
+def write_stream(session: Session, stream: Stream, name: str) -> str:
+    """The stream's file, offered to the page; returns its address."""
+    path = session.path(".mien")
+    stream.save(path)
+    return session.offer(path, name)

@@ -1,1 +1,0 @@
-"""The commands of `mien`, a module for each kind. `mien.cli` puts them together."""

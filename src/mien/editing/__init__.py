@@ -1,0 +1,1 @@
+"""Edit a stream's 35 curves."""

@@ -1,0 +1,208 @@
+"""All metrics of one pair of clips, and how they are shown: a table, JSON, CSV.
+
+A metric that could not be had says what it needs; no metric stands in for another under its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from mien.errors import InputError, MienError
+from mien.evaluate.frames import Frame, frames
+from mien.evaluate.metrics import headpose, openface
+from mien.evaluate.metrics.facemesh import MEASURES, POINTS, measures, pearson
+from mien.evaluate.metrics.fvd import Fvd
+from mien.evaluate.metrics.jitter import jitter
+from mien.evaluate.metrics.l1 import l1
+from mien.evaluate.metrics.mouth import add_mouths
+from mien.evaluate.metrics.psnr import psnr
+from mien.evaluate.metrics.ssim import ssim
+from mien.evaluate.network_metrics import NetworkMetrics
+from mien.evaluate.networks import Judges
+from mien.evaluate.portrait import portrait_crops
+from mien.evaluate.registry import NO_FACE, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT
+from mien.evaluate.result import Array, Evaluation
+from mien.face.mesh import FaceMesh
+
+PIXELS = ("l1", "psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How clips are compared: side in pixels, every n-th frame, rows left out at the top of the pixel metrics, and the
+    panel of a side-by-side clip on either side, and in the video of whose face it should be."""
+
+    size: int = 256
+    step: int = 1
+    top: int = 0
+    reference_panel: int | None = None
+    output_panel: int | None = None
+    identity_panel: int | None = None
+
+
+def evaluate(
+    reference: str | Path,
+    output: str | Path,
+    options: Options | None = None,
+    *,
+    judges: Judges | None = None,
+    tables: tuple[Path, Path] | None = None,
+    identity: str | Path | None = None,
+    inversions: str | Path | None = None,
+    tick: Callable[[int], None] = lambda frames: None,
+) -> Evaluation:
+    """Compare two clips (videos or folders of images) frame by frame.
+
+    `tables`: OpenFace's of both clips; without them OpenFace is run where it is on the PATH. `identity`: the portrait
+    or video whose face the output should have; the output is then a puppet that the reference's person moves, and the
+    metrics are those of Table 2. `inversions`: the clip S_t, which the output is compared with as well.
+    Raises VideoError, and InputError when the clips' lengths differ by more than one frame.
+    """
+    options = options or Options()
+    if options.size < 32 or options.step < 1 or not 0 <= options.top <= options.size - 16:
+        raise InputError("the size must be 32 or more, the step 1 or more, and --top must leave 16 rows.")
+    if identity is not None and inversions is not None:
+        raise InputError("a puppet has no inversions to be compared with.")
+    judges = judges or Judges()
+    result, meshes = _compare(reference, output, options, judges, identity, tick)
+    _faces(result, *meshes)
+    if result.table == PUPPETEERING and judges.i3d is not None:
+        judge = Fvd(judges.i3d)
+        shown, made = _sides(reference, output, options)
+        add_mouths(judge, shown, made, meshes)
+        result.put_set("fvd_m", judge, SHORT if result.faces else NO_FACE)
+    _openface(result, reference, output, options, tables)
+    if inversions is not None:
+        against = replace(options, reference_panel=None)
+        result.inversions = evaluate(inversions, output, against, judges=judges, tick=tick)
+    return result
+
+
+def _compare(
+    reference: str | Path,
+    output: str | Path,
+    options: Options,
+    judges: Judges,
+    identity: str | Path | None,
+    tick: Callable[[int], None],
+) -> tuple[Evaluation, tuple[Array, Array]]:
+    """Pixels and networks, in one pass over the frames; and the meshes [T, 478, 3] of both clips."""
+    result = Evaluation(RESYNTHESIS if identity is None else PUPPETEERING)
+    pixels: list[tuple[float, float, float]] = []
+    meshes: tuple[list[Array], list[Array]] = ([], [])
+    mesher = FaceMesh()
+    try:
+        portrait = None if identity is None else portrait_crops(identity, mesher, options.identity_panel)
+        networks = NetworkMetrics(judges, portrait)
+        for a, b in _pairs(reference, output, options):
+            if identity is None:
+                x, y = a[options.top :], b[options.top :]
+                pixels.append((l1(x, y), psnr(x, y), ssim(x, y)))
+            for kept, frame in zip(meshes, (a, b), strict=True):
+                kept.append(_mesh(mesher, frame))
+            networks.add(a, b, meshes[0][-1], meshes[1][-1])
+            tick(1)
+    finally:
+        mesher.close()
+    if not meshes[0]:
+        raise InputError(f"{reference} and {output} have no frame in common.")
+    networks.finish(result)
+    result.frames = len(meshes[0])
+    if result.table == RESYNTHESIS:
+        for key, values in zip(PIXELS, np.array(pixels).T, strict=True):
+            result.values[key], result.series[key] = float(values.mean()), values
+    return result, (np.array(meshes[0]), np.array(meshes[1]))
+
+
+def _sides(reference: str | Path, output: str | Path, options: Options) -> list[Iterator[Frame]]:
+    return [
+        frames(path, size=options.size, step=options.step, panel=panel)
+        for path, panel in ((reference, options.reference_panel), (output, options.output_panel))
+    ]
+
+
+def _pairs(reference: str | Path, output: str | Path, options: Options) -> Iterator[tuple[Frame, Frame]]:
+    """Frames of both clips in step. One more frame on either side is left out, as rounding a duration makes one."""
+    alone = 0
+    for a, b in zip_longest(*_sides(reference, output, options)):
+        if a is not None and b is not None:
+            yield a, b
+            continue
+        alone += 1
+        if alone > 1:
+            longer = "reference" if b is None else "output"
+            raise InputError(f"the {longer} has more frames than the other clip; they are compared frame by frame.")
+
+
+def _mesh(mesher: FaceMesh, frame: Frame) -> Array:
+    found = mesher(frame)
+    return found[0] if found else np.full((POINTS, 3), np.nan)
+
+
+def _faces(result: Evaluation, reference: Array, output: Array) -> None:
+    """Everything that is read off the meshes [T, 478, 3]."""
+    found = np.isfinite(reference).all((1, 2)), np.isfinite(output).all((1, 2))
+    seen = found[0] & found[1]
+    result.faces = int(seen.sum())
+    enough = result.faces >= 3
+    curves = []
+    for meshes, here, prefix in ((reference, found[0], "reference_mesh_"), (output, found[1], "mesh_")):
+        curve = np.full((len(meshes), len(MEASURES)), np.nan)
+        if here.any():
+            curve[here] = [measures(mesh) for mesh in meshes[here]]
+        result.series |= {prefix + name: curve[:, i] for i, name in enumerate(MEASURES)}
+        curves.append(curve)
+    for i, name in enumerate(MEASURES):
+        r = pearson(curves[0][:, i], curves[1][:, i]) if enough else None
+        result.put(f"mesh_{name}", r, NO_MOVEMENT if enough else NO_FACE)
+    a, b = (np.array([headpose.angles(mesh) for mesh in meshes[seen]]) for meshes in (reference, output))
+    errors = [headpose.mean_error(a[:, i], b[:, i]) if result.faces else None for i in range(len(headpose.ANGLES))]
+    for name, error in zip(headpose.ANGLES, errors, strict=True):
+        result.put(f"head_{name}", error, NO_FACE)
+    known = [error for error in errors if error is not None]
+    result.put("head_pose", float(np.mean(known)) if known else None, NO_FACE)
+    result.put("jitter", jitter(output), NO_FACE)
+    result.put("jitter_reference", jitter(reference), NO_FACE)
+
+
+def _openface(
+    result: Evaluation,
+    reference: str | Path,
+    output: str | Path,
+    options: Options,
+    tables: tuple[Path, Path] | None,
+) -> None:
+    """rho by OpenFace: from the tables that were given, or by running it."""
+    try:
+        if tables is not None:
+            a, b = (openface.read_table(table) for table in tables)
+        elif openface.program() is not None:
+            a = openface.extract(reference, options.reference_panel)
+            b = openface.extract(output, options.output_panel)
+        else:
+            return
+    except InputError:
+        raise
+    except MienError as error:
+        for key in openface.COLUMNS:
+            result.missing[key] = f"OpenFace to work: {error}"
+        return
+    for key, value in openface.correlations(a, b).items():
+        result.missing.pop(key, None)
+        result.put(key, value, NO_MOVEMENT)
+
+
+def write_reports(result: Evaluation, as_json: Path | None, as_csv: Path | None) -> None:
+    """Write the JSON and the CSV, whichever is asked for. Raises OutputError."""
+    from mien.runtime.files import write_text
+
+    if as_json is not None:
+        write_text(as_json, json.dumps(result.to_json(), indent=2) + "\n")
+    if as_csv is not None:
+        write_text(as_csv, result.to_csv())

@@ -1,0 +1,54 @@
+"""FVD (Unterthiner et al. 2018): Frechet distance of two sets of short clips by I3D's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from mien.evaluate.metrics.frechet import FeatureSets
+from mien.nets.i3d import I3D, SIZE
+from mien.packs.convert import checkpoint_layouts
+from mien.packs.convert.common import read_layout
+
+WINDOW = 16  # frames of a clip
+STRIDE = 8  # frames from one clip's start to the next one's
+
+
+class Fvd(FeatureSets):
+    """Takes in the frames of both videos in order and measures windows of 16 frames, one every 8.
+
+    Fewer than two windows (24 frames) have no value, and one pair of videos holds few: it says little before many
+    pairs are taken together.
+    """
+
+    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self._network = network
+        self._frames: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+
+    def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
+        """The next frames uint8 [N, H, W, 3] of both videos."""
+        for kept, images in zip(self._frames, (reference, output), strict=True):
+            kept.extend(_prepare(images))
+        while len(self._frames[0]) >= WINDOW:
+            for side, kept in enumerate(self._frames):
+                with torch.no_grad():
+                    self.take(side, self._network(torch.stack(kept[:WINDOW], dim=1)[None]).numpy())
+                del kept[:STRIDE]
+
+
+def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
+    """Frames [3, 224, 224] in [-1, 1], bilinear."""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    return list(F.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False) / 127.5 - 1)
+
+
+def load_i3d(path: str | Path) -> I3D:
+    """The network of `i3d_pretrained_400.pt` or `rgb_imagenet.pt`, read without running it. Raises PackError."""
+    network: I3D = read_layout(checkpoint_layouts.i3d, Path(path))
+    return network

@@ -1,0 +1,79 @@
+"""The metrics by name: what they are called, in which table they stand, and what they need.
+
+No metric stands in for another under its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mien.evaluate.metrics import headpose
+from mien.evaluate.metrics.facemesh import MEASURES
+
+RESYNTHESIS, PUPPETEERING = 1, 2  # the tables of the paper, as bits
+BOTH = RESYNTHESIS | PUPPETEERING
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the report: its name in files, its name for people, its unit, whether more is better, and the tables
+    that it stands in."""
+
+    key: str
+    label: str
+    unit: str
+    more_is_better: bool
+    tables: int = BOTH
+
+
+METRICS = (
+    Metric("l1", "L1", "of 255", False, RESYNTHESIS),
+    Metric("lpips", "LPIPS", "", False, RESYNTHESIS),
+    Metric("id_loss", "L_ID", "", False),
+    Metric("psnr", "PSNR", "dB", True, RESYNTHESIS),
+    Metric("ssim", "SSIM", "", True, RESYNTHESIS),
+    Metric("fid", "FID", "", False),
+    Metric("fvd", "FVD", "", False),
+    Metric("fvd_m", "FVD_M", "", False, PUPPETEERING),
+    Metric("rho_au", "rho_AU", "", True, RESYNTHESIS),
+    Metric("rho_gz", "rho_GZ", "", True, RESYNTHESIS),
+    Metric("rho_pose", "rho_pose", "", True, RESYNTHESIS),
+    Metric("rho_au_gz", "rho_AU+GZ", "", True, PUPPETEERING),
+    Metric("id_loss_curricular", "L_ID by CurricularFace", "", False),
+    Metric("rho_au_libreface", "rho_AU by LibreFace", "", True),
+    Metric("rho_gz_l2cs", "rho_GZ by L2CS-Net", "", True),
+    *(Metric(f"mesh_{name}", f"mesh: {name.replace('_', ' ')}, r", "", True) for name in MEASURES),
+    *(Metric(f"head_{name}", f"head: {name}, mean error", "degrees", False) for name in headpose.ANGLES),
+    Metric("head_pose", "head: mean error of all three", "degrees", False),
+    Metric("pack_identity", "identity by the pack's network, cosine", "", True),
+    Metric("jitter", "jitter", "% of eye distance", False),
+    Metric("jitter_reference", "jitter of the reference", "% of eye distance", False),
+)
+BY_KEY = {metric.key: metric for metric in METRICS}
+
+_PULL = "`mien models pull metrics`"
+_OPENFACE = "OpenFace's FeatureExtraction on the PATH, or its tables (--openface-csv)"
+# What a metric needs that mien itself has not; where there is no value and no other reason, this is said.
+NEEDS = {
+    "lpips": f"an LPIPS network ({_PULL}, or a --pack that holds one)",
+    "id_loss": f"ArcFace ({_PULL}, or a --pack that holds it)",
+    "id_loss_curricular": f"CurricularFace ({_PULL})",
+    "fid": f"FID's Inception network ({_PULL}, or --inception FILE)",
+    "fvd": f"the I3D network ({_PULL}, or --i3d FILE)",
+    "fvd_m": f"the I3D network ({_PULL}, or --i3d FILE)",
+    "rho_au": _OPENFACE,
+    "rho_gz": _OPENFACE,
+    "rho_pose": _OPENFACE,
+    "rho_au_gz": _OPENFACE,
+    "rho_au_libreface": f"LibreFace's network ({_PULL})",
+    "rho_gz_l2cs": f"L2CS-Net ({_PULL})",
+    "pack_identity": "a pack with an identity network (--pack)",
+}
+SHORT = "more frames"
+NO_FACE = "a face in both clips, in three frames or more"
+NO_MOVEMENT = "movement: in one of the clips this does not change"
+
+
+def metrics_of(table: int) -> tuple[Metric, ...]:
+    """The metrics that stand in a table: `RESYNTHESIS` (the paper's Table 1) or `PUPPETEERING` (Table 2)."""
+    return tuple(metric for metric in METRICS if metric.tables & table)

@@ -1,0 +1,1 @@
+"""Geometry of a face: the mesh, what is measured on it, masks of its parts."""

@@ -1,0 +1,1 @@
+"""The .mien and .person files: container, sections, codecs."""

@@ -1,0 +1,270 @@
+"""Tuned weights in few bytes: low-rank differences to the pack's generator, quantised and range coded.
+
+The difference of a convolution's weights `[out, in, k, k]`, seen as a matrix of out*k rows (the kernel's y within) and
+in*k columns (x within), is
+
+    D = (B^T (S + A)) / sqrt(r)        B [r, out*k], A [r, in*k], S [r, in*k] fixed signs
+
+so that B alone gives r random directions of change, and A turns them where that pays. Tensors that r numbers a row and
+column would not make smaller (biases, the constant, ToRGB) are written whole. All of B, A and the whole tensors are
+integers times one step each. What the steps are is the encoder's business (`mien.personalize.generator_params`).
+
+docs/format.md, "Compact tuned weights", specifies the bytes ("MTL1").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.errors import StreamError
+from mien.format.range_coder import Bit, Decoder, Encoder
+
+MAGIC = b"MTL1"
+MAX_RANK = 1024
+MAX_SHIFT = 15
+_UNARY = 12  # magnitudes from here on are written as an escape
+_PREFIX = 18  # most bits of an escape
+_HEADER = struct.Struct("<HII")  # rank, bytes of the range coder's part, symbols that are not zero
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One array of numbers: `tensor` is the index among the tunable tensors, `factor` "B", "A" or "" (the whole
+    tensor), `shape` its shape (rank first for factors)."""
+
+    tensor: int
+    factor: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def pieces(shapes: Sequence[tuple[int, ...]], rank: int) -> tuple[Piece, ...]:
+    """The arrays that differences of tensors of these shapes take at a rank, in the order of the file."""
+    found: list[Piece] = []
+    for index, shape in enumerate(shapes):
+        if len(shape) == 4 and shape[2] == shape[3]:
+            rows, columns = shape[0] * shape[2], shape[1] * shape[3]
+            if rank * (rows + columns) < math.prod(shape):
+                found += [Piece(index, "B", (rank, rows)), Piece(index, "A", (rank, columns))]
+                continue
+        found.append(Piece(index, "", tuple(shape)))
+    return tuple(found)
+
+
+def rank_for(shapes: Sequence[tuple[int, ...]], numbers: float) -> int:
+    """The largest rank whose pieces hold at most so many numbers, at least 1. Those of planes `[H, W]`, the noise
+    constants, count a fifth: most of them stay near zero and take few bits."""
+    low, high = 1, MAX_RANK
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(p.size / (5 if len(p.shape) == 2 and not p.factor else 1) for p in pieces(shapes, middle)) <= numbers:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def signs(tensor: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """S of one tensor: +1 and -1, the bits (lowest first) of SHAKE-256 over "mien" and the tensor's number (u16)."""
+    count = math.prod(shape)
+    data = hashlib.shake_256(b"mien" + struct.pack("<H", tensor)).digest(-(-count // 8))
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count, bitorder="little")
+    return (bits.astype(np.float32) * 2 - 1).reshape(shape)
+
+
+def sign_tensors(plan: Sequence[Piece], device: torch.device) -> dict[int, Tensor]:
+    """S of every tensor that has factors, by the tensor's number."""
+    return {p.tensor: torch.from_numpy(signs(p.tensor, p.shape)).to(device) for p in plan if p.factor == "A"}
+
+
+def compose(
+    base: Sequence[Tensor], plan: Sequence[Piece], values: Sequence[Tensor], fixed: dict[int, Tensor]
+) -> list[Tensor]:
+    """The weights: `base` plus the differences that `values` (one array a piece) stand for. Differentiable."""
+    out = [b for b in base]
+    left: Tensor | None = None
+    for piece, value in zip(plan, values, strict=True):
+        before = base[piece.tensor]
+        if piece.factor == "":
+            out[piece.tensor] = before + value
+        elif piece.factor == "B":
+            left = value
+        else:
+            assert left is not None
+            rows, columns, k, _ = before.shape
+            product = (left.T @ (fixed[piece.tensor] + value)) / math.sqrt(piece.shape[0])
+            out[piece.tensor] = before + product.view(rows, k, columns, k).transpose(1, 2)
+    return out
+
+
+def step_table() -> NDArray[np.float64]:
+    """The 256 steps that a byte names: eight to the octave, from 2^-21; 0 stands for a piece of zeros."""
+    code = np.arange(256)
+    table = (8 + (code & 7)) * np.exp2((code >> 3) - 24.0)
+    table[0] = 0.0
+    return table
+
+
+STEPS = step_table()
+
+
+def nearest_codes(steps: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """The code of the step that is nearest in proportion, 1 to 255."""
+    distance = np.abs(np.log(STEPS[1:])[None] - np.log(np.maximum(np.asarray(steps, np.float64), 1e-12))[:, None])
+    return (distance.argmin(1) + 1).astype(np.uint8)
+
+
+def pack_numbers(rank: int, codes: NDArray[np.uint8], symbols: Sequence[NDArray[np.integer]]) -> bytes:
+    """The bytes of the integers `symbols` (one array a piece, of any shape) with their step codes."""
+    shifts = bytearray()
+    coder = Encoder()
+    negative: list[NDArray[np.bool_]] = []
+    low_bits: list[NDArray[np.uint8]] = []
+    nonzero = 0
+    for code, array in zip(codes.tolist(), symbols, strict=True):
+        if code == 0:
+            shifts.append(0)
+            continue
+        flat = np.asarray(array, np.int64).ravel()
+        magnitude = np.abs(flat)
+        shift = _shift(magnitude)
+        shifts.append(shift)
+        _write(coder, (magnitude >> shift).tolist())
+        if shift:
+            low_bits.append(((magnitude[:, None] >> np.arange(shift)) & 1).astype(np.uint8).ravel())
+        negative.append(flat[flat != 0] < 0)
+        nonzero += int(np.count_nonzero(flat))
+    coded = coder.finish()
+    plain = np.packbits(np.concatenate([*negative, *low_bits]) if negative else np.zeros(0, bool), bitorder="little")
+    return b"".join(
+        [MAGIC, _HEADER.pack(rank, len(coded), nonzero), codes.astype(np.uint8).tobytes(), bytes(shifts), coded,
+         plain.tobytes()]
+    )  # fmt: skip
+
+
+def unpack_numbers(
+    shapes: Sequence[tuple[int, ...]], blob: bytes
+) -> tuple[tuple[Piece, ...], list[NDArray[np.float32]]]:
+    """The plan and the numbers (integers times steps) in the bytes that `pack_numbers` wrote.
+
+    The work is bounded by the generator's size, whatever the bytes say. Raises StreamError where they do not fit.
+    """
+    damaged = "the tuned weights in this stream are damaged"
+    if len(blob) < 4 + _HEADER.size or blob[:4] != MAGIC:
+        raise StreamError(damaged)
+    rank, coded_size, nonzero = _HEADER.unpack_from(blob, 4)
+    if not 1 <= rank <= MAX_RANK:
+        raise StreamError(f"the tuned weights in this stream have the rank {rank}; 1 to {MAX_RANK} are allowed")
+    plan = pieces(shapes, rank)
+    at = 4 + _HEADER.size
+    codes = np.frombuffer(blob[at : at + len(plan)], np.uint8)
+    shifts = np.frombuffer(blob[at + len(plan) : at + 2 * len(plan)], np.uint8)
+    at += 2 * len(plan)
+    if len(shifts) != len(plan) or (shifts > MAX_SHIFT).any() or (shifts[codes == 0] != 0).any():
+        raise StreamError("the tuned weights in this stream belong to another generator")
+    low_count = int(sum(p.size * int(s) for p, s in zip(plan, shifts.tolist(), strict=True)))
+    if len(blob) != at + coded_size + -(-(nonzero + low_count) // 8):
+        raise StreamError("the tuned weights in this stream belong to another generator")
+    coder = Decoder(blob[at : at + coded_size])
+    bits = np.unpackbits(np.frombuffer(blob, np.uint8, offset=at + coded_size), bitorder="little")
+    sign_at, low_at = 0, nonzero
+    values: list[NDArray[np.float32]] = []
+    for piece, code, shift in zip(plan, codes.tolist(), shifts.tolist(), strict=True):
+        if code == 0:
+            values.append(np.zeros(piece.shape, np.float32))
+            continue
+        magnitude = np.array(_read(coder, piece.size), np.int64) << shift
+        if shift:
+            low = bits[low_at : low_at + piece.size * shift].reshape(piece.size, shift)
+            magnitude |= (low.astype(np.int64) << np.arange(shift)).sum(1)
+            low_at += piece.size * shift
+        places = np.flatnonzero(magnitude)
+        if sign_at + len(places) > nonzero:
+            raise StreamError(damaged)
+        flip = bits[sign_at : sign_at + len(places)].astype(np.int64)
+        sign_at += len(places)
+        magnitude[places] *= 1 - 2 * flip
+        values.append((magnitude.astype(np.float64) * STEPS[code]).astype(np.float32).reshape(piece.shape))
+    if sign_at != nonzero:
+        raise StreamError(damaged)
+    if not all(bool(np.isfinite(v).all()) for v in values):
+        raise StreamError("the tuned weights in this stream are not finite")
+    return plan, values
+
+
+def _shift(magnitude: NDArray[np.int64]) -> int:
+    """How many low bits go beside the coder: those below the usual magnitude, which are as often 0 as 1."""
+    mean = float(magnitude.mean()) if len(magnitude) else 0.0
+    return int(min(max(math.floor(math.log2(mean / 0.7)), 0), MAX_SHIFT)) if mean > 0.7 else 0
+
+
+class _Beliefs:
+    """New for every piece: is it zero, and is it larger, by what the two numbers before were."""
+
+    def __init__(self) -> None:
+        self.nonzero = [Bit(start) for start in (9000, 24000, 34000, 44000, 50000)]
+        self.more = [[Bit(20000) for _ in range(_UNARY)] for _ in range(3)]
+        self.prefix = [Bit() for _ in range(_PREFIX + 1)]
+
+
+def _write(coder: Encoder, magnitudes: list[int]) -> None:
+    beliefs = _Beliefs()
+    last = before = 0
+    for magnitude in magnitudes:
+        context = min(last, 2) + min(before, 2)
+        before, last = last, magnitude
+        if not coder.bit(beliefs.nonzero[context], magnitude > 0):
+            continue
+        more = beliefs.more[(context + 1) // 2]
+        value = 1
+        while value < _UNARY and coder.bit(more[value], magnitude > value):
+            value += 1
+        if value == _UNARY:
+            rest = magnitude - _UNARY + 1
+            width = rest.bit_length() - 1
+            if width >= _PREFIX:
+                raise ValueError("a number is too large for its step")
+            for length in range(width):
+                coder.bit(beliefs.prefix[length], True)
+            coder.bit(beliefs.prefix[width], False)
+            for place in range(width - 1, -1, -1):
+                coder.plain((rest >> place) & 1)
+
+
+def _read(coder: Decoder, count: int) -> list[int]:
+    beliefs = _Beliefs()
+    out: list[int] = []
+    last = before = 0
+    for _ in range(count):
+        context = min(last, 2) + min(before, 2)
+        value = 0
+        if coder.bit(beliefs.nonzero[context]):
+            more = beliefs.more[(context + 1) // 2]
+            value = 1
+            while value < _UNARY and coder.bit(more[value]):
+                value += 1
+            if value == _UNARY:
+                width = 0
+                while coder.bit(beliefs.prefix[width]):
+                    width += 1
+                    if width >= _PREFIX:
+                        raise StreamError("the tuned weights in this stream are damaged")
+                rest = 1
+                for _ in range(width):
+                    rest = rest << 1 | coder.plain()
+                value = rest + _UNARY - 1
+        before, last = last, value
+        out.append(value)
+    return out

@@ -1,0 +1,257 @@
+"""`Person`: one person's tuned weights and identity latent, and its file, `NAME.person` (docs/format.md).
+
+A generator is tuned to a person once (`mien person CLIP -o NAME.person`); many streams of that person then name it by
+its hash instead of carrying the weights (`mien encode --person NAME.person`). It also serves as the face in
+puppeteering. The file is framed as a `.mien` is: tagged parts with checksums, read as strictly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mien.errors import PackError, StreamError
+from mien.format import container, limits
+from mien.format.container import PERSON, Part, PartEntry
+from mien.format.limits import require
+from mien.format.stream import Stream
+from mien.runtime.files import write_bytes
+
+SUFFIX = ".person"
+KNOWN = ("HEAD", "IDEN", "TUNE")
+MOST_SEARCHED = 1000  # files of a folder that are looked into for a hash
+_HEAD = struct.Struct("<32sIHHHH")
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """What a `.person` file holds.
+
+    Attributes:
+        name: what the person is called, for people; also where the file is looked for.
+        pack: SHA-256 fingerprint of the pack whose generator was tuned, 64 hexadecimal digits.
+        pack_name: that pack's name.
+        resolution: side of the generator's images, pixels.
+        identity: float16 [num_ws, w_dim], the identity latent L_ID in W+, facing the camera.
+        tuning: the tuned weights (`mien.format.weights_codec`), not empty.
+
+    Raises:
+        StreamError: a shape, a limit or a number that the format does not allow.
+    """
+
+    name: str
+    pack: str
+    pack_name: str
+    resolution: int
+    identity: np.ndarray
+    tuning: bytes
+
+    def __post_init__(self) -> None:
+        what = "the person"
+        limits.person_name(self.name, True, what)
+        text = self.pack_name
+        require(isinstance(text, str) and text.isprintable(), "its pack's name is not printable", what)
+        require(len(text.encode("utf-8", "replace")) <= limits.MAX_NAME_BYTES, "its pack's name is too long", what)
+        require(limits.MIN_RESOLUTION <= self.resolution <= limits.MAX_RESOLUTION,
+                f"the resolution {self.resolution} is out of range", what)  # fmt: skip
+        identity = limits.halves(self.identity, "identity latent", 2, what)
+        require(1 <= identity.shape[0] <= limits.MAX_NUM_WS and 1 <= identity.shape[1] <= limits.MAX_W_DIM,
+                f"an identity latent of shape {identity.shape} is out of range", what)  # fmt: skip
+        require(bool(self.tuning), "it has no tuned weights", what)
+        object.__setattr__(self, "pack", limits.fingerprint(self.pack, what))
+        object.__setattr__(self, "identity", identity)
+        object.__setattr__(self, "tuning", bytes(self.tuning))
+
+    @staticmethod
+    def of(stream: Stream, name: str) -> Person:
+        """The person of a stream that carries tuned weights. Raises StreamError where it carries none."""
+        require(bool(stream.tuning), "it carries no tuned weights to make a person of")
+        return Person(name, stream.pack, stream.pack_name, stream.resolution, stream.identity, stream.tuning)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file, 64 hexadecimal digits: what streams name the person by."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def require_pack(self, fingerprint: str, name: str) -> None:
+        """Makes sure that the person was made with the pack of this fingerprint. Raises StreamError otherwise."""
+        if self.pack != fingerprint.lower():
+            raise StreamError(
+                f"the person '{self.name}' was made with pack '{self.pack_name}' ({self.pack[:8]}), and does not go "
+                f"with pack '{name}' ({fingerprint[:8]})."
+            )
+
+    def to_bytes(self) -> bytes:
+        """The file as bytes: the same person always gives the same bytes."""
+        return container.join(self._parts(), PERSON)
+
+    @staticmethod
+    def from_bytes(data: bytes, name: str = "the person") -> Person:
+        """The person in the bytes of a `.person` file. Raises StreamError as `load`."""
+        return _read(io.BytesIO(data), name)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, whole or not at all. Raises OutputError, and MienError when the disk is full."""
+        write_bytes(path, self.to_bytes())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Person:
+        """Read a `.person` file; every length is checked before it is used, every part against its checksum.
+
+        Raises StreamError: no such file, an empty, foreign, truncated or damaged one, another version of the format, an
+        unknown critical part, or a value out of range.
+        """
+        name = os.fspath(path)
+        try:
+            if not os.path.isfile(path):
+                there = "is not a file" if os.path.exists(path) else "cannot be read: there is no such file"
+                raise StreamError(f"{name} {there}.")
+            with open(path, "rb") as file:
+                return _read(file, name)
+        except OSError as error:
+            raise StreamError(f"cannot read {name}: {(error.strerror or str(error)).lower()}.") from error
+
+    def accounting(self) -> dict[str, int]:
+        """Bytes of the file, every one in exactly one of the first three: `header`, `identity`, `tuning`; `total`."""
+        total = len(self.to_bytes())
+        identity = 2 * self.identity.size
+        return {
+            "header": total - identity - len(self.tuning),
+            "identity": identity,
+            "tuning": len(self.tuning),
+            "total": total,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What `mien info` tells, as values that JSON can hold."""
+        return {
+            "version": ".".join(map(str, container.VERSION)),
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "pack": self.pack,
+            "pack_name": self.pack_name,
+            "resolution": self.resolution,
+            "num_ws": self.identity.shape[0],
+            "w_dim": self.identity.shape[1],
+            "weights": {b"MTD1": "all", b"MTL1": "compact"}.get(self.tuning[:4], "unknown"),
+            "bytes": self.accounting(),
+        }
+
+    def _parts(self) -> list[Part]:
+        pack_name, name = self.pack_name.encode(), self.name.encode()
+        head = _HEAD.pack(
+            bytes.fromhex(self.pack), self.resolution, *self.identity.shape, len(pack_name), len(name)
+        )  # fmt: skip
+        return [
+            Part("HEAD", head + pack_name + name),
+            Part("IDEN", limits.half_bytes(self.identity)),
+            Part("TUNE", self.tuning),
+        ]
+
+
+def _read(file: BinaryIO, name: str) -> Person:
+    entries: dict[str, PartEntry] = {}
+    layout = container.scan(file, name, kind=PERSON)
+    for entry in layout.parts:
+        if entry.tag not in KNOWN:
+            require(not entry.critical, f"it has a part '{entry.tag}' that this program does not know", name)
+            continue
+        require(entry.tag not in entries, f"it has two parts '{entry.tag}'", name)
+        entries[entry.tag] = entry
+    require(bool(layout.parts) and layout.parts[0].tag == "HEAD", "it does not begin with its head", name)
+    require(all(tag in entries for tag in KNOWN), "it lacks its identity latent or its tuned weights", name)
+    most = _HEAD.size + 2 * limits.MAX_NAME_BYTES
+    require(_HEAD.size <= entries["HEAD"].length <= most, "its head has a wrong length", name)
+    head = _payload(file, entries["HEAD"], name)
+    pack, resolution, num_ws, w_dim, pack_bytes, name_bytes = _HEAD.unpack_from(head)
+    require(len(head) == _HEAD.size + pack_bytes + name_bytes, "its head has a wrong length", name)
+    require(1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
+            f"it claims an identity latent of {num_ws} x {w_dim}", name)  # fmt: skip
+    require(entries["IDEN"].length == 2 * num_ws * w_dim, "its part 'IDEN' has a wrong length", name)
+    try:
+        pack_name = head[_HEAD.size : _HEAD.size + pack_bytes].decode()
+        own_name = head[_HEAD.size + pack_bytes :].decode()
+    except UnicodeDecodeError as error:
+        raise StreamError(f"{name} cannot be used: a name in it is not text.") from error
+    identity = np.frombuffer(_payload(file, entries["IDEN"], name), "<f2").reshape(num_ws, w_dim)
+    tuning = _payload(file, entries["TUNE"], name)
+    try:
+        return Person(own_name, pack.hex(), pack_name, resolution, identity, tuning)
+    except StreamError as error:
+        raise StreamError(str(error).replace("the person", name, 1)) from error
+
+
+def _payload(file: BinaryIO, entry: PartEntry, name: str) -> bytes:
+    data = container.read_payload(file, entry)
+    if not container.intact(entry, data):
+        raise StreamError(f"{name} is damaged: the checksum of its part '{entry.tag}' is wrong.")
+    return data
+
+
+def persons_folder() -> Path:
+    """Where persons are kept for all streams: `$MIEN_HOME/persons`, by default `~/.mien/persons`."""
+    return Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "persons"
+
+
+def find_person(stream: Stream, where: Person | str | os.PathLike[str] | None = None) -> Person | None:
+    """The person that a stream names, None where it names none.
+
+    `where`: the person itself, its file, or a folder to look in before `persons_folder()`. In a folder
+    `NAME.person` is looked at first, then every other `.person` file.
+
+    Raises:
+        StreamError: `where` is another person, or its file cannot be read.
+        PackError: the person is nowhere.
+    """
+    if isinstance(where, Person) and stream.person:
+        return _the_one(where, stream, f"the person '{where.name}'")
+    found = locate_person(stream, None if isinstance(where, Person) else where)
+    return found[1] if found else None
+
+
+def locate_person(stream: Stream, where: str | os.PathLike[str] | None = None) -> tuple[Path, Person] | None:
+    """As `find_person`, with the file that holds it."""
+    if not stream.person:
+        return None
+    folders = [persons_folder()]
+    if where is not None and not os.path.isdir(where):
+        return Path(where), _the_one(Person.load(where), stream, os.fspath(where))
+    if where is not None:
+        folders.insert(0, Path(where))
+    for folder in folders:
+        for path in _candidates(folder, stream.person_name):
+            try:
+                if hashlib.sha256(path.read_bytes()).hexdigest() == stream.person:
+                    return path, Person.load(path)
+            except OSError:
+                continue
+    raise PackError(
+        f"this stream needs the person '{stream.person_name}' ({stream.person[:8]}), which is not here: give its file "
+        f"with --person, or put it beside the stream or into {persons_folder()}."
+    )
+
+
+def _the_one(person: Person, stream: Stream, what: str) -> Person:
+    if person.fingerprint != stream.person:
+        raise StreamError(
+            f"the stream needs the person '{stream.person_name}' ({stream.person[:8]}), and {what} is another one "
+            f"({person.fingerprint[:8]})."
+        )
+    return person
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+    """Files of a folder that may be the person: the one of that name first. A name from a file is no path."""
+    try:
+        found = sorted(p for p in folder.iterdir() if p.suffix == SUFFIX and p.is_file())[:MOST_SEARCHED]
+    except OSError:
+        return
+    yield from sorted(found, key=lambda path: path.name != f"{name}{SUFFIX}")

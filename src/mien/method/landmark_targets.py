@@ -1,0 +1,107 @@
+"""What landmarks say of each frame's expression, in the units in which the embedded parser reads it off pictures.
+
+Stage 1 has measured mouth, lids, brows, irises and head on the real frames (MediaPipe's mesh); the parser reads the same
+measures off any picture, with a gradient (`expression_measures`, `pose_measures`). So they can be asked for: a lid that is half shut is
+some dark pixels to an L2, and the whole matter to a viewer. Beyond the paper, whose Eq. 10-12 compare pictures only.
+
+The parser has its own bias on a person, and is trusted as far as it agrees with the mesh over the clip. Renders of a tuned
+generator, which look like the frames, are to be read as the frames are (`of_frames`): asking for a line of the mesh's
+values instead was worse on each measure. S_t of an untuned one does not follow a real face well, and looks like what the
+parser was trained on: there the mesh's own values are asked for (`of_inversions`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.face.measures import POINTS, expression_measures, pose_measures
+from mien.method.image_sequences import Frames
+from mien.nets.face_parser import FaceParser
+
+FEWEST = 12  # frames, under which a clip says nothing of how well the parser reads it
+_AT_MOST = 240  # frames that are looked at
+_BATCH = 16
+EXPRESSION, HEAD = slice(0, 8), slice(8, 10)
+# How much each measure counts, small motions more; and the eye opening under which gaze is a guess.
+_WEIGHTS = (1.0, 1.0, 0.5, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+_GAZE = 7
+FAR = 0.03
+_OPEN = 0.06
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`wanted [T, 10]`: what the parser is to read off a render of each frame (`measures`); `weight [T, 10]`: how much that
+    counts, 0 for not at all."""
+
+    wanted: Tensor
+    weight: Tensor
+
+    def part(self, frames: slice | Tensor) -> Reading:
+        """Of some frames."""
+        return Reading(self.wanted[frames], self.weight[frames])
+
+    def of(self, what: slice) -> Reading:
+        """Only `EXPRESSION` or only `HEAD` counts."""
+        weight = torch.zeros_like(self.weight)
+        weight[:, what] = self.weight[:, what]
+        return Reading(self.wanted, weight)
+
+
+def residual(seen: Tensor, reading: Reading) -> Tensor:
+    """Weighted differences `[N, 10]` between what was read off renders and what is wanted, whose squares grow in proportion
+    to the difference from `FAR` on (pseudo-Huber): a glance that the channels V cannot show must not bend the face."""
+    x = (seen - reading.wanted) / FAR
+    grown = 2 * ((1 + x.square()).sqrt() - 1)
+    return FAR * reading.weight * x.sign() * (grown + 1e-12).sqrt()
+
+
+def measures(points: Tensor) -> Tensor:
+    """Of landmarks `[N, len(POINTS), 2]`: `expression_measures` and `pose_measures`, `[N, 10]`."""
+    return torch.cat([expression_measures(points), pose_measures(points)], dim=1)
+
+
+def of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
+    """The measures of mesh landmarks `[T, 478, 2]` in pixels of crops of side `size`: `[T, 10]`."""
+    points = np.ascontiguousarray(landmarks[:, list(POINTS)]).astype(np.float32) / size
+    return measures(torch.from_numpy(points))
+
+
+def of_frames(parser: object, frames: Frames, mesh: Tensor) -> Reading | None:
+    """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the parser knows no landmarks
+    or the clip is too short to calibrate it."""
+    if not isinstance(parser, FaceParser) or len(mesh) < FEWEST:
+        return None
+    read = _read(parser, frames, torch.arange(len(mesh)))
+    a, b = read - read.mean(0), mesh - mesh.mean(0)
+    agrees = (a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(1e-8)
+    return Reading(read, _weight(mesh) * agrees.clamp_min(0))
+
+
+def of_inversions(parser: object, frames: Frames, mesh: Tensor, real: Reading | None) -> Reading | None:
+    """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
+    `real`: the reading of the frames I_t, whose trust is taken; None where that is."""
+    if real is None or not isinstance(parser, FaceParser):
+        return None
+    some = _some(len(mesh))
+    return Reading(_read(parser, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
+
+
+def _some(count: int) -> Tensor:
+    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _AT_MOST)).round().astype(np.int64)))
+
+
+@torch.no_grad()
+def _read(parser: FaceParser, frames: Frames, some: Tensor) -> Tensor:
+    return torch.cat([measures(parser.landmarks(parser.features(frames[part]))) for part in some.split(_BATCH)])
+
+
+def _weight(mesh: Tensor) -> Tensor:
+    weight = mesh.new_tensor(_WEIGHTS).repeat(len(mesh), 1)
+    weight[:, _GAZE] *= mesh[:, 3:5].amin(1) > _OPEN
+    return weight

@@ -1,0 +1,155 @@
+"""The losses of stage 5 (the paper, Eq. 9-12) as residuals, and the attribute masks they are taken over.
+
+Every L2-type term of Eq. 10-12 is a masked sum of squares, so the whole is ||r||^2 for one residual vector a frame:
+what a Gauss-Newton step needs, and at the same time the plain loss for a gradient step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.face.masks import Regions
+from mien.method.landmark_targets import Reading, residual
+from mien.method.landmark_targets import measures as measured
+from mien.nets.perceptual import ParserPerceptual, normalised
+
+
+@dataclass(frozen=True)
+class AttributeWeights:
+    """Weights of Eq. 9-12. The paper's are in its supplement; these are ours, in units where L2 over the mouth is 1.
+
+    `face`: an L2 over the whole face, which the paper does not have: it keeps cheeks and forehead in place where a
+    channel reaches beyond its attribute. `measures`: squared differences of what the embedded parser's landmarks measure
+    (`mien.method.landmark_targets`), which the paper does not have either.
+    """
+
+    l2_mouth: float = 1.0
+    l2_eyes: float = 1.0
+    l2_pupils: float = 0.5
+    perceptual_mouth: float = 0.08
+    perceptual_eyes: float = 0.08
+    inter_frame: float = 0.15
+    face: float = 0.5
+    identity: float = 0.002
+    parsing: float = 0.002
+    measures: float = 10.0
+
+
+# What of the error of the frame before L_IF looks at, per pixel in [-1, 1]: usual errors are far smaller; where a hand
+# covered the face, the frame after it is not to repeat the mistake.
+CARRIED = 0.2
+
+
+def _normalised(mask: Tensor) -> Tensor:
+    return mask / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+
+
+@dataclass(frozen=True)
+class LossNetworks:
+    """The networks that Eq. 9 looks through; `identity` and `parser` may be absent, their terms are then left out."""
+
+    perceptual: Any
+    identity: Any | None
+    parser: Any | None
+
+
+class AttributeObjective:
+    """Eq. 9 for a batch of consecutive frames against S_t, without the identity and parsing terms.
+
+    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `reading`: what their expressions measure, if known.
+    """
+
+    def __init__(
+        self,
+        perceptual: Any,
+        target: Tensor,
+        regions: Regions,
+        weights: AttributeWeights,
+        reading: Reading | None = None,
+    ) -> None:
+        self.perceptual, self.target, self.weights = perceptual, target, weights
+        self.reading = reading if weights.measures else None
+        size = target.shape[-1]
+        w = weights
+        grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m
+        mouth, eyes, pupils, face = (grow(m) for m in (regions.mouth, regions.eyes, regions.pupils, regions.face))
+        pixel = w.l2_mouth * _normalised(mouth) + w.l2_eyes * _normalised(eyes)
+        pixel = pixel + w.l2_pupils * _normalised(pupils) + w.face * _normalised(face)
+        self.pixel = (pixel / 3).sqrt()
+        moving = w.inter_frame * (_normalised(mouth) + _normalised(eyes) + _normalised(pupils))
+        self.moving = (moving / 3).sqrt()
+        with torch.no_grad():
+            self.features = perceptual.features(target)
+        self.feature_masks = []
+        for f in self.features:
+            small = lambda m: _normalised(F.interpolate(m, f.shape[-2:], mode="area"))  # noqa: B023
+            self.feature_masks.append(
+                (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
+            )
+
+    def see(self, images: Tensor, parser: Any | None = None) -> Look:
+        """What the networks make of images; logits too where a `parser` is given."""
+        return look(self.perceptual, images, parser, self.reading is not None)
+
+    def residual(self, images: Tensor, index: Tensor | slice = slice(None), seen: Look | None = None) -> Tensor:
+        """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
+        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `see` gave, where that is known."""
+        parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
+        seen = self.see(images) if seen is None else seen
+        for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
+            parts.append(((f - g[index]) * mask[index]).flatten(1))
+        if seen.measures is not None and self.reading is not None:
+            parts.append(residual(seen.measures, self.reading.part(index)) * self.weights.measures**0.5)
+        return torch.cat(parts, dim=1)
+
+    def inter_frame(self, images: Tensor, before: Tensor | None) -> Tensor:
+        """L_IF `[N]`: squared difference between the render's and the target's change from the frame before.
+
+        `before [1, 3, R, R]`: render minus target of the frame before the batch, or None at the start of the clip.
+        Errors of the frame before are bounded by `CARRIED`.
+        """
+        wrong = images - self.target
+        first = wrong[:1].detach() if before is None else before
+        change = wrong - torch.cat([first, wrong[:-1].detach()]).clamp(-CARRIED, CARRIED)
+        return (change * self.moving).square().sum((1, 2, 3))
+
+
+def identity_loss(network: Any, images: Tensor, code: Tensor) -> Tensor:
+    """L_ID `[N]`: one minus the cosine similarity to the identity frame's code `[1, E]` or `[N, E]`."""
+    return 1 - F.cosine_similarity(network(images), code, dim=1)
+
+
+def parsing_loss(parser: Any, images: Tensor, labels: Tensor) -> Tensor:
+    """L_FP `[N]`: cross entropy of the parser's logits against the labels `[N, h, w]` it gives the target."""
+    return logits_loss(parser(images)[0], labels)
+
+
+def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """L_FP `[N]` of logits `[N, K, h, w]` that are known already."""
+    return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`mien.method.landmark_targets`), logits `[N, K, h, w]`;
+    None for what was not asked for or cannot be had."""
+
+    features: list[Tensor]
+    measures: Tensor | None = None
+    logits: Tensor | None = None
+
+
+def look(perceptual: Any, images: Tensor, parser: Any | None = None, measures: bool = False) -> Look:
+    """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the three
+    are the embedded parser's."""
+    if not isinstance(perceptual, ParserPerceptual):
+        return Look(perceptual.features(images), None, None if parser is None else parser(images)[0])
+    own = perceptual.parser
+    maps = own.features(images)
+    logits = None if parser is None else own.parse(maps) if parser is own else parser(images)[0]
+    return Look(normalised(maps), measured(own.landmarks(maps)) if measures else None, logits)

@@ -1,0 +1,179 @@
+"""The solver of stage 5 and of the last polish: preconditioned descent for a short run of frames at once.
+
+A frame's unknowns are K numbers in units of about a standard deviation each. The step is Gauss-Newton's: the exact
+gradient of the whole loss (Eq. 9 and what holds it in place), preconditioned by J'J of the residual at the middle of the
+run. J'J carries each number's sensitivity on its diagonal, which is what the learning rates of Eq. 8 are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.face.masks import Masks
+from mien.method.image_sequences import Frames
+from mien.method.landmark_targets import Reading
+from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
+from mien.method.reduced_resolution import Seen, at_most
+from mien.nets.stylegan2 import Generator
+
+# Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
+# must not take its neighbours along.
+JUMP = 2.0
+# Largest eigenvalue of the squared second difference: with it in the preconditioner, smoothing cannot overshoot and shake
+# channels that hardly show.
+STIFFEST = 16.0
+
+
+@dataclass(frozen=True)
+class DescentOptions:
+    """`resolution`: what the losses look at; `run`: frames that share a preconditioner and are solved together;
+    `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
+    `home` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
+    iteration must gain for another one to follow."""
+
+    resolution: int = 128
+    run: int = 16
+    iterations: int = 8
+    damping: float = 0.05
+    limit: float = 8.0
+    ridge: float = 1e-5
+    smooth: float = 2e-5
+    enough: float = 0.01
+    weights: AttributeWeights = field(default_factory=AttributeWeights)
+
+
+# Pictures `[N, 3, R, R]` of values `[N, K]` of the frames with those numbers within the run.
+Render = Callable[[Tensor, Tensor | slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """`value [T, K]`, and Eq. 9's L2 and perceptual part `[T]` at the start and at the end."""
+
+    value: Tensor
+    initial_loss: Tensor
+    loss: Tensor
+
+
+def descend(
+    generator: Generator,
+    networks: LossNetworks,
+    renders: Callable[[slice, int], Render],
+    start: Tensor,
+    home: Tensor,
+    targets: Frames,
+    regions: Masks,
+    frozen: Tensor,
+    code: Tensor | None,
+    reading: Reading | None,
+    options: DescentOptions,
+    tick: Callable[[int], None],
+) -> Solved:
+    """Eq. 9 for all frames, run after run.
+
+    `renders`: how values become pictures in the frames of a slice, at a resolution; `start`, `home [T, K]`: where it
+    begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `frozen [T, K]` bool: what must not move; `code [1, E]`:
+    of the identity frame, for L_ID, None for none; `reading`: what expressions measure (`mien.method.landmark_targets`), None to
+    compare pictures only. Without `networks.parser` there is no parsing loss.
+    """
+    resolution = min(options.resolution, generator.resolution)
+    value = start.clone()
+    initial, final = start.new_zeros(len(start)), start.new_zeros(len(start))
+    before: Tensor | None = None
+    run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
+    for first in range(0, len(start), run):
+        part = slice(first, min(first + run, len(start)))
+        target = at_most(targets[part], resolution)
+        with torch.no_grad():
+            render = renders(part, resolution)
+            labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
+        read = None if reading is None else reading.part(part)
+        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights, read)
+        normal = _normal_matrix(render, objective, value[part], options)
+        value[part], before, initial[part], final[part] = _solve(
+            render, objective, networks, code, labels, value[part], home[part], normal, before, frozen[part], options
+        )
+        tick(len(target))
+    return Solved(value, initial, final)
+
+
+@torch.no_grad()
+def _normal_matrix(render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions) -> Tensor:
+    """J'J `[K, K]` of the residual at the middle frame of `value [N, K]`, by forward differences of half a unit, plus the
+    curvature of ridge and smoothing, and damping."""
+    middle = len(value) // 2
+    count = value.shape[1]
+    unit = torch.eye(count, device=value.device)
+    moved = value[middle].expand(count, -1) + 0.5 * unit
+    everything = torch.cat([value[middle : middle + 1], moved])
+    index = torch.full((count + 1,), middle)
+    rows = []
+    for i in range(0, count + 1, 11):
+        rows.append(objective.residual(render(everything[i : i + 11], index[i : i + 11]), index[i : i + 11]))
+    residual = torch.cat(rows)
+    jacobian = (residual[1:] - residual[:1]) / 0.5
+    normal = jacobian @ jacobian.T
+    return (
+        normal
+        + options.damping * torch.diag(normal.diagonal())
+        + (0.02 * normal.diagonal().mean() + 1e-6 + options.ridge + STIFFEST * options.smooth) * unit
+    )
+
+
+def _solve(
+    render: Render, objective: AttributeObjective, networks: LossNetworks, code: Tensor | None, labels: Tensor | None,
+    start: Tensor, home: Tensor, normal: Tensor, before: Tensor | None, frozen: Tensor, options: DescentOptions,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
+    where an iteration gains less than `options.enough` of the loss.
+
+    Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `Solved`.
+    """
+    weights = options.weights
+    inverse = torch.linalg.inv(normal)
+    value = start.clone()
+    best, best_loss = start.clone(), start.new_full((len(start),), float("inf"))
+    direction = torch.zeros_like(start)
+    length = start.new_ones(len(start))
+    first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
+    best_wrong = torch.zeros_like(objective.target)
+    for iteration in range(options.iterations + 1):
+        last = iteration == options.iterations  # only looked at: no step follows
+        value = value.detach().requires_grad_(not last)
+        with torch.set_grad_enabled(not last):
+            images = render(value, slice(None))
+            seen = objective.see(images, networks.parser if labels is not None and weights.parsing else None)
+            fit = objective.residual(images, seen=seen).square().sum(1)
+            loss = fit + objective.inter_frame(images, before)
+            if code is not None and weights.identity:
+                loss = loss + weights.identity * identity_loss(networks.identity, images, code)
+            if seen.logits is not None and labels is not None:
+                loss = loss + weights.parsing * logits_loss(seen.logits, labels)
+            loss = loss + options.ridge * (value - home).square().sum(1)
+            if len(value) > 2:
+                bend = value[:-2] - 2 * value[1:-1] + value[2:]
+                bend = bend.square()
+                loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
+        now = loss.detach()
+        if iteration == 0:
+            first_loss = fit.detach()
+        better = now < best_loss
+        gain = float((best_loss - now).clamp_min(0).sum() / best_loss.sum()) if iteration else 1.0
+        best = torch.where(better[:, None], value.detach(), best)
+        best_loss = torch.where(better, now, best_loss)
+        best_fit = torch.where(better, fit.detach(), best_fit)
+        best_wrong = torch.where(better[:, None, None, None], (images - objective.target).detach(), best_wrong)
+        if last or gain < options.enough:
+            break
+        (gradient,) = torch.autograd.grad(loss.sum(), value)
+        length = torch.where(better, (length * 1.3).clamp_max(1.0), length * 0.4)
+        step = (gradient * 0.5) @ inverse
+        step = step.masked_fill(frozen, 0.0)
+        direction = torch.where(better[:, None], step, direction)
+        value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
+    return best, best_wrong[-1:], first_loss, best_fit

@@ -1,0 +1,341 @@
+"""Stage 1: a stabilised crop of one face from every frame (the paper, Sec. 3.2 "Preprocessing").
+
+One pass over the frames; only the crops are kept, on disk, and the face's surroundings of at most half a second of frames while
+the face is out of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import FaceError, VideoError
+from mien.face import mesh as lm
+from mien.method.stage1_align.crop_geometry import crop_from_quad, quad_from_crop, wrap
+from mien.method.stage1_align.keyframes import Stabiliser
+from mien.method.stage1_align.tracking import FaceTracker, Window
+from mien.runtime.frame_store import CropFile
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+BRIDGE_SECONDS = 0.5  # a face out of sight for less than this is bridged
+CUT_ALIKE = 0.5  # two frames whose thumbnails correlate less than this are of different shots
+CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The crops of a clip and where they came from. T frames, `size` pixels a crop.
+
+    `crops` are uint8 RGB, on disk. `quads` are the crop's corners in frame pixels: top left, bottom left, bottom right, top
+    right. `roll` is R_t of the paper in degrees, positive clockwise on the screen; `yaw` (positive to the viewer's
+    right) and `pitch` (positive up) are the mesh's, in degrees. `key_frame` is the index of the frame that frame t was
+    registered to (t itself where it is a key frame), `residual` what the registration left, in grey levels (0..255).
+    `bridged`: the face was out of sight for less than half a second, the crop goes smoothly across. `lost`: it was out
+    of sight for longer; the crop stays where it was last, and the landmarks and angles are the nearest known ones.
+    `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
+    """
+
+    crops: CropFile  # [T, size, size, 3]
+    quads: Array  # [T, 4, 2]
+    roll: Array  # [T]
+    key_frame: NDArray[np.int64]  # [T]
+    residual: Array  # [T]
+    bridged: NDArray[np.bool_]  # [T]
+    lost: NDArray[np.bool_]  # [T]
+    landmarks: NDArray[np.float32]  # [T, 478, 2]
+    yaw: Array  # [T]
+    pitch: Array  # [T]
+    frame_size: tuple[int, int]  # width, height
+    cuts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def size(self) -> int:
+        return self.crops.size
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def _ignore(done: int) -> None:
+    """The default `tick`."""
+
+
+@dataclass
+class _Row:
+    """What is known of a frame."""
+
+    crop: Array
+    key_frame: int
+    residual: float
+    mesh: Array | None = None
+    bridged: bool = False
+    lost: bool = False
+
+
+def align(
+    frames: Iterable[Image],
+    fps: float,
+    *,
+    size: int,
+    face: int | None = None,
+    tick: Callable[[int], None] = _ignore,
+) -> Alignment:
+    """Stabilised FFHQ-framed crops of one face (the paper, Sec. 3.2).
+
+    A cut begins a new key frame and a new framing, of the largest face of the new shot: one person seen in several
+    shots is one identity, and only the place in the frame jumps. The cuts are reported.
+
+    `frames`: RGB uint8 `[H, W, 3]`, all of one size, read once. `fps`: frames a second, for the half second that is
+    bridged. `size`: side of the crops in pixels. `face`: which face, counted from 1 from the left in the first frame
+    that shows any; None takes the largest. `tick` is called with the number of frames done since the last call.
+
+    Raises `VideoError` if there are no frames or they change size, `FaceError` if no frame shows a face or `face` is
+    more than there are.
+    """
+    stabiliser, film = Stabiliser(fps), _Film(size, tick)
+    cuts: list[int] = []
+    frame_size: tuple[int, int] | None = None
+    with closing(_Ahead(FaceTracker(face), frames)) as ahead:
+        for index, (frame, mesh, cut) in enumerate(ahead):
+            frame_size = (frame.shape[1], frame.shape[0])
+            if cut:
+                cuts.append(index)
+                film.end_shot()
+                stabiliser.reset()
+            placed = None
+            if mesh is not None:
+                placed = stabiliser(index, frame, mesh, partial(ahead.confirms, frame, mesh))
+            if placed is None:
+                film.wait(frame, BRIDGE_SECONDS * fps)
+                continue
+            if placed.leapt:
+                cuts.append(index)
+                film.end_shot()
+            film.add(frame, _Row(placed.crop, placed.key_frame, placed.residual, mesh))
+        film.end_shot()
+    if frame_size is None:
+        raise VideoError("the clip has no frames")
+    if not film.seen:
+        raise FaceError(f"no face was found in any of the clip's {len(film.rows)} frames")
+    return _collect(film.crops, film.rows, frame_size, cuts=cuts)
+
+
+class _Ahead:
+    """Frames, their meshes (None without a face) and whether a shot begins with them. A second thread follows the face
+    in frame t + 1 while t is worked on: exactly one ahead, so that the outcome does not hang on who is faster."""
+
+    def __init__(self, tracker: FaceTracker, frames: Iterable[Image]) -> None:
+        self._tracker, self._frames = tracker, iter(frames)
+        self._cutter = _CutDetector()
+        self._thread = ThreadPoolExecutor(1, "mien-track")
+
+    def __iter__(self) -> Iterator[tuple[Image, Array | None, bool]]:
+        size: tuple[int, ...] | None = None
+        waiting: tuple[Image, Future[tuple[Array | None, bool]]] | None = None
+        for frame in self._frames:
+            if size is not None and frame.shape != size:
+                raise VideoError("the clip's frames change size on the way")
+            size = frame.shape
+            following = self._thread.submit(self._follow, frame)
+            if waiting is not None:
+                yield waiting[0], *waiting[1].result()
+            waiting = frame, following
+        if waiting is not None:
+            yield waiting[0], *waiting[1].result()
+
+    def confirms(self, frame: Image, mesh: Array) -> bool:
+        """`FaceTracker.confirms`, after what the second thread is at."""
+        return self._thread.submit(self._tracker.confirms, frame, mesh).result()
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._tracker.close()
+
+    def _follow(self, frame: Image) -> tuple[Array | None, bool]:
+        cut = self._cutter(frame)
+        if cut:
+            self._tracker.forget()
+        return self._tracker(frame), cut
+
+
+class _CutDetector:
+    """`detector(frame)`: does another shot begin with this frame? By thumbnails of the whole frames."""
+
+    def __init__(self) -> None:
+        self._last: NDArray[np.float32] | None = None
+
+    def __call__(self, frame: Image) -> bool:
+        step = max(min(frame.shape[:2]) // 180, 1)  # every so many pixels is enough, and cheap at 4K
+        thin = np.ascontiguousarray(frame[::step, ::step, 1])
+        small = cv2.resize(thin, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        last, self._last = self._last, small
+        if last is None or float(np.abs(small - last).mean()) < CUT_CHANGE:
+            return False
+        a, b = small - small.mean(), last - last.mean()
+        return float((a * b).sum()) < CUT_ALIKE * float(np.linalg.norm(a) * np.linalg.norm(b)) + 1e-6
+
+
+class _Film:
+    """The rows and crops so far, and the frames that wait for the face to come back."""
+
+    def __init__(self, size: int, tick: Callable[[int], None]) -> None:
+        self.crops = CropFile(size)
+        self.rows: list[_Row] = []
+        self.seen = False  # was there a face at all
+        self.unseen = 0  # frames without a face since the last one with it
+        self._tick = tick
+        self._waiting: list[tuple[Image, Window]] = []
+        self._before: _Row | None = None  # the last row of this shot
+
+    def add(self, frame: Image, row: _Row) -> None:
+        """A frame that shows the face; those that waited for it are bridged in a straight line."""
+        before = self._before or row
+        step = row.crop - before.crop
+        step[3] = wrap(step[3])
+        for i, (part, window) in enumerate(self._waiting):
+            between = before.crop + step * (i + 1) / (len(self._waiting) + 1)
+            self._emit(part, _Row(between, before.key_frame, float("nan"), bridged=True), window)
+        self._waiting.clear()
+        self._emit(frame, row)
+        self._before, self.seen, self.unseen = row, True, 0
+
+    def wait(self, frame: Image, limit: float) -> None:
+        """A frame without a face; after `limit` of them in a row it is lost, with those before it."""
+        size = (frame.shape[1], frame.shape[0])
+        window = Window(0, 0, *size)
+        if self._before is not None:
+            window = Window.around(self._before.crop[:2], 3 * float(np.exp(self._before.crop[2])), size)
+        # A copy, so that a large frame is not kept for its small part.
+        self._waiting.append((window.cut(frame).copy(), window))
+        self.unseen += 1
+        if self.unseen >= limit:
+            self._give_up()
+
+    def end_shot(self) -> None:
+        """The shot ends: what waits keeps the last crop, and counts as bridged, for it is less than half a second."""
+        last = self._before
+        if last is None:
+            self._give_up()
+        else:
+            for part, window in self._waiting:
+                self._emit(part, _Row(last.crop, last.key_frame, float("nan"), bridged=True), window)
+            self._waiting.clear()
+        self._before, self.unseen = None, 0
+
+    def _give_up(self) -> None:
+        """Emit what waits, as lost: with the last crop, or the frame's middle where this shot has none yet."""
+        for part, window in self._waiting:
+            width, height = window.size
+            middle = np.array([(width - 1) / 2, (height - 1) / 2, np.log(min(width, height)), 0.0])
+            row = self._before or _Row(middle, len(self.rows), float("nan"))
+            self._emit(part, _Row(row.crop, row.key_frame, float("nan"), lost=True), window)
+        self._waiting.clear()
+
+    def _emit(self, frame: Image, row: _Row, window: Window | None = None) -> None:
+        corner = [window.left, window.top] if window else [0, 0]
+        self.rows.append(row)
+        self.crops.append(lm.warp_crop(frame, quad_from_crop(row.crop) - corner, self.crops.size))
+        self._tick(1)
+
+
+def _collect(
+    crops: CropFile,
+    rows: list[_Row],
+    frame_size: tuple[int, int],
+    quads: Array | None = None,
+    cuts: Iterable[int] = (),
+) -> Alignment:
+    """Stack the rows; frames without a mesh take their landmarks and angles from the nearest frames that have one."""
+    size = crops.size
+    if quads is None:
+        quads = np.stack([quad_from_crop(row.crop) for row in rows])
+    seen = np.array([i for i, row in enumerate(rows) if row.mesh is not None])
+    points = np.stack([lm.transform(rows[i].mesh, lm.quad_matrix(quads[i], size)) for i in seen])
+    poses = [lm.head_pose(rows[i].mesh) for i in seen]
+    angles = np.array([[pose.yaw, pose.pitch] for pose in poses])
+    every = np.arange(len(rows))
+    after = np.clip(np.searchsorted(seen, every), 0, len(seen) - 1)
+    before = np.clip(np.searchsorted(seen, every, side="right") - 1, 0, len(seen) - 1)
+    span = np.maximum(seen[after] - seen[before], 1)
+    share = np.clip((every - seen[before]) / span, 0.0, 1.0)
+    blend = lambda values: (
+        values[before] + (values[after] - values[before]) * share.reshape(-1, *[1] * (values.ndim - 1))
+    )
+    turned = blend(angles)
+    return Alignment(
+        crops=crops,
+        quads=quads,
+        roll=np.degrees([row.crop[3] for row in rows]),
+        key_frame=np.array([row.key_frame for row in rows], np.int64),
+        residual=np.array([row.residual for row in rows]),
+        bridged=np.array([row.bridged for row in rows]),
+        lost=np.array([row.lost for row in rows]),
+        landmarks=blend(points).astype(np.float32),
+        yaw=turned[:, 0],
+        pitch=turned[:, 1],
+        frame_size=frame_size,
+        cuts=np.array(list(cuts), np.int64),
+    )
+
+
+def align_image(image: Image, size: int) -> Alignment:
+    """`align` for one RGB uint8 image `[H, W, 3]`: T = 1. Raises `FaceError` if there is no face."""
+    tracker = FaceTracker()
+    try:
+        mesh = tracker(image)
+    finally:
+        tracker.close()
+    if mesh is None:
+        raise FaceError("no face was found in the image")
+    crop = crop_from_quad(lm.rigid_quad(mesh))
+    crops = CropFile(size, [lm.warp_crop(image, quad_from_crop(crop), size)])
+    return _collect(crops, [_Row(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
+
+
+def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> Alignment:
+    """For frames that are FFHQ-framed crops already (`--aligned`): the quad is the whole frame and roll is 0.
+
+    Frames that are not square are stretched. Raises `VideoError` if there are no frames or they change size,
+    `FaceError` if no frame shows a face.
+    """
+    mesher = lm.FaceMesh(video=True)
+    crops = CropFile(size)
+    rows: list[_Row] = []
+    frame_size: tuple[int, int] | None = None
+    try:
+        for frame in frames:
+            if frame_size is None:
+                frame_size = (frame.shape[1], frame.shape[0])
+            elif frame_size != (frame.shape[1], frame.shape[0]):
+                raise VideoError("the clip's frames change size on the way")
+            found = mesher(frame)
+            mesh = found[0] - [0.5, 0.5, 0.0] if found else None
+            rows.append(_Row(np.zeros(4), 0, 0.0, mesh, lost=mesh is None))
+            crops.append(_resize(frame, size))
+            tick(1)
+    finally:
+        mesher.close()
+    if frame_size is None:
+        raise VideoError("the clip has no frames")
+    if all(row.lost for row in rows):
+        raise FaceError(f"no face was found in any of the clip's {len(crops)} frames")
+    width, height = frame_size
+    whole = np.array([[0, 0], [0, height], [width, height], [width, 0]], np.float64) - 0.5
+    return _collect(crops, rows, frame_size, np.repeat(whole[None], len(rows), 0))
+
+
+def _resize(frame: Image, size: int) -> Image:
+    if frame.shape[:2] == (size, size):
+        return frame
+    shrinking = min(frame.shape[:2]) >= size
+    mode = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    return cv2.resize(frame, (size, size), interpolation=mode).astype(np.uint8, copy=False)

@@ -1,0 +1,78 @@
+"""Stage 3: the identity latent (the paper, Eq. 1 and Sec. 3.1).
+
+L_ID is the inversion most like the real face, among near-frontal frames. What travels is L_ID turned to face the
+camera by the flow (yaw = pitch = 0), in half floats: then the two angles of a frame are the head's own, and turning
+back to the angles of the chosen frame returns that frame's latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mien.method.image_sequences import Frames
+from mien.nets.styleflow import HeadPoseFlow
+
+NEAR_FRONTAL = 10.0  # degrees; the paper's supplement has the number, this one is ours
+SMALLEST_SHARE = 0.2  # where fewer frames than this are near frontal, the most frontal fifth is looked at
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`frame`: index of the chosen frame; `similarity`: of I_t and S_t there, in [-1, 1];
+    `w_plus [L, D]`: the identity latent facing the camera, rounded to half floats as it travels."""
+
+    frame: int
+    similarity: float
+    w_plus: Tensor
+
+
+def near_frontal(angles: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Indices of the frames of `angles [T, 2]` (degrees) that qualify as near frontal."""
+    turn = np.hypot(angles[:, 0], angles[:, 1])
+    chosen = np.flatnonzero(turn < NEAR_FRONTAL)
+    least = max(1, int(np.ceil(SMALLEST_SHARE * len(angles))))
+    return chosen if len(chosen) >= least else np.sort(np.argsort(turn, kind="stable")[:least])
+
+
+@torch.no_grad()
+def similarities(network: nn.Module, real: Tensor, synthesised: Tensor) -> Tensor:
+    """Cosine similarity `[N]` of images `[N, 3, H, W]` under an identity network."""
+    return F.cosine_similarity(network(real), network(synthesised), dim=1)
+
+
+def select(
+    network: nn.Module,
+    flow: HeadPoseFlow,
+    real: Frames,
+    synthesised: Frames,
+    w_plus: Tensor,
+    angles: NDArray[np.floating],
+    allowed: NDArray[np.bool_] | None = None,
+) -> Identity:
+    """Eq. 1: argmax over near-frontal frames of the similarity between I_t and G(L_t).
+
+    `real`, `synthesised`: `[T, 3, H, W]`; `w_plus [T, L, D]`; `angles [T, 2]` measured yaw and pitch in degrees;
+    `allowed [T]`: frames that may be chosen (seen, eyes open), all if none is.
+    """
+    candidates = near_frontal(angles)
+    if allowed is not None and allowed[candidates].any():
+        candidates = candidates[allowed[candidates]]
+    parts = torch.from_numpy(candidates).split(32)
+    similarity = torch.cat([similarities(network, real[part], synthesised[part]) for part in parts])
+    best = int(similarity.argmax())
+    frame = int(candidates[best])
+    return Identity(frame, float(similarity[best]), frontal(flow, w_plus[frame], angles[frame]))
+
+
+@torch.no_grad()
+def frontal(flow: HeadPoseFlow, w_plus: Tensor, angles: NDArray[np.floating]) -> Tensor:
+    """A latent `[L, D]` seen at `angles [2]`, turned to face the camera and rounded as it travels (half floats)."""
+    now = flow.clamp(torch.as_tensor(np.asarray(angles), dtype=w_plus.dtype, device=w_plus.device)[None])
+    turned = flow(w_plus[None], now, torch.zeros_like(now))[0]
+    return turned.half().float()

@@ -1,0 +1,1 @@
+"""Stage 6: a stream to frames, and frames put back into the clip."""

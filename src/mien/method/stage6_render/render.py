@@ -1,0 +1,83 @@
+"""Stage 6: a Stream to frames (the paper, Sec. 3.5, Eq. 4 and 13), and puppeteering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.format.stream import Stream
+from mien.method.avatar import add_channels
+from mien.nets.decoder.decoder import Decoder
+from mien.nets.stylegan2 import Generator
+from mien.packs.pack import Pack
+from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
+from mien.runtime.device import resolve_device
+
+BATCH = 8
+STYLES_AT_ONCE = 64
+WORTH_PREPARING = 16  # frames; with fewer, preparing the weights takes longer than it saves
+
+
+def render(
+    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto", exact: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a stream, uint8 RGB `[H, W, 3]`, one by one.
+
+    `pack`: a name, a path or a loaded pack; by default the one that the stream names. `person`: for a stream that names
+    a person, that person, its file, or a folder to look in first. `exact`: by the generator's own modules also where a
+    faster way is here, which differs in rounding only (docs/speed.md). Raises PackError, StreamError.
+    """
+    return iter(FrameRenderer.of(stream, pack=pack, person=person, device=device, exact=exact))
+
+
+def render_frames(
+    stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames of a stream by a generator that is already tuned."""
+    return iter(FrameRenderer(stream, pack, generator, exact=exact))
+
+
+class FrameRenderer:
+    """Renders any frames of a stream, with all that is the same for every frame done once."""
+
+    def __init__(self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False) -> None:
+        self._pack, self._generator = pack, generator
+        self._channels = stream_channels(stream, pack)
+        identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
+        self._numbers = torch.from_numpy(np.asarray(stream.frames, np.float32)).to(pack.device)
+        self._identity = identity
+        with torch.no_grad():
+            self._prior = pack.flow.prior(identity[None], identity.new_zeros(1, 2))
+        self._decoder = Decoder(generator, exact=exact or len(stream) < WORTH_PREPARING)
+
+    @staticmethod
+    def of(
+        stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
+        exact: bool = False,
+    ) -> FrameRenderer:  # fmt: skip
+        """A stream's renderer, with its pack and its person found as `render` does."""
+        found = pack_for(stream, pack).to(resolve_device(device))
+        return FrameRenderer(stream, found, tuned_generator(stream, found, person), exact=exact)
+
+    def __call__(self, first: int, last: int) -> NDArray[np.uint8]:
+        """Frames `first` to `last` - 1, uint8 RGB `[N, H, W, 3]`."""
+        return self._decoder(self.styles(first, last))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        # Latents of many frames at once, since the flow is small; pictures of a few, since they are large.
+        for start in range(0, len(self._numbers), STYLES_AT_ONCE):
+            styles = self.styles(start, start + STYLES_AT_ONCE)
+            for i in range(0, len(styles[0]), BATCH):
+                yield from self._decoder([s[i : i + BATCH] for s in styles])
+
+    @torch.no_grad()
+    def styles(self, first: int, last: int) -> list[Tensor]:
+        """A(LH_t) + alpha_t of frames `first` to `last` - 1 (Eq. 13)."""
+        part = self._numbers[first:last]
+        flow, n = self._pack.flow, len(part)
+        posed = flow.place(self._identity.expand(n, -1, -1), self._prior.expand(n, -1, -1), flow.clamp(part[:, 1:3]))
+        return add_channels(self._generator.styles(posed), self._channels, part[:, 3:])

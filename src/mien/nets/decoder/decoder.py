@@ -1,0 +1,386 @@
+"""Decoding on a CPU: `Generator.synthesis_from_styles` to bytes, with weights prepared once for a whole clip.
+
+The layers with many pixels run as the compiled functions of `mien.nets.decoder.native`: by Winograd's F(4x4, 3x3), or F(4, 2) for
+the phases of an upsampling layer, with style, demodulation, noise, bias, leaky ReLU and ToRGB done on the way; in the
+largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are made once. The result is that of the generator but for rounding (docs/speed.md has the figures);
+`exact=True`, a GPU, or a machine without a C compiler take the generator itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import mmap
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.media.images import to_bytes
+from mien.nets.decoder import native
+from mien.nets.stylegan2 import Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
+
+_SQRT2 = math.sqrt(2.0)
+_EPSILON = 1e-8  # of the demodulation
+FEWEST_TILES = 16  # of 4x4 pixels: with fewer, reading the transformed weights takes longer than using them
+ROWS_OF_TILES = 8  # for each thread, from which on a block's two layers run in one go,
+WEIGHT_IN_CACHE = 2_000_000  # if the first one's transformed weight, in bytes, stays in the cache from row to row
+WEIGHT_PER_TILE = 3_000_000  # largest transformed weight in bytes a tile, for the same reason
+# The weights' transform of F(4x4, 3x3) at the points 0, 1, -1, 2, -2 and infinity.
+_G = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+      (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
+# That of F(4, 2) at 0, 1, -1, 2 and infinity, of the taps 2 and 0 that even outputs of a transposed convolution have;
+# odd ones have tap 1.
+_EVEN = ((0, 0, 1 / 2), (-1 / 2, 0, -1 / 2), (1 / 6, 0, -1 / 6), (1 / 3, 0, 1 / 6), (1, 0, 0))
+_ODD = ((0, 1, 0),)
+
+
+def _room(*shape: int) -> Tensor:
+    """Zeros, on huge pages where the system has them: a tile's planes lie in more pages than the processor's first
+    table of addresses holds."""
+    side = 1 << 21
+    size = 4 * math.prod(shape)
+    memory = mmap.mmap(-1, (size + 2 * side - 1) // side * side)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    flat = torch.frombuffer(memory, dtype=torch.float32)
+    first = -flat.data_ptr() % side // 4 if size >= side else 0
+    return flat[first : first + math.prod(shape)].view(shape)
+
+
+def transformed(weight: Tensor, up: bool = False) -> Tensor:
+    """The 36 matrices of a 3x3 convolution `[N, C, 3, 3]`, as synthesis.c reads them: `[36, N / 16, C, 16]`.
+
+    For upsampling, of the transposed convolution: (row, column) phase even and even (25), even and odd (5), odd and even
+    (5), odd and odd (1)."""
+    if up:
+        even, odd = (torch.tensor(x, dtype=torch.float64) for x in (_EVEN, _ODD))
+        rows = torch.cat([torch.kron(a, b) for a in (even, odd) for b in (even, odd)])
+    else:
+        g = torch.tensor(_G, dtype=torch.float64)
+        rows = torch.kron(g, g)
+    n, c = weight.shape[:2]
+    matrices = (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36)
+    return _in_sixteens(matrices)
+
+
+def _in_sixteens(matrices: Tensor) -> Tensor:
+    """Matrices `[N, C, K]` as synthesis.c reads them, `[K, N / 16, C, 16]`; rows that are missing are 0."""
+    padded = F.pad(matrices, (0, 0, 0, 0, 0, -len(matrices) % 16))
+    return padded.permute(2, 0, 1).reshape(matrices.shape[2], -1, 16, matrices.shape[1]).transpose(2, 3).contiguous()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A convolution's constants. `resolution` is that of its input; `energy [O, C]`: squared weights, summed over the
+    kernel; `noise [R, R]` of the output, times strength and gain, or None; `border`: for upsampling, the
+    taps that reach the last row and the last column of the transposed convolution, `[6, O / 16, C, 16]`."""
+
+    index: int
+    resolution: int
+    up: bool
+    weight: Tensor
+    energy: Tensor
+    bias: Tensor
+    noise: Tensor | None
+    border: Tensor | None
+
+    @property
+    def outputs(self) -> int:
+        return len(self.bias)
+
+    @property
+    def inputs(self) -> int:
+        return self.energy.shape[1]
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A convolution with few pixels, as one product: its time is that of reading the weights, which lie as they are read
+    (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `_Prepared`."""
+
+    up: bool
+    weight: Tensor
+    energy: Tensor
+    bias: Tensor
+    noise: Tensor | None
+
+    def __call__(self, x: Tensor, gain: Tensor) -> Tensor:
+        """`x [N, h, w, C]`, times its style, and `gain [N, O]` -> `[N, h', w', O]`, not yet clamped."""
+        n, h, w, c = x.shape
+        if self.up:
+            parts = (x.reshape(-1, c) @ self.weight).view(n, h, w, 3, 3, -1)
+            spread = parts.new_zeros(n, 2 * h + 1, 2 * w + 1, parts.shape[-1])
+            for i in range(3):
+                for j in range(3):
+                    spread[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += parts[:, :, :, i, j]
+            y = fir_filter(spread.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        else:
+            around = F.pad(x, (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
+            y = (around.reshape(n * h * w, 9 * c) @ self.weight).view(n, h, w, -1)
+        y = torch.addcmul(self.bias, y, gain[:, None, None])
+        if self.noise is not None:
+            y += self.noise[:, :, None]
+        return F.leaky_relu(y, 0.2, inplace=True)
+
+
+class Decoder:
+    """Styles to frames. One decoder serves one thread at a time; it uses as many threads as PyTorch may."""
+
+    def __init__(self, generator: Generator, *, exact: bool = False) -> None:
+        self.generator = generator
+        self._library = None if exact or generator.const.device.type != "cpu" else native.library()
+        self._first = len(generator.layers) if self._library is None else _first_native(generator)
+        self.native = self._first < len(generator.layers)
+        if not self.native:
+            return
+        convolutions = [i for i, layer in enumerate(generator.layers) if not layer.to_rgb]
+        self._small = {i: _prepare_small(generator, i) for i in convolutions if i < self._first}
+        self._layers = {i: _prepare(generator, i) for i in convolutions if i >= self._first}
+        self._energy = {i: layer.energy for i, layer in self._small.items()}
+        self._energy |= {i: layer.energy for i, layer in self._layers.items()}
+        self._widest: Tensor | None = None
+        self._maps: dict[tuple[int, int, bool], Tensor] = {}
+        self._threads = max(1, torch.get_num_threads())
+        self._steps = self._in_one_go()
+        library = self._library
+        assert library is not None
+        size = library.scratch_size(max(layer.inputs for layer in self._layers.values()))
+        between = [library.block_size(2 * s[0].resolution, s[0].outputs) for s in self._steps if len(s) == 2]
+        self._scratch = [_room(size) for _ in range(self._threads)]
+        self._spaces = [_room(max(between, default=0)) for _ in range(self._threads)]
+        self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+
+    @torch.no_grad()
+    def __call__(self, styles: Sequence[Tensor]) -> NDArray[np.uint8]:
+        """Frames, uint8 RGB `[N, R, R, 3]`, of StyleSpace: one `[N, C_l]` a layer."""
+        if not self.native:
+            return to_bytes(self.generator.synthesis_from_styles(list(styles)))
+        images = self.images(styles)
+        out = np.empty(images.shape, np.uint8)
+        rows = len(images) * images.shape[1]
+        step = images.shape[2] * 3
+
+        def convert(worker: int, first: int, last: int) -> None:
+            del worker
+            begin = first * step
+            self._library.to_bytes(images.data_ptr() + 4 * begin, out.ctypes.data + begin, (last - first) * step)  # type: ignore[union-attr]
+
+        self._split(rows, convert)
+        return out
+
+    @torch.no_grad()
+    def images(self, styles: Sequence[Tensor]) -> Tensor:
+        """Float images `[N, R, R, 3]`, nominally in [-1, 1], of StyleSpace."""
+        if not self.native:
+            return self.generator.synthesis_from_styles(list(styles)).permute(0, 2, 3, 1)
+        gains = {
+            i: _SQRT2 * torch.rsqrt(F.linear(styles[i].square(), energy) + _EPSILON)
+            for i, energy in self._energy.items()
+        }
+        x, image = self._lower(styles, gains)
+        size = self.generator.resolution
+        out = torch.empty(len(x), size, size, 3)
+        for n in range(len(x)):
+            self._frame(
+                x[n], image[n], [s[n].contiguous() for s in styles], {i: g[n] for i, g in gains.items()}, out[n]
+            )
+        return out
+
+    def _in_one_go(self) -> list[tuple[_Prepared, ...]]:
+        """The layers in order; an upsampling layer and the next together where each thread has many rows of tiles, for
+        rows at the threads' borders are computed twice."""
+        steps: list[tuple[_Prepared, ...]] = []
+        for layer in self._layers.values():
+            before = steps[-1] if steps else ()
+            if (
+                len(before) == 1
+                and before[0].up
+                and before[0].resolution // 4 >= ROWS_OF_TILES * self._threads
+                and before[0].weight.nbytes <= WEIGHT_IN_CACHE
+            ):
+                steps[-1] = (*before, layer)
+            else:
+                steps.append((layer,))
+        return steps
+
+    def _lower(self, styles: Sequence[Tensor], gains: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """The layers with few pixels, for all frames at once: features `[N, h, w, C]`, and the RGB sum
+        `[N, 3, h', w']` of the last block whose ToRGB is among them."""
+        generator = self.generator
+        x = generator.const.permute(0, 2, 3, 1).expand(len(styles[0]), -1, -1, -1)
+        image: Tensor | None = None
+        for i, (block, style) in enumerate(zip(generator.blocks, styles, strict=True)):
+            if i == self._first:
+                break
+            if isinstance(block, ToRGB):
+                rgb = block(x.permute(0, 3, 1, 2), style)
+                image = rgb if image is None else upsample_rgb(image) + rgb
+            else:
+                x = self._small[i](x * style[:, None, None], gains[i])
+                if generator.config.clamp is not None:
+                    x = x.clamp(-generator.config.clamp, generator.config.clamp)
+        assert image is not None
+        return x, image
+
+    def _frame(self, x: Tensor, image: Tensor, styles: list[Tensor], gains: dict[int, Tensor], out: Tensor) -> None:
+        """The layers with many pixels of one frame: features `[h, w, C]`, RGB `[3, h', w']` -> `out [R, R, 3]`."""
+        low = image.permute(1, 2, 0).contiguous()
+        features = self._map(x.shape[0], x.shape[2], False)
+        features[1:-1, 1:-1] = x
+        for step in self._steps:
+            layer = step[-1]
+            size = layer.resolution * (2 if layer.up else 1)
+            last = size == self.generator.resolution and not layer.up
+            result = None if last else self._map(size, layer.outputs, not layer.up)
+            rgb: Tensor | None = None
+            if not layer.up:
+                rgb = low = self._upsampled(low, layer.index + 1, out if last else None)
+            self._run(step, features, styles, gains, rgb, result)
+            if result is not None:
+                features = result
+
+    def _upsampled(self, low: Tensor, index: int, out: Tensor | None) -> Tensor:
+        """The RGB sum `[h, w, 3]` at twice its size, in `out` or a new tensor, plus the bias of ToRGB layer `index`."""
+        library, to_rgb = self._library, self.generator.blocks[index]
+        assert library is not None and isinstance(to_rgb, ToRGB)
+        rgb = torch.empty(2 * low.shape[0], 2 * low.shape[1], 3) if out is None else out
+        bias = to_rgb.bias.contiguous()
+
+        def upsample(worker: int, first: int, stop: int) -> None:
+            del worker
+            library.upsample_rgb(low.data_ptr(), bias.data_ptr(), rgb.data_ptr(), *low.shape[:2], first, stop)
+
+        self._split(len(low), upsample)
+        return rgb
+
+    def _run(
+        self, step: tuple[_Prepared, ...], x: Tensor, styles: list[Tensor], gains: dict[int, Tensor], rgb: Tensor | None,
+        y: Tensor | None,
+    ) -> None:  # fmt: skip
+        """A layer, or an upsampling layer and the next in one go, from the feature map `x` to `y` and into `rgb`."""
+        library, first_layer, last_layer = self._library, step[0], step[-1]
+        assert library is not None
+        clamp = math.inf if self.generator.config.clamp is None else self.generator.config.clamp
+        at = lambda tensor: None if tensor is None else tensor.data_ptr()
+        spread = self._spread_of(first_layer) if first_layer.up and len(step) == 1 else None
+        weight: Tensor | None = None
+        if not last_layer.up:
+            to_rgb = self.generator.blocks[last_layer.index + 1]
+            assert isinstance(to_rgb, ToRGB)
+            weight = (to_rgb.conv.weight[:, :, 0, 0] * to_rgb.conv.scale * styles[last_layer.index + 1]).contiguous()
+
+        def arguments(layer: _Prepared, worker: int, first: int, last: int) -> native.Layer:
+            ends = layer is last_layer
+            size = layer.resolution * (2 if layer.up else 1)
+            return native.Layer(
+                x.data_ptr() if layer is first_layer else None, layer.weight.data_ptr(), styles[layer.index].data_ptr(),
+                gains[layer.index].data_ptr(), layer.bias.data_ptr(), at(layer.noise), at(weight) if ends else None,
+                at(layer.border), at(y) if ends else None, at(rgb) if ends else None, at(spread),
+                self._scratch[worker].data_ptr(), clamp, layer.resolution, layer.resolution, layer.inputs, layer.outputs,
+                first, last, layer.resolution + 2, size + 2, size + 2,
+            )  # fmt: skip
+
+        def over(function: Callable[..., None]) -> None:
+            def run(worker: int, first: int, last: int) -> None:
+                function(ctypes.byref(arguments(first_layer, worker, first, last)))
+
+            self._split(first_layer.resolution // 4, run)
+
+        def both(worker: int, first: int, last: int) -> None:
+            pair = [ctypes.byref(arguments(layer, worker, first, last)) for layer in step]
+            library.block(*pair, self._spaces[worker].data_ptr())
+
+        if len(step) == 2:
+            self._split(first_layer.resolution // 4, both)
+        elif first_layer.up:
+            over(library.spreading_layer)
+            over(library.filtering_layer)
+        else:
+            over(library.convolution_layer)
+
+    def _spread_of(self, layer: _Prepared) -> Tensor:
+        """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`; the same every time."""
+        side = 2 * layer.resolution + 1
+        if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:
+            self._widest = _room((side + 1) * side * layer.outputs)
+        return self._widest
+
+    def _split(self, rows: int, work: Callable[[int, int, int], None]) -> None:
+        """`work(worker, first, last)` on parts of the rows, one a thread."""
+        if self._workers is None:
+            work(0, 0, rows)
+            return
+        edges = [rows * k // self._threads for k in range(self._threads + 1)]
+        list(self._workers.map(work, range(self._threads), edges[:-1], edges[1:]))
+
+    def _map(self, size: int, channels: int, second: bool) -> Tensor:
+        """A feature map with its border of zeros, `[size + 2, size + 2, channels]`: the same one every time."""
+        key = (size, channels, second)
+        if key not in self._maps:
+            self._maps[key] = _room(size + 2, size + 2, channels)
+        return self._maps[key]
+
+
+def _first_native(generator: Generator) -> int:
+    """The first layer from which on all convolutions have enough pixels, and widths of whole vectors."""
+    first = len(generator.layers)
+    for i in reversed(range(len(generator.layers))):
+        layer, block = generator.layers[i], generator.blocks[i]
+        if layer.to_rgb:
+            continue
+        assert isinstance(block, SynthesisLayer)
+        outputs, inputs = block.conv.weight.shape[:2]
+        tiles = (layer.resolution // (8 if block.conv.up else 4)) ** 2
+        weight = 36 * 4 * inputs * outputs
+        if (
+            layer.resolution == 4
+            or tiles < FEWEST_TILES
+            or weight > WEIGHT_PER_TILE * tiles
+            or inputs % 8
+            or outputs % 8
+        ):
+            break
+        first = i
+    return first
+
+
+def _prepare(generator: Generator, index: int) -> _Prepared:
+    block, layer = generator.blocks[index], generator.layers[index]
+    assert isinstance(block, SynthesisLayer)
+    weight, bias, noise = _constants(block)
+    return _Prepared(
+        index=index,
+        resolution=layer.resolution // (2 if block.conv.up else 1),
+        up=block.conv.up,
+        weight=transformed(weight, block.conv.up),
+        energy=weight.square().sum((2, 3)),
+        bias=bias,
+        noise=noise,
+        border=_in_sixteens(torch.cat([weight[:, :, 2], weight[:, :, :, 2]], 2)) if block.conv.up else None,
+    )
+
+
+def _prepare_small(generator: Generator, index: int) -> _Small:
+    block = generator.blocks[index]
+    assert isinstance(block, SynthesisLayer)
+    weight, bias, noise = _constants(block)
+    outputs, inputs = weight.shape[:2]
+    matrix = weight.permute(1, 2, 3, 0).reshape(inputs, 9 * outputs) if block.conv.up else weight.reshape(outputs, -1).T
+    return _Small(block.conv.up, matrix.contiguous(), weight.square().sum((2, 3)), bias, noise)
+
+
+def _constants(block: SynthesisLayer) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weight `[O, C, 3, 3]`, bias times the gain, and the noise constants times strength and gain."""
+    weight = (block.conv.weight.detach() * block.conv.scale).float().contiguous()
+    noise = None
+    if block.has_noise:
+        noise = (block.noise_const * (block.noise_strength.detach() * _SQRT2)).float().contiguous()
+    return weight, (block.bias.detach() * _SQRT2).float().contiguous(), noise

@@ -1,0 +1,158 @@
+"""Glances: the same face with its irises moved.
+
+Clips show few of them, and small ones: too little to teach a pack's gaze channels anything (0.6 pixels at 128x128), and a person
+who never looks away in the clip cannot be made to when driven. A picture of an eye can be made to look elsewhere, though: the
+iris is moved as it is along the line between the eye's corners, the white on one side of it is stretched and on the other
+pressed together, lids and corners stay. Up and down, where lids cover part of the iris, it is stretched itself, so moves are
+small. What differs between the two pictures is the gaze and nothing else. `mien.train` learns from them, and so does tuning
+(`practice`). The paper has no counterpart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.face import mesh as lm
+from mien.face.measures import POINTS, eye_openness, gaze
+from mien.runtime.frame_store import CropFile, Crops
+
+LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
+SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
+_EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
+_SHUT = 0.15  # height over width of an opening in which an iris cannot be placed
+_SOFT = 0.75  # width in pixels of the lids' edge in the mask
+
+_at = {point: i for i, point in enumerate(POINTS)}
+_UPPER = tuple([_at[p] for p in (eye[0], *reversed(eye[9:]), eye[8])] for eye in lm.EYES)
+_LOWER = tuple([_at[p] for p in eye[:9]] for eye in lm.EYES)
+_IRISES = tuple([_at[p] for p in iris] for iris in lm.IRISES)
+
+
+def looks(landmarks: NDArray[np.floating] | None, size: int) -> NDArray[np.float64]:
+    """`gaze` of a mesh `[478, 2]` in pixels of a picture of side `size`: `[2]`, NaN where there is none or lids are shut."""
+    if landmarks is None or eye_openness(landmarks[None])[0] < _SHUT:
+        return np.full(2, np.nan)
+    points = torch.from_numpy(landmarks[None, list(POINTS)].astype(np.float32) / size)
+    return gaze(points)[0].double().numpy()
+
+
+def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:
+    """A random glance, right and down `[count, 2]` in the eye's width, for a `share` of the pictures, 0 for the others."""
+    return random.uniform(-1, 1, (count, 2)) * LARGEST * (random.rand(count, 1) < share)
+
+
+def _along(x: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Height of a lid's line through `points [K, 2]` at `x`."""
+    order = np.argsort(points[:, 0], kind="stable")
+    return np.interp(x, points[order, 0], points[order, 1])
+
+
+def glance(
+    image: NDArray[np.float32], label: NDArray[np.int64], points: NDArray[np.float32], right: float, down: float = 0.0
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """The face with both irises moved by so much of the eye's width to the right and down, as far as the corners allow.
+
+    `image [S, S, 3]`, `label [L, L]`, `points [len(POINTS), 2]` in [0, 1] of the crop's side; all three are returned anew.
+    An eye that is shut has nothing to move and stays as it is.
+    """
+    size = image.shape[0]
+    points = points.astype(np.float32).copy()
+    grids = {n: np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).astype(np.float32) for n in (size, len(label))}
+    maps = {n: grid.copy() for n, grid in grids.items()}
+    masks = {n: np.zeros((n, n), np.float32) for n in grids}
+    for upper, lower, iris in zip(_UPPER, _LOWER, _IRISES, strict=True):
+        lids = points[upper + lower].astype(np.float64)
+        start, end = float(points[upper[0], 0]), float(points[upper[-1], 0])
+        centre = float(points[iris[0], 0])
+        width = end - start
+        radius = float(np.linalg.norm(points[iris[1:]] - points[iris[0]], axis=1).mean())
+        opening = float(np.max(_along(lids[:, 0], lids[9:]) - _along(lids[:, 0], lids[:9])))
+        low, high = start + _EDGE * radius, end - _EDGE * radius
+        if width < 2.5 * radius or opening < 0.12 * width or not low < centre < high:
+            continue
+        now = float(np.clip(centre + right * width, low, high))
+        goes = np.array([start - 1, start, now - radius, now + radius, end, end + 1])
+        comes = np.array([start - 1, start, centre - radius, centre + radius, end, end + 1])
+        # Near a corner the iris reaches beyond it, under the lids: the map must go on rising there.
+        goes[1], comes[1] = min(start, goes[2] - 0.05 * width), min(start, comes[2] - 0.05 * width)
+        goes[4], comes[4] = max(end, goes[3] + 0.05 * width), max(end, comes[3] + 0.05 * width)
+        # Down: shares of the way from lid to lid, the same in all columns.
+        ceiling = float(_along(np.array([centre]), lids[:9])[0])
+        share = float(np.clip((float(points[iris[0], 1]) - ceiling) / opening, 0.25, 0.75))
+        lower_share = float(np.clip(share + down * width / opening, 0.15, 0.85))
+        for n, grid in grids.items():
+            place = (grid.astype(np.float64) + 0.5) / n
+            top, bottom = _along(place[0, :, 0], lids[:9]), _along(place[0, :, 0], lids[9:])
+            inside = np.minimum(place[..., 1] - top, bottom - place[..., 1]) * n / _SOFT + 0.5
+            inside *= (place[..., 0] > start) & (place[..., 0] < end)
+            inside = np.clip(inside, 0, 1).astype(np.float32)
+            moved = np.interp(place[..., 0], goes, comes) * n - 0.5
+            height = np.maximum(bottom - top, 1e-6)
+            level = np.interp((place[..., 1] - top) / height, [-1, 0, lower_share, 1, 2], [-1, 0, share, 1, 2])
+            maps[n][..., 0] = np.where(inside > 0, moved, maps[n][..., 0])
+            maps[n][..., 1] = np.where(inside > 0, (top + level * height) * n - 0.5, maps[n][..., 1])
+            masks[n] = np.maximum(masks[n], inside)
+        points[iris, 0] += now - centre
+        points[iris, 1] += (lower_share - share) * opening
+    warped = cv2.remap(image, maps[size][..., 0], maps[size][..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    soft = masks[size][..., None]
+    around = maps[len(label)].round().astype(np.int64).clip(0, len(label) - 1)
+    turned = np.where(masks[len(label)] > 0.5, label[around[..., 1], around[..., 0]], label)
+    return image + soft * (warped - image), turned, points
+
+
+def elsewhere(
+    image: NDArray[np.uint8], landmarks: NDArray[np.floating], move: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.floating]] | None:
+    """`glance` of a picture uint8 `[S, S, 3]` by `move [2]`, right and down, and its mesh `[478, 2]` in pixels; None where no iris
+    can be moved."""
+    chosen, size = list(POINTS), len(image)
+    points = (landmarks[chosen] / size).astype(np.float32)
+    none = np.zeros((2, 2), np.int64)  # labels are of no use here
+    made, _, moved = glance(image.astype(np.float32), none, points, *move.tolist())
+    if np.array_equal(moved, points):
+        return None
+    mesh = landmarks.copy()
+    mesh[chosen] = moved * size
+    return made.round().clip(0, 255).astype(np.uint8), mesh
+
+
+@dataclass(frozen=True)
+class Practice:
+    """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
+    was, `frames [N]`."""
+
+    pictures: CropFile
+    landmarks: NDArray[np.floating]
+    frames: NDArray[np.int64]
+
+
+def practice(
+    crops: Crops,
+    landmarks: NDArray[np.floating],
+    usable: NDArray[np.bool_],
+    seed: int,
+    share: float = SHARE,
+) -> Practice:
+    """Random glances of random frames, as many as `share` of the clip, but `FEWEST` at least where so many eyes are open.
+
+    `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open eyes.
+    """
+    random, size = np.random.RandomState(seed), crops.shape[1]
+    wanted = min(max(round(len(crops) * share), FEWEST), int(usable.sum()))
+    frames: list[int] = []
+    pictures, meshes = CropFile(size), [landmarks[:0]]
+    for frame in random.permutation(np.flatnonzero(usable)):
+        if len(frames) == wanted:
+            break
+        found = elsewhere(crops[frame], landmarks[frame], random_glances(random, 1, 1.0)[0])
+        if found is not None:
+            pictures.append(found[0])
+            meshes.append(found[1][None])
+            frames.append(frame)
+    return Practice(pictures, np.concatenate(meshes), np.array(frames, np.int64))

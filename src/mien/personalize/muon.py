@@ -1,0 +1,92 @@
+"""Adam whose convolutions learn by orthogonalised momentum (Muon, Jordan et al. 2024).
+
+Adam scales each number by itself, so the few directions in which all gradients agree take most of a step. Muon moves a
+weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that carry
+a person's fine detail, move as far as the strong ones. On a clip three quarters of the steps do more than all of Adam's
+(docs/person.md has the figures). The rest (biases, noise constants, styles, latents, numbers of frames) keeps Adam.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mien.runtime.precision import fast
+
+# Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
+_ROUNDS = 3
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+_SMALLEST = 16  # rows: smaller convolutions (to RGB, the first of an encoder) have no spectrum to speak of
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """`matrix [r, c]` with its singular values made (nearly) equal, and a root mean square of 1, float32.
+
+    All rounds, and both norms, are done on the matrix of products of the smaller side, so the large one is read twice
+    only. The last product is in bfloat16 where the device has it.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).float()
+    products = x @ x.T
+    norm = products.trace().clamp_min(1e-40).sqrt()
+    first = gram = products / norm.square()
+    total = gram
+    for number in range(_ROUNDS):
+        turn = torch.addmm(gram, gram, gram, beta=_B, alpha=_C)
+        turn.diagonal().add_(_A)
+        total = turn @ total if number else turn
+        if number < _ROUNDS - 1:
+            gram = turn @ gram @ turn
+    size = ((total @ first) * total).sum().clamp_min(1e-20).div(matrix.numel()).sqrt()
+    with fast(matrix.device):
+        x = (total / (norm * size)) @ x
+    return (x.T if tall else x).float()
+
+
+class Muon(torch.optim.Adam):
+    """Convolutions of 3x3 by Muon at the group's rate times `share`, everything else by Adam.
+
+    `share`: the root mean square of a convolution's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
+    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, momentum: float, share: float,
+        fused: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(groups, betas=betas, fused=fused)
+        self._momentum, self._share = momentum, share
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Adam looks for its `step` in every state; those of convolutions have none, and are kept out of its sight here too."""
+        ours = {p: kept for p, kept in state["state"].items() if kept and "step" not in kept}
+        adams = {p: kept for p, kept in state["state"].items() if p not in ours}
+        super().__setstate__(state | {"state": defaultdict(dict, adams)})
+        self.state.update(ours)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step of both; `closure` is not used."""
+        convolutions: list[tuple[Tensor, Tensor, float]] = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and p.shape[0] >= _SMALLEST:
+                    convolutions.append((p, p.grad, group["lr"]))
+                    p.grad = None  # out of Adam's sight
+        super().step()
+        for p, grad, rate in convolutions:
+            state = self.state[p]
+            if "exp_avg" not in state:
+                state["exp_avg"] = torch.zeros_like(p)
+            mean = state["exp_avg"]
+            mean.lerp_(grad, 1 - self._momentum)
+            ahead = grad.lerp(mean, self._momentum)
+            # Columns in the order in which they lie in memory, which orthogonality does not ask for.
+            rows = ahead.permute(0, 2, 3, 1)
+            update = orthogonalised(rows.reshape(len(p), -1)).view(rows.shape).permute(0, 3, 1, 2)
+            p.add_(update, alpha=-rate * self._share)
+            p.grad = grad

@@ -1,0 +1,315 @@
+"""The loop that tuning and refining share: frames drawn evenly, image losses, locality, rates, early stop.
+
+What styles the frames that were drawn have is the caller's: `Trainer.run` asks for them. At large sizes a step draws
+the whole picture at half its size and the last block in a random window only, which is nearly as cheap as half the size
+and sees every pixel in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mien.face.masks import ClipRegions
+from mien.media.images import to_float
+from mien.method.image_sequences import Cropped
+from mien.method.landmark_targets import Reading, of_frames, of_mesh
+from mien.method.losses import look
+from mien.method.reduced_resolution import as_seen, at_most
+from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.stylegan2 import Generator, Window
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
+from mien.personalize.generator_params import Weights
+from mien.personalize.losses import feature_loss, locality_loss, pyramid_loss, resized, texture_loss
+from mien.personalize.muon import Muon
+from mien.personalize.noise_schedule import noise_rates, steadiness, texture_places
+from mien.runtime.frame_store import CropFile, Crops, Joined
+from mien.runtime.precision import fast
+from mien.runtime.resumable_loop import Checkpoint, Loop
+
+WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
+_WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
+_RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
+LOCALITY_EVERY = 8  # steps
+TEXTURE, MEASURES = 1.0, 0.3  # weights of texture, and of what landmarks measure, beside the pixel loss
+SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
+MOMENTUM, SHARE = 0.85, 0.6  # of Muon (docs/person.md has the figures)
+_LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
+
+
+def even_sampling(landmarks: NDArray[np.floating], groups: int = 24) -> NDArray[np.float64]:
+    """Probability `[T]` of drawing each frame of landmarks `[T, N, 2]`: half uniform, half even over expressions.
+
+    The frames are grouped around at most `groups` expressions, each the farthest from those before it (Gonzalez
+    1985); every group is drawn equally often, however many frames it has.
+    """
+    points = (landmarks - landmarks.mean(1, keepdims=True)).reshape(len(landmarks), -1).astype(np.float64)
+    centre = int(np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin())
+    nearest = np.full(len(points), np.inf)
+    group = np.zeros(len(points), np.int64)
+    for number in range(min(groups, len(points))):
+        away = np.linalg.norm(points - points[centre], axis=1)
+        group = np.where(away < nearest, number, group)
+        nearest = np.minimum(nearest, away)
+        centre = int(nearest.argmax())
+    count = np.bincount(group, minlength=1)
+    weight = 0.5 / len(points) + 0.5 / (np.count_nonzero(count) * count[group])
+    return weight / weight.sum()
+
+
+def draw(random: np.random.RandomState, probability: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """`count` indices by their probabilities, spread over the clip (systematic sampling), in random order."""
+    places = (random.rand() + np.arange(count)) / count
+    chosen = np.searchsorted(np.cumsum(probability), places * (1 - 1e-9), side="right")
+    return random.permutation(np.minimum(chosen, len(probability) - 1))
+
+
+def batch_at(size: int, batch: int) -> int:
+    """How many of `batch` frames a step takes at `size` pixels: a gradient at 1024x1024 fills about 1 GiB a frame."""
+    return batch if size <= 512 else min(batch, 2)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
+    V; `others [M, L, D]`: latents of other people, for locality; `through`: the resolution from which the pack's sums of
+    RGB are pictures, as small ones are made (`mien.method.reduced_resolution`); `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
+    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`); `reading`: what
+    their expressions measure, if that is known."""
+
+    original: Generator
+    flow: HeadPoseFlow
+    perceptual: Any
+    channels: Sequence[Channel]
+    others: Tensor
+    through: int
+    crops: Crops
+    landmarks: NDArray[np.floating]
+    regions: ClipRegions
+    steady: Tensor
+    reading: Reading | None
+
+    @staticmethod
+    def of(pack: Pack, crops: Crops, landmarks: NDArray[np.floating]) -> Material:
+        """Of crops and their landmarks, with the pack's networks."""
+        frames = Cropped(crops, min(128, pack.resolution), pack.device)
+        mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
+        small = min(SMALL, pack.resolution)
+        through = as_seen(pack.generator, pack.people, (small,)).through[small]
+        return Material(
+            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
+            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
+        )  # fmt: skip
+
+    def and_more(self, crops: CropFile, landmarks: NDArray[np.floating]) -> Material:
+        """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
+        the additional ones that is unknown."""
+        if not len(crops):
+            return self
+        size, reading = crops.shape[1], self.reading
+        if reading is not None:
+            none = reading.weight.new_zeros(len(crops), reading.weight.shape[1])
+            reading = Reading(torch.cat([reading.wanted, none]), torch.cat([reading.weight, none]))
+        landmarks = np.concatenate([self.landmarks, landmarks])
+        return replace(
+            self, crops=Joined(self.crops, crops), landmarks=landmarks, reading=reading,
+            regions=ClipRegions(landmarks, size, self.others.device),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
+    own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
+    than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
+    steps, and that was all. `perceptual`, `locality`: weights beside the pixel loss. `share`: how far convolutions move at a step, in rates (`Muon`)."""
+
+    steps: int
+    batch: int
+    resolution: int
+    low_steps: int
+    warm: int
+    perceptual: float
+    locality: float
+    least_gain: float
+    seed: int
+    share: float = SHARE
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
+    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, `window`, where the last block is drawn, if not
+    everywhere, and the step's `number`."""
+
+    index: Tensor
+    target: Tensor
+    weight: Tensor
+    window: Window | None
+    number: int
+
+
+# The styles of the frames that were drawn, and a loss of the caller's own.
+Step = Callable[[Generator, Drawn], tuple[list[Tensor], Tensor | None]]
+
+
+class Trainer:
+    """Trains `weights` and other tensors against the frames of a clip."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        material: Material,
+        rate: float,
+        more: Sequence[tuple[Sequence[Tensor], float]],
+        schedule: Schedule,
+        tick: Callable[[int], None],
+        checkpoint: Checkpoint,
+        rates: Tensor | None = None,
+        probability: NDArray[np.float64] | None = None,
+    ) -> None:
+        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material; `probability [T]` of drawing each
+        frame, by default `even_sampling`."""
+        self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
+        self._random = np.random.RandomState(schedule.seed)
+        # Where sums of RGB are no pictures, small pictures are made of more blocks, and there are no windows.
+        full = material.original.resolution
+        small = {min(schedule.resolution, full), max(full // 2, 4)}
+        self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
+        self._probability = even_sampling(material.landmarks) if probability is None else probability
+        self._texture_places = texture_places(material.regions, material.steady)
+        self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
+        groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
+        groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
+        self._trained = [tensor for tensors, _ in groups for tensor in tensors]
+        parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
+        fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
+        self._optimiser = Muon(parameters, (0.5, 0.99), momentum=MOMENTUM, share=schedule.share, fused=fused)
+        self._rates = [r for _, r in groups]
+        self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
+        self._checkpoint = checkpoint
+        self._end = torch.tensor([-1, 0])  # once it is decided: the step the fall began at, and the last one
+
+    def run(self, step: Step) -> float:
+        """Train. Returns the mean loss of the last ten steps."""
+        plan = self._schedule
+        more = [t for t in self._trained if not any(t is kept for kept in self.weights.state)]
+        state = [*self.weights.state, *more, self._losses, self._end]
+        loop = Loop(state, self._optimiser, self._random, self._checkpoint)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            done = loop.resume()
+            self._tick(done)
+            while done < plan.steps and not 0 <= self._end[0] < self._end[1] <= done:
+                self._one(done, step)
+                loop.done(done)
+                done += 1
+                self._tick(1)
+        self._tick(plan.steps - done)
+        recent = self._losses.roll(-(done % len(self._losses)))
+        return float(recent[-10:].nanmean())
+
+    def _one(self, number: int, step: Step) -> None:
+        plan, weights = self._schedule, self.weights
+        fall = self._fall(number)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * fall
+        drawn = self._draw(number)
+        weights.place()
+        device = drawn.target.device
+        with fast(device):
+            styles, extra = step(weights.generator, drawn)
+            loss = self._image_loss(weights.generator, styles, drawn)
+            if plan.locality and weights.groups and number % LOCALITY_EVERY == 0:
+                loss = loss + plan.locality * locality_loss(
+                    weights.generator,
+                    self._material.original,
+                    self._material.others,
+                    self._material.through,
+                    self._random,
+                )
+        if extra is not None:
+            loss = loss + extra
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        weights.observe(number, plan.steps)
+        nn.utils.clip_grad_norm_(self._trained, 2.0)
+        before = [constants.detach().clone() for constants in weights.noise]
+        self._optimiser.step()
+        with torch.no_grad():  # a rate for each pixel: Adam's steps do not ask how large a gradient is
+            for constants, old in zip(weights.noise, before, strict=True):
+                constants.copy_(torch.lerp(old, constants, resized(self._noise_rates, constants.shape[-1])))
+        self._losses[number % len(self._losses)] = loss.detach()
+        self._watch(number)
+
+    def _image_loss(self, generator: Generator, styles: list[Tensor], drawn: Drawn) -> Tensor:
+        target, weight, loss = drawn.target, drawn.weight, drawn.target.new_zeros(())
+        if drawn.window is None:
+            size = target.shape[-1]
+            image = at_most(generator.synthesis_from_styles(styles, self._through.get(size, size)), size)
+        else:
+            image, detail = generator.synthesis_with_detail(styles, drawn.window)
+            whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
+            wanted, here = drawn.window.cut(target), drawn.window.cut(whole)
+            # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
+            # constants would answer it with dots.
+            features = (here - 1).clamp(0, 1)
+            loss = pyramid_loss(detail, wanted, here) + TEXTURE * texture_loss(detail, wanted, features)
+            target = F.avg_pool2d(target, 2)
+        loss = loss + pyramid_loss(image, target, weight)
+        loss = loss + TEXTURE * texture_loss(image, target, weight * self._texture_places)
+        with torch.no_grad():
+            wanted_look = look(self._material.perceptual, target)
+        seen = look(self._material.perceptual, image, measures=self._material.reading is not None)
+        loss = loss + self._schedule.perceptual * feature_loss(seen.features, wanted_look.features, weight)
+        if seen.measures is not None and self._material.reading is not None:
+            reading = self._material.reading.part(drawn.index)
+            wrong = (seen.measures - reading.wanted).abs() * reading.weight
+            loss = loss + MEASURES * wrong.sum(1).mean()
+        return loss
+
+    def _draw(self, number: int) -> Drawn:
+        plan = self._schedule
+        full = self.weights.generator.resolution
+        size = min(plan.resolution, full) if number < plan.low_steps else full
+        chosen = draw(self._random, self._probability, batch_at(size, plan.batch))
+        device = self._material.others.device
+        images = to_float(self._material.crops[chosen], size, device)
+        index = torch.from_numpy(chosen)
+        window = None
+        if size >= WINDOWS_FROM and size == full and self._through[full // 2] == full // 2:
+            places = 2 * self._random.randint(-_RIM, size // 4 + 1 + _RIM, size=2)
+            top, left = places.clip(0, size // 2).tolist()
+            window = Window(top, left, top + size // 2, left + size // 2)
+        return Drawn(index, images, self._material.regions.part(index).attention, window, number)
+
+    def _fall(self, number: int) -> float:
+        """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""
+        plan = self._schedule
+        low = 0.5 * _LAST_SHARE
+        share = 0.5 * (1 + np.cos(np.pi * number / plan.steps)) * (1 - low) + low
+        share = float(share) * min(1.0, (number + 1) / plan.warm)
+        begin, end = self._end.tolist()
+        if begin < 0:
+            return share
+        return max(share * (end - number) / (end - begin), low)
+
+    def _watch(self, number: int) -> None:
+        """Early stop: decide the end where nothing more is gained."""
+        plan = self._schedule
+        full_steps = number + 1 - plan.low_steps
+        if self._end[0] >= 0 or not plan.least_gain or full_steps < 2 * _WINDOW or (number + 1) % _WINDOW:
+            return
+        # Locality is in every eighth loss, so both windows hold as much of it.
+        halves = self._losses.roll(-((number + 1) % len(self._losses))).view(2, _WINDOW).mean(1)
+        if float(halves[1]) > (1 - plan.least_gain) * float(halves[0]):
+            tail = max(plan.steps // 10, 1)
+            self._end.copy_(torch.tensor([number + 1, min(number + 1 + tail, plan.steps)]))

@@ -1,0 +1,1 @@
+"""Train generator, encoder and head-pose flow together."""

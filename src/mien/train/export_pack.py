@@ -1,0 +1,122 @@
+"""Put trained networks together into a pack file.
+
+    python -m mien.train assemble --autoencoder runs/ae --parser runs/parser --identity runs/identity --data runs/data \
+        -o src/mien/packs/mini/mini.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from mien.nets.face_parser import FaceParser
+from mien.nets.identity_net import IdentityNet
+from mien.nets.stylegan2 import Generator
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
+from mien.packs.registry import People
+from mien.personalize.gaze_augmentation import random_glances
+from mien.train.dataset import Faces
+from mien.train.expression import expression_channels
+from mien.train.networks import Networks
+
+PEOPLE = 48
+
+
+def state_of(folder: Path) -> dict:
+    """A run's checkpoint."""
+    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+
+
+def truncated(networks: Networks, resolution: int) -> Networks:
+    """The same networks stopped at a lower resolution: later blocks and their rows of W+ are left off."""
+    if networks.generator.resolution == resolution:
+        return networks
+    small = Networks.build(resolution)
+    keep = small.generator.num_ws
+    own = networks.generator.state_dict()
+    small.generator.load_state_dict({k: own[k] for k in small.generator.state_dict()})
+    state = networks.encoder.state_dict()
+    fine = (keep - small.encoder.COARSE - small.encoder.MIDDLE) * small.generator.w_dim
+    state["fine.out.weight"], state["fine.out.bias"] = state["fine.out.weight"][:fine], state["fine.out.bias"][:fine]
+    state["w_mean"] = state["w_mean"][:keep]
+    small.encoder.load_state_dict(state)
+    small.flow.load_state_dict(networks.flow.state_dict())
+    return small
+
+
+@torch.no_grad()
+def with_silent_noise(generator: Generator) -> Generator:
+    """The same generator with noise inputs of strength 1 whose constants are 0: a place for what tuning finds still."""
+    out = Generator(replace(generator.config, noise=True))
+    state = out.state_dict()
+    for name, value in state.items():
+        state[name] = torch.full_like(value, float(name.endswith("noise_strength")))
+    out.load_state_dict(state | generator.state_dict())
+    return out
+
+
+@torch.no_grad()
+def assemble(
+    autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str = "mini",
+    channels: Path | None = None, card: dict | None = None,
+) -> Pack:  # fmt: skip
+    """Write the pack; the channels come from `channels` (JSON of `mien.train channels`) or are the trained ones."""
+    state = state_of(autoencoder)
+    full = Networks.build(state.get("resolution", 256))
+    full.load(state["mean"])
+    nets = truncated(full, resolution)
+    nets.generator = with_silent_noise(nets.generator)
+    face_parser, person = FaceParser(), IdentityNet()
+    face_parser.load_state_dict(state_of(parser)["parser"])
+    faces = Faces(data, 128)
+    chosen = faces.stills[:PEOPLE]
+    people = People(PEOPLE, nets.generator.num_ws, nets.generator.w_dim)
+    nets.encoder.eval()
+    people.w_plus.copy_(nets.encoder(faces.get(chosen, np.zeros(PEOPLE, bool)).image))
+    pose = nets.flow
+    networks: dict[str, nn.Module] = {
+        "generator": nets.generator, "encoder": nets.encoder, "flow": pose, "parser": face_parser, "people": people,
+    }  # fmt: skip
+    configs = {
+        "generator": {"kind": "stylegan2", **asdict(nets.generator.config)},
+        "encoder": {"kind": "mini", **asdict(nets.encoder.config)},
+        "flow": {"kind": "styleflow", "flow": asdict(pose.flow.config), "pose": asdict(pose.pose)},
+        "parser": {"kind": "mini"},
+        "people": {"kind": "latents", "count": PEOPLE, "num_ws": nets.generator.num_ws, "w_dim": nets.generator.w_dim},
+    }
+    if identity is not None:
+        person.load_state_dict(state_of(identity)["identity"])
+        networks["identity"], configs["identity"] = person, {"kind": "mini"}
+    if channels is not None:
+        table = tuple(Channel(**c) for c in json.loads(channels.read_text())["channels"])
+    else:
+        table = tuple(Channel(layer, index, attribute) for layer, index, attribute in expression_channels())
+    table = with_scales(nets, faces, table)
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    pack = Pack(name, networks, configs, table, card or {})
+    pack.save(out)
+    return Pack.load(out)
+
+
+@torch.no_grad()
+def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
+    """The channels with `scale` = standard deviation of their value over clip frames (expressions of many kinds), three in
+    ten of them made to glance, for the clips' own glances are few."""
+    random = np.random.RandomState(0)
+    index = random.choice(faces.clips, count, replace=False)
+    glances = random_glances(random, count, 0.3)
+    values = []
+    for start in range(0, count, 100):
+        part = slice(start, start + 100)
+        image = faces.get(index[part], np.zeros(len(index[part]), bool), glances[part]).image
+        styles = nets.generator.styles(nets.encoder(image))
+        values.append(torch.stack([styles[c.layer][:, c.index] for c in table], 1))
+    scale = torch.cat(values).std(0).clamp_min(1e-3)
+    return tuple(replace(c, scale=round(float(s), 5)) for c, s in zip(table, scale, strict=True))
