@@ -1,7 +1,7 @@
 # make setup   a virtual environment in .venv with everything in it
 # make demo    encode a clip, render it beside its input, let it drive a second face, draw its 35 curves
 #              (make demo CLIP=path PORTRAIT=path for one's own)
-# make test    all tests        make lint   style and types
+# make test    all tests        make lint   style, types and which part may import which
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
 CLIP ?= examples/clip.mp4
@@ -40,8 +40,9 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff format --check src tests tools
 	$(BIN)/mypy src
+	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -22,8 +22,8 @@ from cases import Case, Fit, correlations, face_psnr, faces, fit, jitter, panel,
 
 from mien.method.avatar import pose_latents
 from mien.method.clip_channels import clip_channels
+from mien.method.gauss_newton import DescentOptions
 from mien.method.losses import AttributeWeights, LossNetworks
-from mien.method.solvers.gauss_newton import DescentOptions
 from mien.method.stage4_pose import Pose, PoseOptions
 from mien.method.stage5_attributes import warm_start
 from mien.runtime.files import write_text

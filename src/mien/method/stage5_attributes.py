@@ -3,7 +3,7 @@
     min over alpha_t of  L( G_ss(A(LH_t) + alpha_t on V),  S_t )
 
 The warm start reads alpha_t off A(L_t) on the channels V, which takes the place of Eq. 7's start from frame t-1 (that
-start is kept for frames whose face was out of sight). The step is Gauss-Newton's (`mien.method.solvers.gauss_newton`).
+start is kept for frames whose face was out of sight). The step is Gauss-Newton's (`mien.method.gauss_newton`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.avatar import add_channels, read_channels
+from mien.method.gauss_newton import DescentOptions, Render, descend
 from mien.method.image_sequences import Frames
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
 from mien.method.reduced_resolution import at_most
-from mien.method.solvers.gauss_newton import DescentOptions, Render, descend
 from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
 

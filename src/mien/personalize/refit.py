@@ -17,11 +17,11 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.avatar import driven_styles
+from mien.method.gauss_newton import DescentOptions, Render, descend
 from mien.method.image_sequences import Frames
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
 from mien.method.reduced_resolution import at_most
-from mien.method.solvers.gauss_newton import DescentOptions, Render, descend
 from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel

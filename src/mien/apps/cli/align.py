@@ -8,13 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mien.apps.cli.common import (
-    Duration,
-    Face,
-    Output,
-    Start,
-    progress_bars,
-)
+from mien.apps.cli.common import Duration, Face, Output, Start, progress_bars
 
 
 def align(

@@ -7,11 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.apps.cli.common import (
-    checked_device,
-    pack_of,
-    progress_bars,
-)
+from mien.apps.cli.common import checked_device, pack_of, progress_bars
 from mien.errors import Interrupted
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import mien
 from mien.apps.studio.access_control import COOKIE
 from mien.apps.studio.job_queue import Line
 from mien.apps.studio.media import Renderer, data_address, person
@@ -27,6 +26,7 @@ SHELF = 18  # people on the shelf
 FPS = Fraction(25)
 TOUR = "A tour: turn, nod, then every attribute"
 TALK = "A talking person"
+EXAMPLES = Path(__file__).parents[4] / "examples"  # of a checkout; an installed package has none
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Studio:
     def drivers(self) -> dict[str, Stream]:
         """Ready-made drivers by name: a tour of the curves, and the example's talking person if its pack is this one."""
         found = {TOUR: tour(self.blank, self.curves)}
-        example = Path(mien.__file__).parents[2] / "examples" / "clip.mien"
+        example = EXAMPLES / "clip.mien"
         try:
             stream = Stream.load(example)
             if stream.pack == self.pack.fingerprint:

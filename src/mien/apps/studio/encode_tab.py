@@ -10,10 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-import mien
 from mien.apps.provenance import Origin
 from mien.apps.studio import markup
-from mien.apps.studio.context import Studio, sentence
+from mien.apps.studio.context import EXAMPLES, Studio, sentence
 from mien.apps.studio.job_queue import Job
 from mien.apps.studio.media import checked_clip, input_panels, write_panel, write_stream
 from mien.apps.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYTES, Session
@@ -21,7 +20,7 @@ from mien.errors import InputError
 from mien.format.stream import Stream
 
 STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "polish", "input", "render")
-EXAMPLE = Path(mien.__file__).parents[2] / "examples" / "clip.mp4"
+EXAMPLE = EXAMPLES / "clip.mp4"
 EMPTY = markup.empty(
     "Your clip and its render will stand here",
     "Left what came in, right what is left of it after it went through one latent and 35 numbers a frame.",

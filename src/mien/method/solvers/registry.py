@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from mien.errors import InputError
+from mien.method.gauss_newton import DescentOptions
 from mien.method.solvers.adam_reference import fit_attributes_reference, fit_pose_reference
-from mien.method.solvers.gauss_newton import DescentOptions
 from mien.method.stage4_pose import Pose, PoseOptions, fit_pose
 from mien.method.stage5_attributes import Attributes, fit_attributes
 
