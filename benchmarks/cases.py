@@ -41,7 +41,7 @@ from mien.personalize.generator_params import weights_for
 from mien.personalize.pti import TuneOptions, tune
 from mien.personalize.trainer import Material
 from mien.runtime.frame_store import CropFile
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 
 CACHE = Path("runs/cases")
 DEFAULTS = TuneOptions()
@@ -197,7 +197,7 @@ def fit(
     targets = synthesise(generator, case.w_plus, resolution=size)
     begin = time.process_time()
     if found is None:
-        with fast(pack.device):
+        with autocast_bf16(pack.device):
             found = solver.pose(generator, pack.flow, pack.perceptual, case.identity, targets, case.measured, case.areas,
                                 **(pose or {}))  # fmt: skip
     middle = time.process_time()
@@ -209,7 +209,7 @@ def fit(
     warm = warm_start(generator, case.w_plus, posed, channels) if start is None else start
     blink = case.blink if blink is None else blink
     image = targets[case.identity_frame : case.identity_frame + 1]
-    with fast(pack.device):  # as in `mien.encode`
+    with autocast_bf16(pack.device):  # as in `mien.encode`
         alpha = solver.attributes(generator, look, channels, posed, targets, case.areas, warm, blink, image,
                                   **(attributes or {}))  # fmt: skip
     end = time.process_time()

@@ -32,7 +32,7 @@ from mien.media.images import to_bytes
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.stylegan2 import Generator, GeneratorConfig, SynthesisLayer
 from mien.packs.pack import Pack
-from mien.runtime.malloc import keep_memory
+from mien.runtime.malloc import tune_malloc
 
 CONFIG_F = GeneratorConfig(1024, 512, (512, 512, 512, 512, 512, 256, 128, 64, 32), noise=True)
 Frames = Callable[[Tensor], Any]
@@ -181,8 +181,8 @@ def main() -> None:
     parser.add_argument("--keep-memory", action="store_true", help="freed memory stays with the process, for all alike")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.keep_memory:
-        keep_memory()
+    if options.tune_malloc:
+        tune_malloc()
     torch.set_num_threads(options.threads)
     speed = machine()
     print(

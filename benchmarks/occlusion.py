@@ -26,14 +26,14 @@ from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
 from mien.pipeline import EncodeReport, encode_crops
 from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 
 def encoded(crops: Alignment, fps: Fraction, pack: Pack, tune: bool) -> tuple[Stream, EncodeReport, np.ndarray]:
     """Stages 2 to 6."""
     report = EncodeReport()
     stream = encode_crops(crops, fps, pack, tune_clip=tune, aligned=False, seed=0, progress=NoProgress(), report=report,
-                          work=NoWork())  # fmt: skip
+                          work=NullCache())  # fmt: skip
     return stream, report, np.stack(list(render(stream, pack=pack)))
 
 

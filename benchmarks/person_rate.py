@@ -57,7 +57,7 @@ from mien.pipeline import EncodeReport, encode_crops
 from mien.reenact.puppeteer import puppeteer
 from mien.runtime.files import atomic_path, write_text
 from mien.runtime.progress import NoProgress, RichProgress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 SHOWN = ("mouth_open", "eye_open", "yaw")
 Frames = NDArray[np.uint8]
@@ -126,7 +126,7 @@ def measure(
     begin, clock = time.process_time(), time.perf_counter()
     stream = encode_crops(
         crops, fps, pack, tune_clip=size != "none", person_size=None if size == "none" else person_bytes(size),
-        aligned=False, seed=seed, progress=RichProgress(), report=report, work=NoWork(),
+        aligned=False, seed=seed, progress=RichProgress(), report=report, work=NullCache(),
     )  # fmt: skip
     spent, passed = time.process_time() - begin, time.perf_counter() - clock
     made = np.stack(list(render(stream, pack=pack)))
@@ -221,7 +221,7 @@ def main() -> None:
     if options.driver:
         crops, fps = load(options.driver, options.start, options.duration, pack.resolution)
         moving = encode_crops(crops, fps, pack, tune_clip=False, aligned=False, seed=0, progress=NoProgress(),
-                              report=EncodeReport(), work=NoWork())  # fmt: skip
+                              report=EncodeReport(), work=NullCache())  # fmt: skip
         driver = moving, meshes(crops.crops, mesher)
     for name in options.clips:
         path, _, panel = name.partition(":")

@@ -33,7 +33,7 @@ from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime.frame_store import CropFile
 from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 NAME = "elsewhere"
 # What CUDA lets mix: indices on the CPU, copies from one device to the other.
@@ -160,7 +160,7 @@ def main() -> None:
         install()
         device = torch.device(NAME, 0)
     # Neither device has bfloat16 here; random sums count as pictures, so that windows are drawn.
-    encode.fast = trainer.fast = muon.fast = lambda device: nullcontext()
+    encode.autocast_bf16 = trainer.autocast_bf16 = muon.autocast_bf16 = lambda device: nullcontext()
     trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
     puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
     encode.TuneOptions = lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed)
@@ -173,7 +173,7 @@ def main() -> None:
     landmark_targets.FEWEST = 2
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     made = lambda **options: encode.encode_crops(
-        clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NoWork(),
+        clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NullCache(),
         **{"tune_clip": False, **options},
     )  # fmt: skip
     tuned = made(tune_clip=True)

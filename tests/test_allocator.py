@@ -9,8 +9,8 @@ import pytest
 
 COUNT = """
 import resource, torch
-from mien.runtime.malloc import keep_memory
-print(keep_memory() if {keep} else True)
+from mien.runtime.malloc import tune_malloc
+print(tune_malloc() if {keep} else True)
 torch.ones(16 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(16):

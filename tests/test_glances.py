@@ -20,7 +20,7 @@ from mien.personalize.gaze_augmentation import FEWEST, LARGEST, looks, practice
 from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 OPEN = np.zeros(20, bool)
 
@@ -74,7 +74,7 @@ def test_both_loops_see_the_glances_and_the_stream_is_of_the_clip_alone(monkeypa
         monkeypatch.setattr(encode, name, spied(name))
     pack, crops = tiny_pack(), noise(3)
     stream = encode.encode_crops(crops, Fraction(25), pack, tune_clip=True, aligned=True, seed=0, progress=NoProgress(),
-                                 report=encode.EncodeReport(), work=NoWork())  # fmt: skip
+                                 report=encode.EncodeReport(), work=NullCache())  # fmt: skip
     assert len(stream) == 3
     count = len(seen["tune"][2].crops)
     assert count > 3 and np.array_equal(seen["tune"][2].crops[:3], crops.crops)

@@ -28,7 +28,7 @@ from mien.method.stage6_render.render import render
 from mien.nets.stylespace import Channel
 from mien.pipeline import encode_crops
 from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 FRAMES = 24
 COVERED = slice(9, 13)
@@ -125,7 +125,7 @@ def own_channels() -> Stream:
     from mien.pipeline import EncodeReport
 
     return encode_crops(crops, Fraction(25), tiny_pack(), tune_clip=False, aligned=True, seed=0, progress=NoProgress(),
-                        report=EncodeReport(), channels="clip", work=NoWork())  # fmt: skip
+                        report=EncodeReport(), channels="clip", work=NullCache())  # fmt: skip
 
 
 def test_a_stream_carries_its_own_channels(own_channels: Stream) -> None:

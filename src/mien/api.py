@@ -20,7 +20,7 @@ from mien.packs.pack import Pack
 from mien.pipeline import CHANNELS, EncodeReport, encode_crops, timed
 from mien.runtime.device import resolve_device
 from mien.runtime.progress import NoProgress, Progress
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 
 def encode(clip: str | Path, **options: Any) -> Stream:
@@ -49,7 +49,7 @@ def encode_with_report(
     inversions: Path | None = None,
     real_targets: bool = False,
     progress: Progress | None = None,
-    work: NoWork | None = None,
+    work: NullCache | None = None,
 ) -> tuple[Stream, EncodeReport]:
     """Encode a clip: `L_ID` and 35 numbers a frame, with a report.
 
@@ -66,7 +66,7 @@ def encode_with_report(
 
     Raises VideoError, FaceError, PackError or InputError, each with one sentence.
     """
-    progress, work = progress or NoProgress(), work or NoWork()
+    progress, work = progress or NoProgress(), work or NullCache()
     optimizer_named(optimizer)
     if channels not in CHANNELS:
         raise InputError(f"there are no channels {channels!r}: take {' or '.join(CHANNELS)}.")

@@ -48,9 +48,9 @@ from mien.personalize.joint_refinement import Refined, RefineOptions, for_clip, 
 from mien.personalize.pti import Tuned, TuneOptions, tune
 from mien.personalize.refit import Driven, Polished, polish
 from mien.personalize.trainer import Material
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.runtime.progress import Progress, show
-from mien.runtime.stage_cache import NoWork
+from mien.runtime.stage_cache import NullCache
 
 CHANNELS = ("pack", "clip")
 COMPACT_EFFORT = 1.3  # times the steps where a person is small: Muon, for whole convolutions, does not help its factors
@@ -77,7 +77,7 @@ class EncodeReport:
     resumed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as design.md's REPORT.json."""
+        """The report as `mien encode --json` writes it."""
         seconds = {k: round(v, 3) for k, v in self.seconds.items()}
         seconds["total"] = round(sum(self.seconds.values()), 3)
         return {
@@ -144,7 +144,7 @@ def encode_crops(
     crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
     person: Person | None = None, inversion: str = "encoder", effort: float = 1.0, aligned: bool, seed: int,
     progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack",
-    inversions: Path | None = None, real_targets: bool = False, work: NoWork,
+    inversions: Path | None = None, real_targets: bool = False, work: NullCache,
 ) -> Stream:  # fmt: skip
     """Stages 2 to 5 on aligned crops, then the numbers as a Stream."""
     count = len(crops)
@@ -200,14 +200,14 @@ def encode_crops(
         small = Synthesised(seen, w_plus, min(128, generator.resolution))
         mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
         read = of_inversions(pack.parser, small, mesh, material.reading)
-    with timed(report, "pose"), progress.stage("pose", count) as tick, fast(pack.device):
+    with timed(report, "pose"), progress.stage("pose", count) as tick, autocast_bf16(pack.device):
         size = min(64, generator.resolution)
         turn = solver.pose_to_refine if tune_clip else solver.pose
         pose = work.stage("pose", Pose, lambda: turn(
             seen, pack.flow, pack.perceptual, identity.w_plus, Synthesised(seen, w_plus, size),
             measured, areas, tick=tick, reading=None if read is None else read.of(HEAD)))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
-    with timed(report, "attributes"), progress.stage("attributes", count) as tick, fast(pack.device):
+    with timed(report, "attributes"), progress.stage("attributes", count) as tick, autocast_bf16(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
         targets: Frames = Synthesised(seen, w_plus, size)
@@ -233,7 +233,7 @@ def encode_crops(
             generator = apply_delta(pack.generator, blob)
             final, angles, alpha = refined.identity, refined.angles[:count], refined.alpha[:count]
     if tune_clip and solver.refits:
-        with timed(report, "attributes"), progress.stage("polish", count) as tick, fast(pack.device):
+        with timed(report, "attributes"), progress.stage("polish", count) as tick, autocast_bf16(pack.device):
             polished = work.stage("polish", Polished, lambda: _polish(
                 pack, generator, final, angles, alpha, crops, areas, blink, material.reading, tick))  # fmt: skip
             angles, alpha = polished.angles, polished.alpha

@@ -1,6 +1,6 @@
 """Editing a stream: its 35 curves are numbers that have names, so a performance can be bent like a sound track.
 
-    from mien.edit import Offset, Scale, Smooth, edit
+    from mien.editing.operations import Offset, Scale, Smooth, edit
 
     stronger = edit(stream, [Scale("mouth", 1.4), Offset("yaw", 10.0, start=1.0, end=2.5), Smooth("pose", 0.3)])
 

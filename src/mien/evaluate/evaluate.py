@@ -1,4 +1,4 @@
-"""All metrics of one pair of clips, and how they are shown: a table, JSON, CSV.
+"""All metrics of one pair of clips.
 
 A metric that could not be had says what it needs; no metric stands in for another under its name.
 """

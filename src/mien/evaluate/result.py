@@ -1,4 +1,4 @@
-"""What an evaluation found: values, series, and what could not be measured."""
+"""What an evaluation found: values, series, and what could not be measured; as a table, JSON or CSV."""
 
 from __future__ import annotations
 

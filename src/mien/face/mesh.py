@@ -1,4 +1,4 @@
-"""MediaPipe's face mesh, the rigid head fitted to it, FFHQ framing, and masks of the facial attributes.
+"""MediaPipe's face mesh, the rigid head fitted to it, and FFHQ framing.
 
 The mesh has 478 points, in pixels of the image it was found in, x to the right, y down, z away from the camera at
 the scale of x. The rigid subset leaves out brows, lids, mouth and chin, so that an expression cannot move the crop

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 
 # Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
 _ROUNDS = 3
@@ -42,7 +42,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         if number < _ROUNDS - 1:
             gram = turn @ gram @ turn
     size = ((total @ first) * total).sum().clamp_min(1e-20).div(matrix.numel()).sqrt()
-    with fast(matrix.device):
+    with autocast_bf16(matrix.device):
         x = (total / (norm * size)) @ x
     return (x.T if tall else x).float()
 

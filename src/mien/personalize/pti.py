@@ -5,9 +5,8 @@ cannot bring back what the latents do not tell apart, and half of the renders ta
 the identity frame's latent, turned by the flow, with the frame's own values on the channels V. So the tuned generator
 is one that 35 numbers a frame can drive, not only one that inverts well.
 
-`refine` ends the encode: weights, identity latent and the frames' numbers, together, against the frames themselves.
-Both train whatever `mien.personalize.generator_params` says a person is (all weights, or few bytes), with the loop of
-`mien.personalize.trainer`.
+`mien.personalize.joint_refinement` ends the encode. Both train whatever `mien.personalize.generator_params` says a
+person is (all weights, or few bytes), with the loop of `mien.personalize.trainer`.
 """
 
 from __future__ import annotations

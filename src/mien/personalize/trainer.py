@@ -32,7 +32,7 @@ from mien.personalize.losses import feature_loss, locality_loss, pyramid_loss, r
 from mien.personalize.muon import Muon
 from mien.personalize.noise_schedule import noise_rates, steadiness, texture_places
 from mien.runtime.frame_store import CropFile, Crops, Joined
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Checkpoint, Loop
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
@@ -225,7 +225,7 @@ class Trainer:
         drawn = self._draw(number)
         weights.place()
         device = drawn.target.device
-        with fast(device):
+        with autocast_bf16(device):
             styles, extra = step(weights.generator, drawn)
             loss = self._image_loss(weights.generator, styles, drawn)
             if plan.locality and weights.groups and number % LOCALITY_EVERY == 0:

@@ -13,7 +13,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _LARGEST = 2**31 - 1
 
 
-def keep_memory() -> bool:
+def tune_malloc() -> bool:
     """Tell the C library to keep freed memory for this process; True where it could be told (glibc)."""
     if not sys.platform.startswith("linux"):
         return False

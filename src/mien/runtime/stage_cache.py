@@ -40,7 +40,7 @@ _KEY, _LOCK, _STATE, _END, _REST, _MEMBER = "key", "lock", "state-", ".npz", "js
 Packed: TypeAlias = "Mapping[str, NDArray[Any] | CropFile]"
 
 
-class NoWork:
+class NullCache:
     """Keeps nothing: every stage is computed. `resumed` names the stages and loops that an earlier run had done."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class NoWork:
         return NO_CHECKPOINT
 
 
-class WorkFolder(NoWork):
+class StageCache(NullCache):
     """The finished stages of one encode. Made by `work_folder`."""
 
     def __init__(self, folder: Path, interval: float = INTERVAL) -> None:
@@ -113,7 +113,7 @@ class WorkFolder(NoWork):
 class _Kept:
     """The state of one loop in a file."""
 
-    def __init__(self, work: WorkFolder, path: Path) -> None:
+    def __init__(self, work: StageCache, path: Path) -> None:
         self._work, self._path = work, path
         self._last, self._wait = time.monotonic(), work.interval
 
@@ -134,7 +134,7 @@ class _Kept:
 
 
 @contextmanager
-def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[WorkFolder]:
+def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[StageCache]:
     """Open the work folder of `output`.
 
     It is removed when the block ends well and after an error of mien's own, which would come again; it stays after
@@ -145,7 +145,7 @@ def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[
         MienError: the disk is full; OutputError: the folder cannot be made.
     """
     folder = output.with_name(output.name + SUFFIX)
-    work = WorkFolder(folder, interval)
+    work = StageCache(folder, interval)
     with work._failing():
         folder.mkdir(exist_ok=True)
         lock = (folder / _LOCK).open("w")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mien.runtime.malloc import keep_memory
+from mien.runtime.malloc import tune_malloc
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` step wrote.")]
@@ -132,5 +132,5 @@ def channels(
 
 
 if __name__ == "__main__":
-    keep_memory()
+    tune_malloc()
     app()

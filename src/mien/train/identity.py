@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mien.nets.identity_net import IdentityNet
 from mien.runtime.memory_format import channels_last
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 
@@ -64,7 +64,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 96, seed: int =
         b = faces.batch(batch * 2 // 3, batch - batch * 2 // 3)
         target = torch.from_numpy(people[b.index.numpy()])
         image = jitter_crop(colour_jitter([b.image], random, 0.35)[0], random)
-        with fast(torch.device("cpu")):
+        with autocast_bf16(torch.device("cpu")):
             code = net(image.contiguous(memory_format=torch.channels_last))
         cosine = code @ F.normalize(centres, dim=1).T
         margin = 0.2 * min(1.0, step / 500)

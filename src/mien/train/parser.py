@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mien.face.measures import expression_measures, pose_measures
 from mien.nets.face_parser import FaceParser
 from mien.runtime.memory_format import channels_last
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces, colour_jitter
 
@@ -45,7 +45,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
         soft = F.interpolate(F.interpolate(image, (64, 64), mode="area"), (128, 128), mode="bilinear")
         image = torch.where(torch.rand(batch, 1, 1, 1, generator=random) < 0.3, soft, image)
         image = image + 0.03 * torch.randn(image.shape, generator=random) * torch.rand(batch, 1, 1, 1, generator=random)
-        with fast(torch.device("cpu")):
+        with autocast_bf16(torch.device("cpu")):
             logits, points = parser(image.contiguous(memory_format=torch.channels_last))
         cross = F.cross_entropy(logits.float(), b.label[:, ::2, ::2], weight=weight)
         apart = (points - b.points).abs().mean()

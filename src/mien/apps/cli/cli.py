@@ -29,7 +29,7 @@ from mien.apps.cli.render import render
 from mien.apps.cli.studio import studio
 from mien.apps.cli.transcode import transcode
 from mien.errors import MienError
-from mien.runtime.malloc import keep_memory
+from mien.runtime.malloc import tune_malloc
 
 DEBUG = "MIEN_DEBUG"
 INTERRUPTED = "interrupted; nothing was left half-written."
@@ -67,7 +67,7 @@ app.add_typer(models, name="models")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. Never shows a traceback unless MIEN_DEBUG is set."""
     debug = bool(os.environ.get(DEBUG))
-    keep_memory()
+    tune_malloc()
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that half-written files go
     with _quiet_natives(debug):

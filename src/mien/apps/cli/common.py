@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from mien.apps.provenance import Signer
     from mien.format.stream import Stream
     from mien.media.video import Clip
-
-
-if TYPE_CHECKING:
-    from mien.apps.provenance import Signer
-    from mien.format.stream import Stream
-    from mien.media.video import Clip
     from mien.packs.pack import Pack
 
 DEFAULT_SIZE = "full"  # of the tuned weights of a person

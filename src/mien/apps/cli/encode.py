@@ -1,4 +1,4 @@
-"""`mien encode`, `render`, `puppeteer` and `align`: clips into streams and back."""
+"""`mien encode`: a clip to a stream."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from mien.errors import Interrupted
 if TYPE_CHECKING:
     from mien.format.person import Person
     from mien.format.stream import Stream
-    from mien.runtime.stage_cache import WorkFolder
+    from mien.runtime.stage_cache import StageCache
 
 
 def encode_with_bars(
@@ -29,7 +29,7 @@ def encode_with_bars(
     sound: bool,
     optimizer: str = "gauss-newton",
     channels: str = "pack",
-    work: WorkFolder | None = None,
+    work: StageCache | None = None,
     inversions: Path | None = None,
     person_size: int | None = None,
     person: Person | None = None,
@@ -69,7 +69,7 @@ def encode_with_bars(
 
 
 @contextmanager
-def resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) -> Iterator[WorkFolder]:
+def resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) -> Iterator[StageCache]:
     """The work folder of this very encode; Ctrl-C says that it is kept."""
     from mien.media.video import probe
 

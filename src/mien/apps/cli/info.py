@@ -1,4 +1,4 @@
-"""`mien info` and `mien plot`: what is in a file."""
+"""`mien info`: what is in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 6: a Stream to frames (the paper, Sec. 3.5, Eq. 4 and 13), and puppeteering."""
+"""Stage 6: a Stream to frames (the paper, Sec. 3.5, Eq. 4 and 13)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.personalize.muon import Muon
 from mien.runtime.memory_format import channels_last
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.train.autoencoder.model_losses import Trainer
 from mien.train.common import Run, plot_losses
 from mien.train.dataset import Faces
@@ -126,7 +126,7 @@ def train(
         else:
             losses, fake, real, free = trainer.losses(batch - pairs, pairs)
         if adversary:
-            with fast(trainer.device):
+            with autocast_bf16(trainer.device):
                 judged = -sum_of(x.float().mean() for x in discriminator(fake))
                 judged_free = -sum_of(x.float().mean() for x in discriminator(free)) if len(free) else 0
             losses["adversary"] = adversary * balance(losses, judged, fake) * (judged + judged_free)
@@ -139,7 +139,7 @@ def train(
         if norm < 8 * usual:  # a rare outlier (or a number that is not finite) would undo hundreds of steps
             optimiser.step()
         if adversary:
-            with fast(trainer.device):
+            with autocast_bf16(trainer.device):
                 on_fake, on_real = discriminator(torch.cat([fake, free]).detach()), discriminator(real)
             d_loss = sum_of(
                 F.relu(1 + x.float()).mean() + F.relu(1 - y.float()).mean()

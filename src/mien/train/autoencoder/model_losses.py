@@ -13,7 +13,7 @@ from mien.nets.identity_net import IdentityNet
 from mien.nets.perceptual import distance_maps, normalised
 from mien.nets.stylegan2 import Window
 from mien.personalize.gaze_augmentation import LARGEST
-from mien.runtime.precision import fast
+from mien.runtime.precision import autocast_bf16
 from mien.train.common import Run
 from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
 from mien.train.expression import ATTRIBUTES, EXPRESSION, PARTS, attribute_masks, expression_channels, swap_channels
@@ -50,7 +50,7 @@ class Trainer:
         """Pixel loss, perceptual loss and expression loss of renders against images."""
         weight = attention(batch.label, batch.valid, x.shape[-1])
         pixels = pixel_loss(x, y, weight)
-        with fast(self.device):
+        with autocast_bf16(self.device):
             a = self.parser.features(x)
             with torch.no_grad():
                 b = self.parser.features(y)
@@ -75,7 +75,7 @@ class Trainer:
             torch.cat([getattr(x, name) for x in (stills, frames)]).to(self.device) for name in ("image", "label")
         )
         sums = []
-        with fast(self.device):
+        with autocast_bf16(self.device):
             styles = self.nets.generator.styles(self.nets.encoder(image.contiguous(memory_format=torch.channels_last)))
             for number in range(len(expression_channels())):
                 inside, _, _ = self._change(styles, label, min(self.size, 128), [number] * count)
@@ -172,7 +172,7 @@ class Trainer:
         detailed = self.size > 128 and self.size == generator.resolution
         low = self.size // 2 if detailed else self.size
         target = resize(everything, low)
-        with fast(device):
+        with autocast_bf16(device):
             base, offsets = encoder.split(everything.contiguous(memory_format=torch.channels_last))
         w = encoder.w_mean + base[:, None] + offsets
         pose = torch.cat([s.pose, a.pose, b.pose])
@@ -194,7 +194,7 @@ class Trainer:
         rec = torch.cat([torch.arange(ns), torch.arange(na, na + half)]).to(device)
         chosen = (torch.rand(swaps, 4, generator=self.random) < 0.5).to(device)
         window = self.window()
-        with fast(device):
+        with autocast_bf16(device):
             styles = generator.styles(torch.cat([w, moved]))
             n = len(w)
             told, gaze_error = self.told_gaze([x[:n] for x in styles], torch.cat([s.points, a.points, b.points]))
@@ -239,9 +239,9 @@ class Trainer:
         if len(upright):
             pasted = torch.lerp(own[upright], swap[upright].detach().clamp(-1, 1), may[upright])
             spread = [layer[:n].detach().std(0).clamp_min(0.02) for layer in styles]
-            with fast(device):
+            with autocast_bf16(device):
                 read = self.read_back(pasted, [layer[upright] for layer in swap_styles], spread)
-        with fast(device):
+        with autocast_bf16(device):
             swap_points = self.parser.landmarks(self.parser.features(swap))
         wished = expression_measures(donor_points)
         before = expression_measures(points[recipients])
@@ -262,7 +262,7 @@ class Trainer:
             "gaze": 0.3 * gaze_error, "eyes": 0.5 * eyes,
         }  # fmt: skip
         if self.identity is not None:
-            with fast(device):
+            with autocast_bf16(device):
                 known = self.identity(resize(own, min(low, 128)))
                 seen = self.identity(resize(swap, min(low, 128)))
             losses["person"] = 0.15 * (1 - (known.float() * seen.float()).sum(1)).mean()
@@ -286,7 +286,7 @@ class Trainer:
         s_image = colour_jitter([s.image], self.random)[0]
         a_image, b_image = colour_jitter([a.image, b.image], self.random)
         generator, window = self.nets.generator, self.window()
-        with fast(self.device):
+        with autocast_bf16(self.device):
             with torch.no_grad():
                 w = self.nets.encoder(torch.cat([s_image, b_image, a_image]))
                 count = stills + pairs
