@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien.editing.curves import POSE, Array, Curves, What, curves_of, main_motion, smoothed
 from mien.errors import InputError
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
@@ -28,7 +29,6 @@ from mien.packs.resolve import pack_for
 
 if TYPE_CHECKING:
     from mien.packs.pack import Pack
-from mien.editing.curves import POSE, Array, Curves, What, curves_of, main_motion, smoothed
 
 MOST = 1000.0  # no number of an edited stream may be larger: degrees, or units of a channel
 

@@ -1,4 +1,4 @@
-"""Re-enactment: a portrait's person does what a driver's stream does (the paper, Sec. 4.3)."""
+"""Re-enactment: a portrait's person does what a driver's stream does."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ from mien.apps.cli.common import (
     person_bytes,
     summary,
 )
+from mien.apps.cli.encoding import encode_with_bars, resumable
 from mien.apps.cli.transcode import coded
 from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.format.person import Person
-from mien.apps.cli.encoding import encode_with_bars, resumable
 
 
 def encode(

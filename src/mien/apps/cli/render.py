@@ -14,6 +14,7 @@ from mien.apps.cli.common import (
     Output,
     PersonFile,
     checked_device,
+    input_panels,
     person_folder,
     write_frames,
 )
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mien.apps.provenance import Signer
     from mien.format.stream import Stream
     from mien.media.video import Clip
-from mien.apps.cli.common import input_panels
 
 
 def render(
