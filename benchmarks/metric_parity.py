@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from judging import seeded
-
+from factories.judges import seeded
 from mien.evaluate.metrics.fid import Fid
 from mien.evaluate.metrics.frechet import distance_of
 from mien.evaluate.metrics.fvd import Fvd

@@ -1,0 +1,174 @@
+"""What the studio's tabs show, on a tiny pack and without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from fractions import Fraction
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
+from mien.errors import InputError, StreamError
+from mien.format.stream import Stream
+from mien.media.video import write_video
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
+
+pytest.importorskip("gradio", reason="the studio's tabs were not tested: they need Gradio (mien[studio])")
+
+from mien.apps.studio import edit_tab, explore_tab, markup, puppet_tab
+from mien.apps.studio.context import TOUR, Studio, sentence
+from mien.apps.studio.job_queue import Job, Line
+from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream
+from mien.apps.studio.sessions import Sessions
+
+
+@pytest.fixture
+def studio(pack: Pack, tmp_path: Path) -> Studio:
+    made = Studio("tiny", Sessions(tmp_path))
+    made._found = pack
+    return made
+
+
+@pytest.fixture
+def stream(pack: Pack) -> Stream:
+    frames = np.random.default_rng(0).normal(size=(30, 35)).cumsum(0) * 0.2
+    return Stream(pack.fingerprint, pack.name, pack.resolution, Fraction(25), channel_table(pack.channels),
+                  pack.people[1].numpy().astype(np.float16), frames.astype(np.float16))  # fmt: skip
+
+
+def data_of(html: str) -> Any:
+    found = re.search(r" data='([^']*)'", html)
+    assert found
+    return json.loads(unescape(found[1]))
+
+
+def test_the_time_line_has_every_curve_once(studio: Studio, stream: Stream) -> None:
+    editor = edit_tab.Editor([stream], frame=3)
+    data = data_of(edit_tab._timeline(editor, studio.pack))
+    assert [g["name"] for g in data["groups"]] == ["mouth", "jaw", "eyes", "brows", "gaze", "yaw", "pitch", "roll"]
+    assert sum(len(g["curves"]) for g in data["groups"]) == 35 and data["frame"] == 3
+    assert all(len(curve) == 30 for g in data["groups"] for curve in g["curves"])
+    yaw = next(g for g in data["groups"] if g["name"] == "yaw")["curves"][0]
+    np.testing.assert_allclose(yaw, np.asarray(stream.frames)[:, 1], atol=2e-3)
+    foreign = replace(stream, channels=np.stack([np.full(32, 1), np.arange(32) % 16], 1))
+    names = [g["name"] for g in data_of(edit_tab._timeline(edit_tab.Editor([foreign]), studio.pack))["groups"]]
+    assert "other" in names
+
+
+def test_the_form_makes_the_operations_it_says(studio: Studio, stream: Stream) -> None:
+    session = studio.session(type("R", (), {"session_hash": "a1", "cookies": {"mien_visitor": "anna"}}))
+    editor = edit_tab.Editor([stream])
+    second = session.path(".mien")
+    stream.save(second)
+    upload = studio.sessions.uploads / "x.mien"
+    upload.write_bytes(second.read_bytes())
+    studio.sessions.own(upload, "anna")
+
+    def made(does: str, what: tuple[str, ...] = ("mouth", "yaw"), start: float = 0.2, end: float = 0.8) -> list[Any]:
+        values = [list(what), does, 2.0, 1.0, 5.0, 0.3, 0.9, 0.25, str(upload), start, end]
+        return edit_tab._operations(studio, session, editor, values)
+
+    both = ("mouth", "yaw")
+    assert made("Stronger or weaker") == [Scale(both, 2.0, start=0.2, end=0.8)]
+    assert made("Stronger or weaker", start=0, end=1.2) == [Scale(both, 2.0)]
+    assert made("Shift") == [Offset("mouth", 1.0, 0.2, 0.8), Offset(("yaw",), 5.0, 0.2, 0.8)]
+    assert made("Smooth") == [Smooth(both, 0.3, 0.2, 0.8)]
+    assert made("Copy") == [Copy(both, 0.2, 0.8, to=0.9)]
+    assert made("Cut out") == [Cut(0.2, 0.8)] and made("Keep only") == [Keep(0.2, 0.8)]
+    assert made("Mix") == [Mix(both, stream, 0.25, start=0.2, end=0.8)]
+    with pytest.raises(InputError, match="at least one"):
+        made("Smooth", ())
+
+
+def test_undo_goes_back_and_a_new_edit_forgets_what_was_undone(stream: Stream) -> None:
+    editor = edit_tab.Editor([stream], frame=29, span=(20, 30))
+    shorter = replace(stream, frames=np.asarray(stream.frames)[:10])
+    editor.push(shorter, "cut")
+    assert editor.stream is shorter and editor.frame == 9 and editor.span is None
+    editor.at = 0
+    editor.push(stream, "other")
+    assert len(editor.versions) == 2 and editor.done == ["other"]
+
+
+def test_the_renderer_draws_the_frame_that_the_clip_has(studio: Studio, stream: Stream) -> None:
+    renderer = Renderer(studio.pack)
+    whole = list(renderer.frames(stream))
+    still = renderer.still(stream, 17)
+    assert np.abs(still.astype(int) - whole[17]).max() <= 1
+
+
+def test_the_tour_moves_one_attribute_after_the_other(studio: Studio) -> None:
+    numbers = np.asarray(studio.drivers[TOUR].frames, np.float32)
+    moving = [set(np.flatnonzero(np.ptp(part, axis=0) > 0)) for part in np.split(numbers, len(numbers) // 30)]
+    assert moving[:2] == [{1}, {2}] and len(moving) == 7
+    assert moving[2] == set(studio.curves.select("mouth"))
+    person = person_stream(studio.pack, studio.pack.people[2], studio.blank)
+    np.testing.assert_allclose(person.identity, studio.pack.people[2].numpy(), atol=1e-2)
+
+
+def test_a_channels_region_is_where_the_face_changes(studio: Studio) -> None:
+    data = data_of(explore_tab._sliders(studio))
+    items = [item for group in data["groups"] for item in group["items"]]
+    assert len(items) == 34 and sum("thumb" in item for item in items) == 32
+    low = np.full((32, 32, 3), 90, np.uint8)
+    high = low.copy()
+    high[20:28, 4:12] = 200
+    lit = explore_tab._lit(low, low, high).astype(int)
+    assert (lit[24, 8] - lit[24, 8].min()).max() > 60 and np.ptp(lit[2, 28]) == 0
+    html = explore_tab._face(studio, 1, np.zeros(34, np.float32), 5)
+    assert html.count("<img") == 2 and explore_tab._labels(studio.pack)[3] in html
+
+
+def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (6, 64, 64, 3)).astype(np.uint8)
+    paths = (tmp_path / "a.mp4", tmp_path / "b.mp4")
+    for path in paths:
+        write_video(path, frames, Fraction(25))
+    session = studio.sessions.get("a1", "anna")
+    studio.pack_name = "mini"
+    job = Job(Line(), session, lambda job: explore_tab._measure(studio, job, paths))
+    list(job.run())
+    assert job.result.count("<svg") >= 3 and "PSNR" in job.result and "not measured: needs" in job.result
+
+
+def test_a_puppet_is_made_and_the_one_before_is_gone(studio: Studio, stream: Stream) -> None:
+    session = studio.sessions.get("a1", "anna")
+    options = {"strength": 1.0, "smoothing": 0.0, "blink": True, "gaze": True, "relative": False}
+    kept = []
+    for _ in range(2):
+        job = Job(Line(), session, lambda job: puppet_tab._work(studio, session, job, stream, False, options))
+        list(job.run())
+        kept.append(set(session.folder.iterdir()))
+        assert "<mien-player" in job.result
+    assert len(kept[1]) == len(kept[0]) == 3 and not kept[0] & kept[1]
+
+
+def test_what_cannot_be_taken_is_said_without_paths(studio: Studio, stream: Stream, tmp_path: Path) -> None:
+    session = studio.sessions.get("a1", "anna")
+    broken = session.path(".mien")
+    broken.write_bytes(stream.to_bytes()[:-40])
+    with pytest.raises(StreamError) as raised:
+        checked_stream(broken, studio.pack)
+    assert str(tmp_path) not in sentence(raised.value, session)
+    replace(stream, person="ef" * 32, person_name="somebody").save(broken)
+    with pytest.raises(InputError, match="person 'somebody'"):
+        checked_stream(broken, studio.pack)
+    picture = session.path(".png")
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InputError) as refused:
+        checked_image(picture)
+    assert str(tmp_path) not in sentence(refused.value, session)
+
+
+def test_words_from_outside_are_escaped() -> None:
+    assert "<b>" not in markup.fault("<b>") and "<b>" not in markup.note("<b>")
+    assert "'" not in markup.element("mien-x", {"a": "'><script>"}).partition("data='")[2].partition("'></")[0]
+    assert markup.chart([np.array([np.nan])], ["x"], "x", 1.0) == ""

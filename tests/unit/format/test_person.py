@@ -1,0 +1,251 @@
+"""Persons: the `.person` file and how strictly it is read, streams that name one, where it is looked for, the
+commands, and a portrait that is tuned."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from factories.clips import astronaut_clip
+from factories.commands import Run
+from factories.packs import tiny_pack
+from factories.streams import make_stream, replaced
+from mien.api import encode_with_report
+from mien.errors import InputError, MienError, PackError, StreamError
+from mien.format import container
+from mien.format.person import Person, find_person
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.method.stage2_invert import Feedback, inversion_named
+from mien.method.stage6_render.render import render
+from mien.nets.stylegan2 import SynthesisLayer
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
+from mien.personalize.joint_refinement import RefineOptions
+from mien.personalize.pti import TuneOptions
+from mien.reenact.puppeteer import puppeteer
+
+PERSON = Person("ann", "ab" * 32, "tiny-é", 64, make_stream().identity, b"MTL1 some weights")
+
+
+def named(person: Person = PERSON) -> Stream:
+    return replace(make_stream(), person=person.fingerprint, person_name=person.name)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))
+    yield tmp_path / "home"
+
+
+def test_a_person_and_a_stream_that_names_it_come_back(tmp_path: Path) -> None:
+    PERSON.save(tmp_path / "ann.person")
+    again = Person.load(tmp_path / "ann.person")
+    assert again.to_bytes() == PERSON.to_bytes() and again.fingerprint == PERSON.fingerprint
+    sizes = again.accounting()
+    assert sizes["total"] == (tmp_path / "ann.person").stat().st_size
+    assert sizes["header"] + sizes["identity"] + sizes["tuning"] == sizes["total"]
+    stream = Stream.from_bytes(named().to_bytes())
+    assert (stream.person, stream.person_name) == (PERSON.fingerprint, "ann")
+    # A reader of before, which does not know the part, must refuse it.
+    parts = container.scan(io.BytesIO(stream.to_bytes()), "x").parts
+    assert any(p.tag == "PERS" and p.critical for p in parts)
+
+
+def test_every_changed_byte_of_a_person_is_found() -> None:
+    data = PERSON.to_bytes()
+    for at in range(len(data)):
+        with pytest.raises(StreamError):
+            Person.from_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+    for length in (0, 1, 12, 23, 60, len(data) - 1):
+        with pytest.raises(StreamError):
+            Person.from_bytes(data[:length])
+    with pytest.raises(StreamError, match=r"is a \.person file, not a \.mien file"):
+        Stream.from_bytes(data)
+    with pytest.raises(StreamError, match=r"is a \.mien file, not a \.person file"):
+        Person.from_bytes(make_stream().to_bytes())
+
+
+def test_what_the_format_does_not_allow_is_refused() -> None:
+    with pytest.raises(StreamError, match="no tuned weights"):
+        replace(PERSON, tuning=b"")
+    with pytest.raises(StreamError, match="not finite"):
+        replace(PERSON, identity=np.full((4, 8), np.nan, np.float16))
+    with pytest.raises(StreamError, match="name"):
+        replace(PERSON, name="")
+    with pytest.raises(StreamError, match="twice"):
+        replace(named(), tuning=b"x")
+    with pytest.raises(StreamError, match="no name"):
+        replace(make_stream(), person="ab" * 32)
+    data = named().to_bytes()
+    for change in (lambda p: p[:32], lambda p: p + b"x" * 64, lambda p: p[:32] + b"\xff", lambda p: p[:32] + b"a\nb"):
+        with pytest.raises(StreamError):
+            Stream.from_bytes(replaced(data, "PERS", change))
+
+
+def test_a_person_is_found_where_it_is_said_beside_the_stream_or_at_home(tmp_path: Path, home: Path) -> None:
+    stream = named()
+    with pytest.raises(PackError, match=r"needs the person 'ann' .* --person"):
+        find_person(stream, tmp_path)
+    other = replace(PERSON, tuning=b"MTL1 others")
+    other.save(tmp_path / "ann.person")
+    with pytest.raises(PackError):
+        find_person(stream, tmp_path)
+    with pytest.raises(StreamError, match="another one"):
+        find_person(stream, tmp_path / "ann.person")
+    with pytest.raises(StreamError, match="another one"):
+        find_person(stream, other)
+    with pytest.raises(StreamError, match="no such file"):
+        find_person(stream, tmp_path / "bob.person")
+    (home / "persons").mkdir(parents=True)
+    PERSON.save(home / "persons" / "some-other-name.person")
+    assert find_person(stream, tmp_path).to_bytes() == PERSON.to_bytes()
+    assert find_person(stream).to_bytes() == PERSON.to_bytes()
+    assert find_person(make_stream(), tmp_path) is None
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("mien.pipeline")
+    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=4, batch=2, passes=0, seed=seed))
+    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=4, batch=2, passes=0, seed=seed))
+    portraits = importlib.import_module("mien.reenact.puppeteer")
+    options = portraits.PortraitOptions
+    monkeypatch.setattr(portraits, "PortraitOptions", lambda seed: options(steps=70, seed=seed))
+
+
+def test_one_person_serves_two_clips_and_as_the_face_of_a_puppet(
+    run: Run, tmp_path: Path, pack_file: Path, quick: None
+) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4", count=5)
+    more = ["--pack", pack_file]
+    file = tmp_path / "ann.person"
+    code, out, err = run("person", clip, "-o", file, "--size", "12k", "--duration", "0.1", *more)
+    assert code == 0, err
+    person = Person.load(file)
+    assert person.name == "ann" and 0 < len(person.tuning) <= 12_000
+    stream_file = tmp_path / "second.mien"
+    code, _, err = run("encode", clip, "-o", stream_file, "--start", "0.08", "--person", file, *more)
+    assert code == 0, err
+    stream = Stream.load(stream_file)
+    assert stream.person == person.fingerprint and not stream.tuning
+    assert stream.accounting()["tuning"] == 0
+    code, out, err = run("info", stream_file, "--json")
+    assert code == 0 and json.loads(out)["person_file"]["tuning"] == len(person.tuning), err
+    assert "'ann'" in run("info", stream_file)[1]
+    assert "compact" in run("info", file)[1]
+    assert run("render", stream_file, "-o", tmp_path / "a.mkv", *more)[0] == 0
+    # The weights are the person's: without them the picture is another.
+    tuned = np.stack(list(render(stream, pack=pack_file, person=file)))
+    plain = np.stack(list(render(replace(stream, person="", person_name=""), pack=pack_file)))
+    assert np.abs(tuned.astype(int) - plain).max() > 3
+    code, _, err = run("puppeteer", stream_file, file, "-o", tmp_path / "p.mien", *more)
+    assert code == 0, err
+    puppet = Stream.load(tmp_path / "p.mien")
+    assert puppet.person == person.fingerprint
+    np.testing.assert_array_equal(puppet.identity, person.identity)
+    # Away from the person, a sentence says what is missing.
+    away = tmp_path / "away"
+    away.mkdir()
+    stream.save(away / "second.mien")
+    code, _, err = run("render", away / "second.mien", "-o", away / "a.mkv", *more)
+    assert code == 2 and "needs the person 'ann'" in err and err.count("\n") == 1
+    assert "not here" in run("info", away / "second.mien")[1]
+    assert run("render", away / "second.mien", "-o", away / "a.mkv", "--person", file, *more)[0] == 0
+    assert run("encode", clip, "-o", away / "b.mien", "--person", stream_file, *more)[0] == 2
+
+
+@pytest.mark.parametrize("size", ["9k", "-1", "k", "200q", "99m", ""])
+def test_a_size_that_is_none_is_refused(run: Run, tmp_path: Path, size: str) -> None:
+    clip = tmp_path / "x.mp4"
+    clip.write_bytes(b"")
+    code, _, err = run("encode", clip, "-o", tmp_path / "a.mien", f"--person-size={size}")
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_two_encodes_with_one_seed_are_one_file(tmp_path: Path, pack_file: Path, quick: None) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4", count=3)
+    found = Pack.load(pack_file)
+    first, second, other = (
+        encode_with_report(clip, pack=found, person_size=12_000, inversion="restyle", seed=seed)[0].to_bytes()
+        for seed in (5, 5, 6)
+    )
+    assert first == second != other
+
+
+def test_looking_again_adds_what_the_encoder_did_not_see() -> None:
+    """With a generator that draws its latent and an encoder that sees six tenths of it, five looks see all but 1 %."""
+
+    class Half(torch.nn.Module):
+        def synthesis(self, w: torch.Tensor) -> torch.Tensor:
+            return w.view(-1, 3, 4, 4)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return 0.6 * image.reshape(-1, 4, 12)
+
+    images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = Feedback(Half(), Half())(images)
+    once = (Half()(images) - images.view(-1, 4, 12)).abs().mean()
+    assert (found - images.view(-1, 4, 12)).abs().mean() < 0.03 * once
+    # One that leads away is not followed.
+    wrong = Half()
+    wrong.forward = lambda image: -3.0 * image.reshape(-1, 4, 12)  # type: ignore[method-assign]
+    away = (Feedback(wrong, Half())(images) - images.view(-1, 4, 12)).abs().mean()
+    assert away <= (wrong(images) - images.view(-1, 4, 12)).abs().mean()
+    with pytest.raises(InputError, match="no inversion"):
+        inversion_named("psp")
+
+
+def test_a_tuned_portrait_is_nearer_and_still_does_what_the_driver_does(pack_file: Path, quick: None) -> None:
+    found = Pack.load(pack_file)
+    image = astronaut()[:400, :400]
+    driver = Stream(
+        found.fingerprint, found.name, 64, make_stream().fps, np.array([(c.layer, c.index) for c in found.channels]),
+        np.zeros((found.generator.num_ws, 32), np.float16),
+        (np.random.RandomState(0).randn(6, 35) * ([5] * 3 + [0.5] * 32)).astype(np.float16),
+    )  # fmt: skip
+    from mien.method.stage1_align.align import align_image
+
+    crop = align_image(image, 64).crops[0].astype(float)
+    plain = puppeteer(driver, image, pack=found, tune_portrait=False)
+    tuned = puppeteer(driver, image, pack=found, seed=1)
+    assert not plain.tuning and 0 < len(tuned.tuning)
+    assert tuned.to_bytes() == puppeteer(driver, image, pack=found, seed=1).to_bytes()
+    a, b = (np.stack(list(render(s, pack=found))).astype(float) for s in (plain, tuned))
+    assert np.abs(b - crop).mean() < 0.8 * np.abs(a - crop).mean()
+    assert np.abs(np.diff(b, axis=0)).mean() > 0.3 * np.abs(np.diff(a, axis=0)).mean()
+    with pytest.raises(MienError):
+        puppeteer(driver, PERSON, pack=found)
+
+
+def test_noise_constants_draw_what_is_around_a_portraits_face_and_hold_nothing_within(quick: None) -> None:
+    found = tiny_pack(noise=True)
+    with torch.no_grad():
+        for block in found.generator.blocks:
+            if isinstance(block, SynthesisLayer):
+                block.noise_strength.fill_(0.5)
+    driver = Stream(
+        found.fingerprint, found.name, 64, make_stream().fps, channel_table(found.channels),
+        np.zeros((found.generator.num_ws, 32), np.float16), np.zeros((2, 35), np.float16),
+    )  # fmt: skip
+    tuned = puppeteer(driver, astronaut()[:400, :400], pack=found)
+    blocks = zip(apply_delta(found.generator, tuned.tuning).blocks, found.generator.blocks, strict=True)
+    changes = [
+        (block.noise_const - before.noise_const).abs()
+        for block, before in blocks
+        if isinstance(block, SynthesisLayer) and isinstance(before, SynthesisLayer)
+    ]
+    largest = [x for x in changes if len(x) == 64]
+    assert largest
+    for changed in largest:
+        assert changed[24:44, 24:44].max() == 0
+        assert changed[:4].max() > 0 and changed[:, :4].max() > 0

@@ -1,0 +1,69 @@
+"""Motion locality: a tuned generator has to go on moving as the pack's does."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from factories.packs import tiny_pack
+from mien.face import mesh as lm
+from mien.packs.pack import Pack
+from mien.personalize.motion_regularizer import EVERY, MotionLocality
+from mien.personalize.trainer import Material
+
+TURN = EVERY // 2
+
+
+@pytest.fixture
+def material() -> Material:
+    pack = tiny_pack()
+    landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).astype(np.float32)
+    return Material.of(pack, np.zeros((1, 64, 64, 3), np.uint8), landmarks)
+
+
+def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(material: Material) -> None:
+    identity = material.others[0]
+    motion = MotionLocality(material, identity, 5.0, 0)
+    before = motion(material.original, identity, TURN)
+    assert before is not None and float(before) == pytest.approx(0, abs=1e-6)
+    changed = copy.deepcopy(material.original)
+    with torch.no_grad():
+        for layer, block in zip(changed.layers, changed.blocks, strict=True):
+            if not layer.to_rgb:
+                block.conv.weight += 0.5 * torch.randn_like(block.conv.weight)
+    after = motion(changed, identity, TURN)
+    assert after is not None and float(after) > 1e-4
+    assert float(motion(changed, identity, TURN)) == float(after), "the same numbers for the same step"
+    assert float(motion(changed, identity, TURN + EVERY)) != float(after), "others for another"
+
+
+def test_another_look_that_moves_alike_pays_nothing(material: Material) -> None:
+    identity = material.others[0]
+    motion = MotionLocality(material, identity, 5.0, 0)
+    lighter = copy.deepcopy(material.original)
+    with torch.no_grad():
+        for layer, block in zip(lighter.layers, lighter.blocks, strict=True):
+            if layer.to_rgb:
+                block.bias += 0.3
+    assert float(motion(lighter, identity, TURN)) == pytest.approx(0, abs=1e-5)
+
+
+def test_mini_is_compared_in_pictures_not_in_sums() -> None:
+    mini = Pack.load("mini")
+    landmarks = (lm.canonical_face()[None, :, :2] * 60 + [128, 120]).astype(np.float32)
+    material = Material.of(mini, np.zeros((1, 256, 256, 3), np.uint8), landmarks)
+    with torch.no_grad():
+        small = F.interpolate(mini.generator.synthesis(mini.people[:2], material.through), (32, 32), mode="area")
+        whole = F.interpolate(mini.generator.synthesis(mini.people[:2]), (32, 32), mode="area")
+    assert float(10 * torch.log10(4 / (small - whole).square().mean())) > 28
+
+
+def test_it_takes_its_turn_and_can_be_left_out(material: Material) -> None:
+    identity = material.others[0]
+    motion = MotionLocality(material, identity, 5.0, 0)
+    assert [motion(material.original, identity, n) is not None for n in range(EVERY)].count(True) == 1
+    assert MotionLocality(material, identity, 0.0, 0)(material.original, identity, TURN) is None
