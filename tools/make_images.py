@@ -1,4 +1,4 @@
-"""The pictures of README.md and docs/mini.md, from what `make demo` left in demo/ and from the embedded pack.
+"""The pictures of README.md and docs/packs/mini.md, from what `make demo` left in demo/ and from the embedded pack.
 
 python tools/make_images.py
 """

@@ -1,4 +1,4 @@
-"""Recipes: the operations of `mien.editing.operations` in a small TOML file (docs/editing.md).
+"""Recipes: the operations of `mien.editing.operations` in a small TOML file (docs/guide/editing.md).
 
 [[edit]]
 do = "scale"

@@ -41,7 +41,7 @@ _RIM = 24  # half of how far windows may begin outside, to be moved inside: else
 LOCALITY_EVERY = 8  # steps
 TEXTURE, MEASURES = 1.0, 0.3  # weights of texture, and of what landmarks measure, beside the pixel loss
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
-MOMENTUM, SHARE = 0.85, 0.6  # of Muon (docs/person.md has the figures)
+MOMENTUM, SHARE = 0.85, 0.6  # of Muon (research/personalization.md has the figures)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 

@@ -17,7 +17,7 @@ from mien.method.stage5_attributes import Attributes, fit_attributes
 class Optimizer:
     """`pose` is called as `method.stage4_pose.fit_pose`, `attributes` as `method.stage5_attributes.fit_attributes`; `pose_to_refine`,
     `attributes_to_refine` likewise where `personalize.joint_refinement.refine` and the polish follow, which move the same numbers on: what more
-    iterations against S_t gained there was lost again (docs/speed.md).
+    iterations against S_t gained there was lost again (research/speed.md).
     `refits`: whether a re-fit of each frame to I_t (`mien.personalize.refit`) ends a tuned encode; the paper has none."""
 
     name: str

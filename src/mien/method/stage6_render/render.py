@@ -29,7 +29,7 @@ def render(
 
     `pack`: a name, a path or a loaded pack; by default the one that the stream names. `person`: for a stream that names
     a person, that person, its file, or a folder to look in first. `exact`: by the generator's own modules also where a
-    faster way is here, which differs in rounding only (docs/speed.md). Raises PackError, StreamError.
+    faster way is here, which differs in rounding only (research/speed.md). Raises PackError, StreamError.
     """
     return iter(FrameRenderer.of(stream, pack=pack, person=person, device=device, exact=exact))
 

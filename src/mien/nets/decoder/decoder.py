@@ -2,7 +2,7 @@
 
 The layers with many pixels run as the compiled functions of `mien.nets.decoder.native`: by Winograd's F(4x4, 3x3), or F(4, 2) for
 the phases of an upsampling layer, with style, demodulation, noise, bias, leaky ReLU and ToRGB done on the way; in the
-largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are made once. The result is that of the generator but for rounding (docs/speed.md has the figures);
+largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are made once. The result is that of the generator but for rounding (research/speed.md has the figures);
 `exact=True`, a GPU, or a machine without a C compiler take the generator itself.
 """
 

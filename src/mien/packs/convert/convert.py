@@ -229,7 +229,7 @@ def _origin(channels: tuple[Channel, ...]) -> str:
 def _card(pack: Pack, sources: list[Source]) -> dict[str, Any]:
     return {
         "resolution": pack.resolution,
-        "data": "FFHQ and what the authors of each network say; see docs/checkpoints.md",
+        "data": "FFHQ and what the authors of each network say; see docs/packs/official.md",
         "licence": "research only: NVIDIA's source code licence for the generator, CC BY-NC-SA 4.0 for StyleFlow",
         "channels": _origin(pack.channels),
         "sources": [dataclasses.asdict(source) for source in sources],
