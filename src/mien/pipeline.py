@@ -21,7 +21,7 @@ from mien.face.measures import blinks
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
-from mien.media.images import to_bytes
+from mien.media.images import psnr, psnr_from_mse, to_bytes
 from mien.media.video import SYNTHETIC, write_video
 from mien.method.avatar import driven_styles, pose_latents, read_channels
 from mien.method.clip_channels import clip_channels
@@ -38,7 +38,6 @@ from mien.method.stage4_pose import Pose
 from mien.method.stage5_attributes import Attributes, warm_start
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.stage6_render.render import render_frames
-from mien.nets.face_parser import FaceParser
 from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
@@ -199,7 +198,7 @@ def encode_crops(
     if not tune_clip:
         small = Synthesised(seen, w_plus, min(128, generator.resolution))
         mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
-        read = of_inversions(pack.parser, small, mesh, material.reading)
+        read = of_inversions(pack.landmark_reader, small, mesh, material.reading)
     with timed(report, "pose"), progress.stage("pose", count) as tick, autocast_bf16(pack.device):
         size = min(64, generator.resolution)
         turn = solver.pose_to_refine if tune_clip else solver.pose
@@ -284,7 +283,7 @@ def _choose(
 
 def _glances(pack: Pack, crops: Alignment, usable: NDArray[np.bool_], seed: int) -> Practice:
     """Frames that look elsewhere, for a pack of the embedded kind, whose encoder reads glances and whose V has channels for them."""
-    knows = isinstance(pack.parser, FaceParser) and any(c.attribute == "gaze" for c in pack.channels)
+    knows = pack.landmark_reader is not None and any(c.attribute == "gaze" for c in pack.channels)
     return practice(crops.crops, crops.landmarks, usable & knows, seed)
 
 
@@ -337,8 +336,7 @@ def _psnr(crops: Alignment, frames: Iterator[NDArray[np.uint8]]) -> float:
     """Mean over frames of the PSNR (dB, uint8 RGB) against the crops."""
     values = []
     for real, made in zip(crops.crops, frames, strict=True):
-        error = np.square(real.astype(np.float32) - made).mean()
-        values.append(10 * np.log10(255**2 / max(float(error), 1e-3)))
+        values.append(psnr(real, made))
     return float(np.mean(values))
 
 
@@ -353,8 +351,8 @@ def _fit_psnr(
         styles = driven_styles(generator, pack.flow, pack.channels, identity, angles[part], alpha[part])
         made = generator.synthesis_from_styles(styles).clamp(-1, 1)
         error = (made - generator.synthesis(w_plus[part]).clamp(-1, 1)).square().mean((1, 2, 3))
-        values.append(10 * torch.log10(4 / error.clamp_min(1e-8)))
-    return float(torch.cat(values).mean())
+        values.append(psnr_from_mse(error.cpu(), peak=2))
+    return float(np.concatenate(values).mean())
 
 
 @contextmanager

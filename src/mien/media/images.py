@@ -1,12 +1,14 @@
-"""Images as bytes and as tensors: uint8 `[T, S, S, 3]` and float `[T, 3, S, S]` in [-1, 1]."""
+"""Images as bytes, uint8 `[N, H, W, 3]`, and as tensors, float `[N, 3, H, W]` in [-1, 1]; and their PSNR."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+MAX_PSNR_DB = 100.0  # of equal images, where the formula has no finite value
 
 
 def to_float(crops: NDArray[np.uint8], size: int | None = None, device: str | torch.device = "cpu") -> Tensor:
@@ -20,3 +22,20 @@ def to_float(crops: NDArray[np.uint8], size: int | None = None, device: str | to
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     """Float `[N, 3, H, W]` in [-1, 1] -> uint8 `[N, H, W, 3]`."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def psnr_from_mse(mse: ArrayLike, peak: float = 255.0) -> NDArray[np.float64]:
+    """10 log10(peak^2 / MSE) in dB of mean squared errors of any shape; at most `MAX_PSNR_DB`.
+
+    `peak`: the range of the values: 255 for bytes, 2 for floats in [-1, 1].
+    """
+    floor = peak**2 * 10 ** (-MAX_PSNR_DB / 10)
+    return np.asarray(10 * np.log10(peak**2 / np.maximum(np.asarray(mse, np.float64), floor)))
+
+
+def psnr(reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> float:
+    """PSNR in dB of two images uint8 `[H, W, 3]`, the error taken over all pixels and channels at once.
+
+    A clip's value is the mean of its frames' values.
+    """
+    return float(psnr_from_mse(np.square(reference.astype(np.float64) - output).mean()))

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.face.measures import POINTS, expression_measures, pose_measures
+from mien.face.measures import face_measures, mesh_points
 from mien.method.image_sequences import Frames
-from mien.nets.face_parser import FaceParser
+from mien.nets.face_parser import LandmarkReader
 
 FEWEST = 12  # frames, under which a clip says nothing of how well the parser reads it
 _AT_MOST = 240  # frames that are looked at
@@ -36,7 +36,7 @@ _OPEN = 0.06
 
 @dataclass(frozen=True)
 class Reading:
-    """`wanted [T, 10]`: what the parser is to read off a render of each frame (`measures`); `weight [T, 10]`: how much that
+    """`wanted [T, 10]`: what the parser is to read off a render of each frame (`mien.face.measures.face_measures`); `weight [T, 10]`: how much that
     counts, 0 for not at all."""
 
     wanted: Tensor
@@ -61,35 +61,29 @@ def residual(seen: Tensor, reading: Reading) -> Tensor:
     return FAR * reading.weight * x.sign() * (grown + 1e-12).sqrt()
 
 
-def measures(points: Tensor) -> Tensor:
-    """Of landmarks `[N, len(POINTS), 2]`: `expression_measures` and `pose_measures`, `[N, 10]`."""
-    return torch.cat([expression_measures(points), pose_measures(points)], dim=1)
-
-
 def of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
     """The measures of mesh landmarks `[T, 478, 2]` in pixels of crops of side `size`: `[T, 10]`."""
-    points = np.ascontiguousarray(landmarks[:, list(POINTS)]).astype(np.float32) / size
-    return measures(torch.from_numpy(points))
+    return face_measures(mesh_points(landmarks, size))
 
 
-def of_frames(parser: object, frames: Frames, mesh: Tensor) -> Reading | None:
-    """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the parser knows no landmarks
+def of_frames(reader: LandmarkReader | None, frames: Frames, mesh: Tensor) -> Reading | None:
+    """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the pack reads no landmarks
     or the clip is too short to calibrate it."""
-    if not isinstance(parser, FaceParser) or len(mesh) < FEWEST:
+    if reader is None or len(mesh) < FEWEST:
         return None
-    read = _read(parser, frames, torch.arange(len(mesh)))
+    read = _read(reader, frames, torch.arange(len(mesh)))
     a, b = read - read.mean(0), mesh - mesh.mean(0)
     agrees = (a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(1e-8)
     return Reading(read, _weight(mesh) * agrees.clamp_min(0))
 
 
-def of_inversions(parser: object, frames: Frames, mesh: Tensor, real: Reading | None) -> Reading | None:
+def of_inversions(reader: LandmarkReader | None, frames: Frames, mesh: Tensor, real: Reading | None) -> Reading | None:
     """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
     `real`: the reading of the frames I_t, whose trust is taken; None where that is."""
-    if real is None or not isinstance(parser, FaceParser):
+    if real is None or reader is None:
         return None
     some = _some(len(mesh))
-    return Reading(_read(parser, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
+    return Reading(_read(reader, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
 
 
 def _some(count: int) -> Tensor:
@@ -97,8 +91,8 @@ def _some(count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _read(parser: FaceParser, frames: Frames, some: Tensor) -> Tensor:
-    return torch.cat([measures(parser.landmarks(parser.features(frames[part]))) for part in some.split(_BATCH)])
+def _read(reader: LandmarkReader, frames: Frames, some: Tensor) -> Tensor:
+    return torch.cat([face_measures(reader.read_landmarks(frames[part])) for part in some.split(_BATCH)])
 
 
 def _weight(mesh: Tensor) -> Tensor:

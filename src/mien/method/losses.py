@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Regions
+from mien.face.measures import face_measures
 from mien.method.landmark_targets import Reading, residual
-from mien.method.landmark_targets import measures as measured
-from mien.nets.perceptual import ParserPerceptual, normalised
+from mien.nets.perceptual import PerceptualNetwork
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Look:
-    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`mien.method.landmark_targets`), logits `[N, K, h, w]`;
+    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`face_measures`), logits `[N, K, h, w]`;
     None for what was not asked for or cannot be had."""
 
     features: list[Tensor]
@@ -144,12 +144,8 @@ class Look:
     logits: Tensor | None = None
 
 
-def look(perceptual: Any, images: Tensor, parser: Any | None = None, measures: bool = False) -> Look:
+def look(perceptual: PerceptualNetwork, images: Tensor, parser: Any | None = None, measures: bool = False) -> Look:
     """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the three
     are the embedded parser's."""
-    if not isinstance(perceptual, ParserPerceptual):
-        return Look(perceptual.features(images), None, None if parser is None else parser(images)[0])
-    own = perceptual.parser
-    maps = own.features(images)
-    logits = None if parser is None else own.parse(maps) if parser is own else parser(images)[0]
-    return Look(normalised(maps), measured(own.landmarks(maps)) if measures else None, logits)
+    seen = perceptual.analyse(images, parser, landmarks=measures)
+    return Look(seen.features, None if seen.landmarks is None else face_measures(seen.landmarks), seen.logits)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.media.images import psnr_from_mse
 from mien.nets.stylegan2 import Generator, Window
 
 SIZES = (64, 128)
@@ -66,7 +67,7 @@ def as_seen(generator: Generator, w_plus: Tensor, sizes: tuple[int, ...] = SIZES
                 finished = torch.cat([generator.synthesis(w[None]) for w in probes])
             sums = torch.cat([at_most(generator.synthesis(w[None], enough), size) for w in probes])
             error = (sums - at_most(finished, size)).square().mean()
-            if float(10 * torch.log10(4 / error.clamp_min(1e-12))) >= CLOSE:
+            if psnr_from_mse(float(error), peak=2) >= CLOSE:
                 break
             enough *= 2
         through[size] = enough

@@ -7,6 +7,7 @@ network (`nets/perceptual.py`): they were learned to tell lips, lids and irises 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,15 @@ from mien.face.masks import CLASSES
 from mien.face.measures import POINTS
 
 INPUT_SIZE = 128
+
+
+@runtime_checkable
+class LandmarkReader(Protocol):
+    """A network that reads landmarks off images with a gradient: a capability that a pack's parser may have."""
+
+    def read_landmarks(self, images: Tensor, /) -> Tensor:
+        """Landmarks `[N, len(POINTS), 2]` in [0, 1] of the crop's side, of images `[N, 3, H, W]` in [-1, 1]."""
+        ...
 
 
 class _Block(nn.Module):
@@ -68,6 +78,10 @@ class FaceParser(nn.Module):
     def landmarks(self, maps: list[Tensor]) -> Tensor:
         """Landmarks `[N, len(POINTS), 2]` in [0, 1] from `features`."""
         return 0.5 + 0.25 * self.landmark(self.squeeze(maps[-1]).flatten(1)).float().view(-1, len(POINTS), 2)
+
+    def read_landmarks(self, images: Tensor, /) -> Tensor:
+        """Landmarks `[N, len(POINTS), 2]` in [0, 1] of images `[N, 3, H, W]` in [-1, 1]."""
+        return self.landmarks(self.features(images))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.features(image)

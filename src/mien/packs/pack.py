@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from mien.errors import PackError
 from mien.nets.e4e import ReStyleLoop
-from mien.nets.face_parser import FaceParser
-from mien.nets.perceptual import ParserPerceptual
+from mien.nets.face_parser import FaceParser, LandmarkReader
+from mien.nets.lpips import LPIPS
+from mien.nets.perceptual import ParserPerceptual, PerceptualNetwork, SeparatePerceptual
 from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
@@ -41,6 +42,10 @@ class Pack:
 
     `networks` maps a slot of `BUILDERS` to a module in evaluation mode without gradients. Slots may be missing (an
     official pack made from some files only): `need` says so in one sentence.
+
+    `channels_absolute`: whether a channel's value means the same on every person; if not, only its changes carry over
+    from one person to another. `rgb_valid_from`: the resolution from which the generator's partial sum of ToRGB outputs
+    is the image averaged down; None where that was not measured.
     """
 
     name: str
@@ -49,6 +54,8 @@ class Pack:
     channels: tuple[Channel, ...]
     card: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "0" * 64
+    channels_absolute: bool = True
+    rgb_valid_from: int | None = None
 
     @property
     def generator(self) -> Generator:
@@ -77,14 +84,20 @@ class Pack:
         return self.need("parser")
 
     @property
-    def perceptual(self) -> Any:
-        """Has `features(images) -> list of [N, C, h, w]` whose squared differences, summed over channels and averaged
-        over pixels, are the distance. Where a pack holds no LPIPS, the embedded parser's features serve."""
+    def perceptual(self) -> PerceptualNetwork:
+        """LPIPS, or the features of a parser that was trained with landmarks where the pack holds no LPIPS."""
         for slot in ("lpips_alex", "lpips_vgg"):
             if slot in self.networks:
-                return self.networks[slot]
-        parser = self.need("parser")
-        return ParserPerceptual(parser) if isinstance(parser, FaceParser) else self.need("lpips_alex")
+                return SeparatePerceptual(cast(LPIPS, self.networks[slot]), self.landmark_reader)
+        if self.landmark_reader is None:
+            self.need("lpips_alex")
+        return ParserPerceptual(cast(FaceParser, self.need("parser")))
+
+    @property
+    def landmark_reader(self) -> LandmarkReader | None:
+        """The network that reads landmarks off images with a gradient; None where the pack's parser cannot."""
+        parser = self.networks.get("parser")
+        return parser if isinstance(parser, LandmarkReader) else None
 
     @property
     def people(self) -> Tensor:
@@ -129,6 +142,8 @@ class Pack:
                 "name": self.name,
                 "networks": self.configs,
                 "channels": [asdict(c) for c in self.channels],
+                "channels_absolute": self.channels_absolute,
+                "rgb_valid_from": self.rgb_valid_from,
                 "card": self.card,
             }
         )
@@ -182,6 +197,7 @@ def _load(path: Path, modified: int, size: int) -> Pack:
             for slot, config in header["networks"].items():
                 networks[slot] = _build(slot, dict(config), file, [n for n in names if n.startswith(f"{slot}.")])
         channels = tuple(Channel(**c) for c in header["channels"])
+        absolute, valid_from = bool(header.get("channels_absolute", True)), header.get("rgb_valid_from")
     except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -189,7 +205,8 @@ def _load(path: Path, modified: int, size: int) -> Pack:
     for slot, network in networks.items():
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
-    return Pack(header["name"], networks, header["networks"], channels, header.get("card", {}), fingerprint)
+    card = header.get("card", {})
+    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute, valid_from)
 
 
 def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:

@@ -14,31 +14,21 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mien.face import mesh as lm
-from mien.face.measures import POINTS, eye_openness, gaze
+from mien.face.measures import POINTS
 from mien.runtime.frame_store import CropFile, Crops
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
 SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
-_SHUT = 0.15  # height over width of an opening in which an iris cannot be placed
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
 _at = {point: i for i, point in enumerate(POINTS)}
 _UPPER = tuple([_at[p] for p in (eye[0], *reversed(eye[9:]), eye[8])] for eye in lm.EYES)
 _LOWER = tuple([_at[p] for p in eye[:9]] for eye in lm.EYES)
 _IRISES = tuple([_at[p] for p in iris] for iris in lm.IRISES)
-
-
-def looks(landmarks: NDArray[np.floating] | None, size: int) -> NDArray[np.float64]:
-    """`gaze` of a mesh `[478, 2]` in pixels of a picture of side `size`: `[2]`, NaN where there is none or lids are shut."""
-    if landmarks is None or eye_openness(landmarks[None])[0] < _SHUT:
-        return np.full(2, np.nan)
-    points = torch.from_numpy(landmarks[None, list(POINTS)].astype(np.float32) / size)
-    return gaze(points)[0].double().numpy()
 
 
 def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:

@@ -106,7 +106,7 @@ class Material:
         through = as_seen(pack.generator, pack.people, (small,)).through[small]
         return Material(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
-            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.parser, frames, mesh),
+            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.landmark_reader, frames, mesh),
         )  # fmt: skip
 
     def and_more(self, crops: CropFile, landmarks: NDArray[np.floating]) -> Material:

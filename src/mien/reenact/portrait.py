@@ -79,7 +79,7 @@ class PortraitOptions:
 @dataclass(frozen=True)
 class Driver:
     """What the puppet will do: `angles [T, 2]` (degrees), and the values `[T, 32]` that the channels V take in
-    StyleSpace. `looks`: where the driver looks in some frames, `[N]` -> `[N, 2]` (`personalize.gaze_augmentation.looks`), if that is known."""
+    StyleSpace. `looks`: where the driver looks in some frames, `[N]` -> `[N, 2]` (`face.measures.gaze_direction`), if that is known."""
 
     angles: Tensor
     values: Tensor

@@ -17,6 +17,7 @@ from torch import Tensor
 from mien.editing.curves import Curves
 from mien.errors import FaceError, MienError
 from mien.face import mesh as lm
+from mien.face.measures import gaze_direction
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.video import read_image
@@ -26,7 +27,6 @@ from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel, channel_table
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, stream_channels, tuned_generator
-from mien.personalize.gaze_augmentation import looks
 from mien.reenact.portrait import Doing, Driver, PortraitOptions, farthest, person_face, portrait_face
 from mien.reenact.retarget import check_direction, directed
 from mien.runtime.device import resolve_device
@@ -149,7 +149,7 @@ def _looks(stream: Stream, pack: Pack, strength: float, frames: Tensor) -> NDArr
     mesh = lm.FaceMesh()
     found = [mesh(picture) for picture in _pictures(stream, pack, generator, frames)]
     mesh.close()
-    return strength * np.stack([looks(f[0][:, :2] if f else None, stream.resolution) for f in found])
+    return strength * np.stack([gaze_direction(f[0][:, :2] if f else None, stream.resolution) for f in found])
 
 
 def _drawn(person: Stream | Person, pack: Pack) -> tuple[NDArray[np.uint8], Driver]:

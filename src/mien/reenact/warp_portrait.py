@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mien.face import mesh as lm
 from mien.face.masks import MASK_SIZE, Regions, dilate, region_labels, regions
-from mien.personalize.gaze_augmentation import elsewhere, looks
+from mien.face.measures import gaze_direction
+from mien.personalize.gaze_augmentation import elsewhere
 from mien.reenact.eye_transfer import OwnEyes
 
 _REACH = 5 / 256  # of the side: mesh points nearer than this act as one, for the mesh on a soft render trembles
@@ -62,11 +63,11 @@ def carried(
 ) -> Carried:  # fmt: skip
     """The `picture` uint8 `[S, S, 3]`, whose mesh is `landmarks [478, 2]`, moved as renders are: `rest [S, S, 3]`, which does what
     the picture does, and `moved [N, S, S, 3]`. Renders in which no face is found are left out. `wanted [N, 2]`: where the driver
-    looks (`glances.looks`), NaN where that is unknown; the irises move as far as those, for the pack's go half as far."""
+    looks (`gaze_direction`), NaN where that is unknown; the irises move as far as those, for the pack's go half as far."""
     mesh, size = lm.FaceMesh(), len(picture)
     start, found = _points(mesh, rest), [_points(mesh, render) for render in moved]
     mesh.close()
-    further = _further([looks(points, size) for points in found], wanted)
+    further = _further([gaze_direction(points, size) for points in found], wanted)
     pictures, meshes, which = [], [], []
     own = landmarks.astype(np.float64)
     eyes = OwnEyes(picture, landmarks)

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.media.images import psnr_from_mse
 from mien.nets.stylegan2 import Generator, Window
 from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import LARGEST
@@ -139,9 +140,7 @@ class Confiner:
             wanted = torch.cat([before, torch.lerp(before, after, m)])
             weight = torch.cat([torch.ones_like(m), 1 + 3 * m])
             losses[name] = 2.0 * pixel_loss(x, wanted, weight, 3)
-        self.kept = float(
-            10 * torch.log10(4 / (made[0].detach()[:count] - taught[0][:count]).square().mean().clamp_min(1e-8))
-        )
+        self.kept = float(psnr_from_mse((made[0].detach()[:count] - taught[0][:count]).square().mean(), peak=2))
         was, now = (y[count:] - y[:count] for y in (taught[0], made[0]))
         does = (was * mask).abs().mean((1, 2, 3))
         losses["edit"] = ((now - was * mask).abs().mean((1, 2, 3)) / does.clamp_min(float(does.mean()) / 10)).mean()

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.media.images import to_bytes
+
 
 class Run:
     """A training run's folder: `checkpoint.pt`, `log.jsonl`, `*.png`. Saved whole or not at all."""
@@ -44,7 +46,7 @@ class Run:
         strips = []
         for row in rows:
             row = torch.nn.functional.interpolate(row.detach().float(), (size, size))
-            array = ((row.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+            array = to_bytes(row)
             strips.append(np.concatenate(list(array), axis=1))
         cv2.imwrite(str(self.folder / f"{name}.png"), np.concatenate(strips, axis=0)[:, :, ::-1])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mien.face import mesh as lm
 from mien.face.measures import POINTS, expression_measures
+from mien.media.images import to_float
 from mien.personalize.gaze_augmentation import glance, random_glances
 
 RARE = 20  # one frame in so many counts as rare in one measure and direction
@@ -83,7 +84,7 @@ class Faces:
         """Read items; where `flip` is set, mirrored left to right with all labels; where `glances [N, 2]` are not 0, looking
         right and down by that much of the eye's width (`personalize/gaze_augmentation.py`)."""
         order = np.asarray(index)
-        image = torch.from_numpy(np.stack([self.images[i] for i in order])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        image = to_float(np.stack([self.images[i] for i in order]))
         valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255
         label = torch.from_numpy(np.stack([self.label[i] for i in order]))
         points = np.stack([self.all_points[i] for i in order]) / 256.0

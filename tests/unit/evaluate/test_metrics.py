@@ -26,10 +26,11 @@ from mien.evaluate.metrics.identity import similarity
 from mien.evaluate.metrics.jitter import jitter
 from mien.evaluate.metrics.l1 import l1
 from mien.evaluate.metrics.lpips import lpips
-from mien.evaluate.metrics.psnr import SAME, psnr
+from mien.evaluate.metrics.psnr import psnr
 from mien.evaluate.metrics.ssim import ssim
 from mien.evaluate.registry import NEEDS, RESYNTHESIS, metrics_of
 from mien.face.mesh import canonical_face
+from mien.media.images import MAX_PSNR_DB
 from mien.media.video import write_image, write_video
 from mien.nets.lpips import LPIPS
 
@@ -55,7 +56,7 @@ def test_pixels_against_the_canonical_implementations() -> None:
         assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(a, b), abs=1e-9)
         assert ssim(a, b) == pytest.approx(structural_similarity(a, b, channel_axis=2), abs=1e-9)
         assert l1(a, b) == pytest.approx(np.abs(a.astype(int) - b.astype(int)).mean())
-    assert (l1(FACE, FACE), psnr(FACE, FACE)) == (0, SAME) and ssim(FACE, FACE) == pytest.approx(1)
+    assert (l1(FACE, FACE), psnr(FACE, FACE)) == (0, MAX_PSNR_DB) and ssim(FACE, FACE) == pytest.approx(1)
     black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
     assert (l1(black, white), psnr(black, white)) == (255, 0) and ssim(black, white) < 1e-3
 
@@ -63,7 +64,7 @@ def test_pixels_against_the_canonical_implementations() -> None:
 def test_a_clip_against_itself_is_perfect(faces: Path) -> None:
     result = evaluate(faces, faces, Options(size=192))
     assert (result.frames, result.faces) == (5, 5)
-    assert result.values["l1"] == 0 and result.values["psnr"] == SAME
+    assert result.values["l1"] == 0 and result.values["psnr"] == MAX_PSNR_DB
     assert result.values["ssim"] == pytest.approx(1)
     for name in facemesh.MEASURES:
         assert result.values[f"mesh_{name}"] == pytest.approx(1), name
@@ -223,7 +224,7 @@ def test_folders_panels_and_lengths(faces: Path, tmp_path: Path) -> None:
         list(frames(folder))
     for i, image in enumerate(frames(faces, size=192)):
         write_image(folder / f"{i:03}.png", image)
-    assert evaluate(faces, folder, Options(size=192)).values["psnr"] == SAME
+    assert evaluate(faces, folder, Options(size=192)).values["psnr"] == MAX_PSNR_DB
     left, right = pictures(3, 64, 64), [255 - image for image in pictures(3, 64, 64)]
     wide = [np.concatenate([a, b], axis=1) for a, b in zip(left, right, strict=True)]
     write_video(tmp_path / "wide.mkv", wide, 25)

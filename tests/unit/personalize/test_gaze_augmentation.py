@@ -14,9 +14,9 @@ import torch
 from factories.faces import face, mesh, mesh_of
 from factories.fake_device import crops as noise
 from factories.packs import tiny_pack
-from mien.face.measures import blinks
+from mien.face.measures import blinks, gaze_direction
 from mien.face.mesh import IRISES, rigid_quad, warp_crop
-from mien.personalize.gaze_augmentation import FEWEST, LARGEST, looks, practice
+from mien.personalize.gaze_augmentation import FEWEST, LARGEST, practice
 from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime.progress import NoProgress
@@ -41,7 +41,7 @@ def test_irises_move_in_the_picture_as_the_landmarks_say_and_nothing_else_does(
     irises = [i for iris in IRISES for i in iris]
     rest = np.setdiff1d(np.arange(478), irises)
     assert np.allclose(found.landmarks[:, rest], landmarks[0, rest], atol=1e-3)
-    right = lambda meshes: np.array([looks(mesh, 256)[0] for mesh in meshes])
+    right = lambda meshes: np.array([gaze_direction(mesh, 256)[0] for mesh in meshes])
     asked = right(found.landmarks) - right(landmarks[:1])
     assert np.ptp(asked) > LARGEST[0] / 2
     seen = np.stack([mesh_of(picture)[:, :2] for picture in found.pictures])

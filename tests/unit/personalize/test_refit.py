@@ -11,9 +11,9 @@ from torch import Tensor
 
 from factories.faces import areas
 from factories.packs import tiny_pack
-from mien.face.measures import POINTS
+from mien.face.measures import POINTS, face_measures
 from mien.method.avatar import add_channels, pose_latents
-from mien.method.landmark_targets import EXPRESSION, FEWEST, HEAD, Reading, measures, of_frames, of_inversions, of_mesh
+from mien.method.landmark_targets import EXPRESSION, FEWEST, HEAD, Reading, of_frames, of_inversions, of_mesh
 from mien.method.losses import AttributeObjective, AttributeWeights
 from mien.nets.face_parser import FaceParser
 from mien.packs.pack import Pack
@@ -76,7 +76,7 @@ def test_inversions_are_asked_for_the_meshs_changes() -> None:
     real = Reading(mesh, torch.ones(FRAMES, 10))
     read = of_inversions(Told(8), written(still), mesh, real)
     assert read is not None
-    torch.testing.assert_close(read.wanted, measures(still) + mesh - mesh.mean(0))
+    torch.testing.assert_close(read.wanted, face_measures(still) + mesh - mesh.mean(0))
     assert of_inversions(Told(8), written(still), mesh, None) is None
     assert not read.of(EXPRESSION).weight[:, 8:].any() and not read.of(HEAD).weight[:, :8].any()
 
@@ -139,7 +139,7 @@ def test_measures_are_part_of_the_loss() -> None:
     pack = tiny_pack()
     images = torch.rand(FRAMES, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        own = measures(pack.parser(images)[1])
+        own = face_measures(pack.parser(images)[1])
     weight = torch.zeros(FRAMES, 10)
     weight[:, 2] = 3.0
     weights = replace(AttributeWeights(), measures=2.0)

@@ -16,6 +16,7 @@ from factories import EXAMPLES
 from factories.faces import face, mesh, mesh_of
 from mien.face import mesh as lm
 from mien.face.masks import region_labels
+from mien.face.measures import gaze_direction
 from mien.face.mesh import rigid_quad, warp_crop
 from mien.format.person import Person
 from mien.format.stream import Stream
@@ -26,7 +27,6 @@ from mien.method.stage1_align.align import align_image
 from mien.method.stage6_render.render import render
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.personalize.gaze_augmentation import looks
 from mien.reenact.portrait import PortraitOptions
 from mien.reenact.puppeteer import puppeteer
 from mien.reenact.warp_portrait import Carried, _even_outside, _lip_colour, _sources, _whole_brows, carried
@@ -94,9 +94,9 @@ def test_irises_move_as_far_as_the_drivers_do() -> None:
     still = np.repeat(portrait[None], 5, 0)
     found, left = (carried(portrait, own, portrait, still, driver) for driver in (wanted, None))
     assert found.which.tolist() == list(range(5))
-    where = np.stack([looks(mesh_of(picture)[:, :2], 256) for picture in found.pictures])
+    where = np.stack([gaze_direction(mesh_of(picture)[:, :2], 256) for picture in found.pictures])
     assert 0.05 < where[1, 0] - where[0, 0] < 0.16 and abs(where[3, 0] - where[2, 0]) < 0.01
-    asked = np.stack([looks(points, 256) for points in found.landmarks])
+    asked = np.stack([gaze_direction(points, 256) for points in found.landmarks])
     assert np.allclose(asked[1] - asked[0], [0.12, 0], atol=0.01) and asked[4, 1] > asked[2, 1] + 0.01
     assert np.array_equal(found.pictures[3], left.pictures[3]) and np.array_equal(left.pictures[0], left.pictures[1])
     few = carried(portrait, own, portrait, still[:2], wanted[:2])  # what is usual is not known
@@ -218,7 +218,7 @@ def test_a_portrait_is_carried_to_where_the_puppet_will_be(
         assert seen == [None]
     else:
         frames = list(render(driver, pack=mini))
-        where = np.stack([looks(mesh_of(frame)[:, :2], 256) for frame in frames])
+        where = np.stack([gaze_direction(mesh_of(frame)[:, :2], 256) for frame in frames])
         np.testing.assert_allclose(seen[0], 0.8 * where, atol=0.02)
     identity = torch.from_numpy(puppet.identity.astype(np.float32))
     does = rendering._driver(mini, mini.channels, identity, puppet.frames)

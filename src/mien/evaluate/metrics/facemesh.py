@@ -7,9 +7,12 @@ Lengths are over the distance of the outer eye corners, so that the size of the 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mien.errors import InputError
+from mien.face.measures import POINTS as FACE_POINTS
+from mien.face.measures import expression_measures, eye_line_angle, nose_height, pose_measures
 
 Array = NDArray[np.float64]
 
@@ -18,11 +21,6 @@ POINTS = 478
 
 # Mesh points, named as the viewer sees them.
 EYE_LEFT, EYE_RIGHT = (33, 133), (263, 362)  # outer corner, inner corner
-IRIS_LEFT, IRIS_RIGHT = 468, 473
-LIDS_LEFT, LIDS_RIGHT = (159, 145), (386, 374)  # upper, lower
-BROW_LEFT, BROW_RIGHT = 105, 334
-LIPS, MOUTH = (13, 14), (61, 291)  # inner lips up and down; corners
-CHEEKS, NOSE, FOREHEAD, CHIN = (234, 454), 1, 10, 152
 
 
 def measures(mesh: Array) -> Array:
@@ -35,23 +33,12 @@ def measures(mesh: Array) -> Array:
     p = mesh[:, :2]
     if p.shape != (POINTS, 2):
         raise ValueError(f"a mesh has {POINTS} points, not {p.shape}")
-    unit = _distance(p, EYE_LEFT[0], EYE_RIGHT[0])
-    gaze_left = (p[IRIS_LEFT, 0] - p[EYE_LEFT[0], 0]) / (p[EYE_LEFT[1], 0] - p[EYE_LEFT[0], 0] + 1e-6)
-    gaze_right = (p[IRIS_RIGHT, 0] - p[EYE_RIGHT[1], 0]) / (p[EYE_RIGHT[0], 0] - p[EYE_RIGHT[1], 0] + 1e-6)
-    nose = _distance(p, NOSE, CHEEKS[0]) - _distance(p, NOSE, CHEEKS[1])
-    eye_line = p[EYE_RIGHT[0]] - p[EYE_LEFT[0]]
-    return np.array(
-        [
-            _distance(p, *LIPS) / unit,
-            _distance(p, *MOUTH) / unit,
-            (_distance(p, *LIDS_LEFT) + _distance(p, *LIDS_RIGHT)) / 2 / unit,
-            (_distance(p, BROW_LEFT, LIDS_LEFT[0]) + _distance(p, BROW_RIGHT, LIDS_RIGHT[0])) / 2 / unit,
-            (gaze_left + gaze_right) / 2,
-            nose / _distance(p, *CHEEKS),
-            (p[NOSE, 1] - p[FOREHEAD, 1]) / (p[CHIN, 1] - p[FOREHEAD, 1]),
-            np.arctan2(eye_line[1], eye_line[0]),
-        ]
-    )
+    points = torch.from_numpy(np.ascontiguousarray(p[None, list(FACE_POINTS)]))
+    expression, (yaw, _) = expression_measures(points)[0].tolist(), pose_measures(points)[0].tolist()
+    opening, width, _, lid_left, lid_right, brow_left, brow_right, gaze = expression
+    eye_open, brow = (lid_left + lid_right) / 2, (brow_left + brow_right) / 2
+    pitch, roll = float(nose_height(points)[0]), float(eye_line_angle(points)[0])
+    return np.array([opening, width, eye_open, brow, gaze, yaw, pitch, roll])
 
 
 def pearson(a: Array, b: Array) -> float | None:
@@ -66,7 +53,3 @@ def pearson(a: Array, b: Array) -> float | None:
     # A face that does not move has rounding errors and no correlation.
     still = min(np.abs(x).max(), np.abs(y).max()) < 1e-9
     return None if still else float(np.clip(x @ y / size, -1, 1))
-
-
-def _distance(points: Array, a: int, b: int) -> float:
-    return float(np.hypot(*(points[a] - points[b])))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mien.evaluate.metrics.frechet import FeatureSets
+from mien.media.images import to_float
 from mien.nets.inception import Inception
 from mien.packs.convert import checkpoint_layouts
 from mien.packs.convert.common import read_layout
@@ -26,7 +27,7 @@ class Fid(FeatureSets):
     def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
         """Frames uint8 [N, H, W, 3] of both clips."""
         for side, images in enumerate((reference, output)):
-            self.take(side, self._network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1).numpy())
+            self.take(side, self._network(to_float(images)).numpy())
 
 
 def load_inception(path: str | Path) -> Inception:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mien.evaluate.metrics.frechet import FeatureSets
+from mien.media.images import to_float
 from mien.nets.i3d import I3D, SIZE
 from mien.packs.convert import checkpoint_layouts
 from mien.packs.convert.common import read_layout
@@ -44,8 +45,7 @@ class Fvd(FeatureSets):
 
 def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
     """Frames [3, 224, 224] in [-1, 1], bilinear."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    return list(F.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False) / 127.5 - 1)
+    return list(F.interpolate(to_float(images), (SIZE, SIZE), mode="bilinear", align_corners=False))
 
 
 def load_i3d(path: str | Path) -> I3D:

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mien.media.images import to_float
+
 
 @torch.no_grad()
 def embed(network: Callable[[torch.Tensor], torch.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What `network` makes of images uint8 [N, H, W, 3], which it is given as [N, 3, H, W] in [-1, 1]."""
-    found = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    found = network(to_float(images))
     return np.asarray(found.double().cpu().numpy())
 
 

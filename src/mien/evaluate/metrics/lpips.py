@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mien.media.images import to_float
+
 
 @torch.no_grad()
 def lpips(
@@ -16,5 +18,5 @@ def lpips(
     output: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
     """Distance [N], 0 for the same, frame by frame. Images uint8 [N, H, W, 3]; `network` a `mien.nets.lpips.LPIPS`."""
-    a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (reference, output))
+    a, b = (to_float(x) for x in (reference, output))
     return network(a, b).double().cpu().numpy().reshape(-1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from mien.format.rate_control import measure_sensitivity
 from mien.format.stream import Stream
+from mien.media.images import psnr_from_mse, to_bytes
 from mien.method.avatar import add_channels, pose_latents
 from mien.method.stage6_render.render import BATCH
 from mien.packs.pack import Pack
@@ -86,7 +87,7 @@ class Viewer:
             .mean(1)
             for first, part in zip(range(0, len(chosen), BATCH), _parts(chosen), strict=True)
         ]
-        return 10 * np.log10(255**2 / np.maximum(np.concatenate(errors), 255**2 * 1e-10))
+        return psnr_from_mse(np.concatenate(errors))
 
 
 def _parts(chosen: np.ndarray) -> list[np.ndarray]:
@@ -94,4 +95,4 @@ def _parts(chosen: np.ndarray) -> list[np.ndarray]:
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:
-    return np.rint((images + 1) * 127.5).astype(np.uint8)
+    return to_bytes(torch.from_numpy(images))

@@ -55,7 +55,7 @@ _SAMPLES = 4096  # random latents from which the units of the channels are measu
 
 def missing(pack: Pack) -> list[str]:
     """What a pack cannot do, one sentence each; empty when nothing is missing."""
-    own_perceptual = "parser" in pack.networks and pack.configs["parser"].get("kind") == "mini"
+    own_perceptual = pack.landmark_reader is not None
     lines = []
     for slots, purpose in _NEEDS:
         if any(slot in pack.networks for slot in slots) or (own_perceptual and slots[0] in ("lpips_alex", "mapping")):
@@ -85,7 +85,7 @@ def convert_pack(
     out = check_output(Path(out), (".safetensors",))
     files = {role: Path(path) for role, path in sources.items()}
     _check_roles(files)
-    pack = Pack(name, {}, {}, ())
+    pack = Pack(name, {}, {}, (), channels_absolute=False)  # StyleSpace channels carry a person's own shape too
     oriented = "no flow"
     _add_generator(pack, files)
     for role, slot in (("e4e", "encoder"), ("restyle", "restyle")):

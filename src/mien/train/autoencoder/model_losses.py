@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.measures import expression_measures, gaze, pose_measures
+from mien.media.images import psnr_from_mse
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.nets.perceptual import distance_maps, normalised
@@ -313,8 +314,8 @@ class Trainer:
         target = resize(held.image, self.size)
         w = nets.encoder(held.image)
         image = nets.generator.synthesis(w, self.size)
-        error = ((image.clamp(-1, 1) - target) / 2).square().mean((1, 2, 3))
-        psnr = float((-10 * error.log10()).mean())
+        error = (image.clamp(-1, 1) - target).square().mean((1, 2, 3))
+        psnr = float(psnr_from_mse(error.cpu(), peak=2).mean())
         clips = self.faces.clip_of
         first = get([c[10] for c in clips[:10]])
         later = get([c[len(c) * 2 // 3] for c in clips[:10]])

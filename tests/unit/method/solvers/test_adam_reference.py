@@ -12,9 +12,9 @@ from torch import Tensor
 from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.errors import InputError
+from mien.face.measures import face_measures
 from mien.method.avatar import add_channels, pose_latents, read_channels
 from mien.method.index_sensitivity import Candidates, index_sensitivity
-from mien.method.landmark_targets import measures
 from mien.method.losses import LossNetworks, look
 from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.method.solvers.registry import OPTIMIZERS, optimizer
@@ -140,7 +140,7 @@ def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
     assert seen.logits is not None and seen.measures is not None
     logits, landmarks = p.parser(case.frames)
     torch.testing.assert_close(seen.logits, logits)
-    torch.testing.assert_close(seen.measures, measures(landmarks))
+    torch.testing.assert_close(seen.measures, face_measures(landmarks))
     for found, wanted in zip(seen.features, p.perceptual.features(case.frames), strict=True):
         torch.testing.assert_close(found, wanted)
     other = tiny_pack(1).parser  # not the perceptual network's own

@@ -60,7 +60,7 @@ def test_a_pack_answers_as_its_files(files: dict[str, Path], packed: Path) -> No
     angles = torch.tensor([[5.0, -3.0], [0.0, 8.0]])
     wished = angles.flip(0)
     assert torch.allclose(pack.flow(w_plus, angles, wished), flow(w_plus, angles, wished), atol=1e-5)
-    assert pack.perceptual is pack.networks["lpips_alex"]
+    assert pack.perceptual.network is pack.networks["lpips_alex"]
     assert pack.card["sources"][0] == {
         "role": "alexnet",
         "file": "alexnet.pt",
