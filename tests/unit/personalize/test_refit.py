@@ -81,10 +81,10 @@ def test_inversions_are_asked_for_the_meshs_changes() -> None:
     assert not read.of(EXPRESSION).weight[:, 8:].any() and not read.of(HEAD).weight[:, :8].any()
 
 
-def test_short_clips_and_other_parsers_go_without() -> None:
+def test_short_clips_and_packs_without_landmarks_go_without() -> None:
     mesh = of_mesh(faces(), 256)
     pictures = torch.zeros(FRAMES, 3, 64, 64)
-    assert of_frames(torch.nn.Identity(), pictures, mesh) is None
+    assert of_frames(None, pictures, mesh) is None
     assert of_frames(FaceParser(8), pictures[: FEWEST - 1], mesh[: FEWEST - 1]) is None
 
 
