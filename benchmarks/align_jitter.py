@@ -11,7 +11,7 @@ dropped, for every way of aligning, if in any of them it does not come back to w
 
 and for each three figures:
 
-    all     over all points as they are: the issue's figure. The tracker's noise and what the skin does is in it
+    all     over all points as they are. The tracker's noise and what the skin does is in it
     crop    the part of the points' second differences that a shift, turn and scaling of the crop explains
     least   what is left of `all` without that part: no crop of four numbers a frame could have less
 

@@ -1,4 +1,4 @@
-"""What the embedded pack can do, measured: issue by issue the figures of docs/packs/mini.md.
+"""What the embedded pack can do, measured: the figures of docs/packs/mini.md.
 
     python benchmarks/mini.py [--pack mini] [--data runs/data] [--json OUT.json]
 

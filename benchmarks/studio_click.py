@@ -1,4 +1,4 @@
-"""The studio in a real browser, step by step, with a screenshot of each: what issue 11 asks to be shown.
+"""The studio in a real browser, step by step, with a screenshot of each.
 
     apt-get install chromium && pip install 'mien[studio]' playwright
     python benchmarks/studio_click.py CLIP.mp4 -o shots [--seconds 1] [--tune] [--dark]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from factories.commands import Run
 from factories.packs import tiny_pack
@@ -42,3 +43,9 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return code, out, err
 
     return command
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Start every test from the same state of torch's own random numbers, whichever tests ran before."""
+    torch.manual_seed(0)

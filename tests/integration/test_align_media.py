@@ -13,6 +13,7 @@ import pytest
 from factories.clips import make_clip
 from factories.faces import face
 from mien.apps.cli.cli import main
+from tolerances import DEGREES, PIXELS
 
 FACE = np.s_[:300, 60:380]
 
@@ -36,7 +37,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_every_frame_has_its_quad_roll_key_frame_and_residual(plain: dict[str, Any]) -> None:
     assert plain["frames"] == 5 and np.shape(plain["quads"]) == (5, 4, 2)
-    assert plain["key_frame"] == [0] * 5 and np.ptp(plain["roll"]) < 0.3
+    assert plain["key_frame"] == [0] * 5 and np.ptp(plain["roll"]) < DEGREES
     assert plain["residual"][0] == 0 and all(0 < r < 6 for r in plain["residual"][1:])
     assert not any(plain["lost"]) and not any(plain["bridged"]) and plain["cuts"] == []
 
@@ -45,14 +46,14 @@ def test_a_turned_phone(plain: dict[str, Any], tmp_path: Path) -> None:
     turned = [np.ascontiguousarray(np.rot90(frame, -1)) for frame in frames(5)]
     found = aligned(make_clip(tmp_path / "turned.mp4", turned, rotation=90))
     assert found["frame_size"] == [320, 300]
-    assert np.abs(np.array(found["quads"]) - plain["quads"]).max() < 1.5
+    assert np.abs(np.array(found["quads"]) - plain["quads"]).max() < PIXELS
 
 
 def test_ten_bits(tmp_path: Path) -> None:
     # Lossless both: against a lossy clip the first mesh, which sets the framing, differs by 1.3 to 1.6 pixels.
     plain = aligned(make_clip(tmp_path / "plain.mkv", frames(5), codec="ffv1", pix_fmt="yuv420p"))
     deep = aligned(make_clip(tmp_path / "deep.mkv", frames(5), codec="ffv1", pix_fmt="yuv420p10le"))
-    assert np.abs(np.array(deep["quads"]) - plain["quads"]).max() < 1.5
+    assert np.abs(np.array(deep["quads"]) - plain["quads"]).max() < PIXELS
 
 
 def test_a_variable_rate(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_variable_rate(tmp_path: Path) -> None:
     gap = make_clip(tmp_path / "gap.mkv", frames(5), pts=[0, 40, 80, 200, 240], **lossless)
     quads = np.array(aligned(gap)["quads"])
     assert len(quads) == 7 and (quads[2:5] == quads[2]).all(), "a frame that is shown longer stands still"
-    assert np.abs(quads[[0, 1, 2, 5, 6]] - plain["quads"]).max() < 1.5
+    assert np.abs(quads[[0, 1, 2, 5, 6]] - plain["quads"]).max() < PIXELS
 
 
 def test_four_k(plain: dict[str, Any], tmp_path: Path) -> None:

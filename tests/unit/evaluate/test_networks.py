@@ -27,6 +27,7 @@ from mien.nets.i3d import I3D, pad_same
 from mien.nets.inception import Inception
 from mien.nets.l2cs import L2CS
 from mien.nets.libreface import LibreFace
+from tolerances import FLOAT32_NETWORK, FLOAT64_DISTANCE
 
 GAZE = [[129.97159, -79.84518]]
 UNITS = [[4.61819, 0.00766, 0.77181, 5.0]]
@@ -48,7 +49,9 @@ def test_inception_is_the_one_of_fid(inception: Inception) -> None:
     features = inception(2 * x - 1)
     assert features.shape == (2, 2048)
     expected = [[1.1618086, 0.4418486, 0.0519464, 0.0042449, 0.0], [1.1424983, 0.4605205, 0.0546336, 0.0039578, 0.0]]
-    np.testing.assert_allclose(features[:, [0, 1, 500, 1000, 2047]], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        features[:, [0, 1, 500, 1000, 2047]], expected, rtol=FLOAT32_NETWORK, atol=FLOAT32_NETWORK
+    )
 
 
 def test_i3d_is_the_one_of_fvd(i3d: I3D) -> None:
@@ -56,7 +59,7 @@ def test_i3d_is_the_one_of_fvd(i3d: I3D) -> None:
     logits = i3d(x)
     assert logits.shape == (1, 400)
     expected = [[-2.7283771, 2.5532076, -0.8647504, 0.0642939, -1.8753606]]
-    np.testing.assert_allclose(logits[:, [0, 1, 100, 200, 399]], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits[:, [0, 1, 100, 200, 399]], expected, rtol=FLOAT32_NETWORK, atol=FLOAT32_NETWORK)
 
 
 def test_padding_puts_the_odd_pixel_behind() -> None:
@@ -77,13 +80,13 @@ def test_fid_and_fvd_of_the_same_are_nothing() -> None:
     fid, other = Fid(coarse), Fid(coarse)
     fid.add(same, same)
     other.add(same, 255 - same)
-    assert fid.value() == pytest.approx(0, abs=1e-6) and (other.value() or 0) > 0.1
+    assert fid.value() == pytest.approx(0, abs=FLOAT64_DISTANCE) and (other.value() or 0) > 0.1
     clip = np.stack(pictures(24, 32, 32))
     fvd, other_fvd = Fvd(coarse), Fvd(coarse)
     fvd.add(clip[:20], clip[:20])
     assert fvd.value() is None, "one window has no covariance"
     fvd.add(clip[20:], clip[20:])
-    assert fvd.value() == pytest.approx(0, abs=1e-6)
+    assert fvd.value() == pytest.approx(0, abs=FLOAT64_DISTANCE)
     other_fvd.add(clip, clip[::-1].copy())
     assert (other_fvd.value() or 0) > 1e-3, "the order of frames counts"
 
@@ -114,7 +117,7 @@ def test_gaze_is_the_one_of_l2cs() -> None:
     for name in ("fc_yaw_gaze", "fc_pitch_gaze"):
         network.get_submodule(name).weight.mul_(0.02)  # so that more than one bin counts
     x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 448, 448)).astype(np.float32))
-    np.testing.assert_allclose(network(x), GAZE, rtol=1e-4)
+    np.testing.assert_allclose(network(x), GAZE, rtol=FLOAT32_NETWORK)
 
 
 def test_action_units_are_those_of_libreface() -> None:
@@ -122,7 +125,7 @@ def test_action_units_are_those_of_libreface() -> None:
     network = seeded(LibreFace())
     network.get_submodule("classifier.4").weight.mul_(0.1)
     x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 256, 256)).astype(np.float32))
-    np.testing.assert_allclose(network(x)[:, :4], UNITS, rtol=1e-4)
+    np.testing.assert_allclose(network(x)[:, :4], UNITS, rtol=FLOAT32_NETWORK)
 
 
 def test_curricularface_is_irse_101(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +133,4 @@ def test_curricularface_is_irse_101(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(irse, "UNITS_101", ((64, 1), (128, 2), (256, 1), (512, 1)))
     network = seeded(CurricularFace())
     x = torch.from_numpy(np.random.default_rng(7).uniform(-1, 1, (1, 3, 112, 112)).astype(np.float32))
-    np.testing.assert_allclose(network.embed(x)[:, :4], CURRICULAR, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(network.embed(x)[:, :4], CURRICULAR, rtol=FLOAT32_NETWORK, atol=1e-6)

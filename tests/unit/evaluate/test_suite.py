@@ -25,6 +25,7 @@ from mien.evaluate.suite import Result, read_suite, run_suite
 from mien.evaluate.table import interval, markdown, summarise
 from mien.media.video import read_image, write_image, write_video
 from mien.runtime.workers import LocalPool
+from tolerances import FLOAT64_DISTANCE
 
 TOML = """
 name = "two <clips>"
@@ -153,7 +154,7 @@ def test_frechet_distances_are_taken_over_all_clips_together(
     assert cell.mean == pytest.approx(distance_of(pairs))
     assert cell.mean != pytest.approx(np.mean([results["blurred", c].facts["metrics"]["fid"] for c in suite.clips]))
     perfect = summarise(suite, results).cell("same", "fid")
-    assert perfect is not None and perfect.mean == pytest.approx(0, abs=1e-6)
+    assert perfect is not None and perfect.mean == pytest.approx(0, abs=FLOAT64_DISTANCE)
 
 
 def test_a_column_a_clip_and_a_methods_own_reference(toml: Path, tmp_path: Path) -> None:

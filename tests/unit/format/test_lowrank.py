@@ -11,6 +11,7 @@ from mien.errors import StreamError
 from mien.format import lowrank
 from mien.format.weights_codec import apply_delta, tunable
 from mien.personalize.generator_params import CompactWeights, FullWeights, weights_for
+from tolerances import FLOAT32_EXACT
 
 SHAPES = [(1, 4, 4, 4), (16,), (16, 16, 3, 3), (3, 16, 1, 1), (3,), (8, 8), (32, 16, 3, 3)]
 
@@ -105,5 +106,7 @@ def test_training_lowers_the_loss_and_meets_the_size(size: int | None) -> None:
     resumed = weights_for(base, size, blob)
     resumed.place()
     with torch.no_grad():
-        torch.testing.assert_close(resumed.generator.synthesis(w), generator.synthesis(w), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            resumed.generator.synthesis(w), generator.synthesis(w), atol=FLOAT32_EXACT, rtol=FLOAT32_EXACT
+        )
     assert isinstance(resumed, FullWeights) == (size is None)

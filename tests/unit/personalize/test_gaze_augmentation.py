@@ -21,6 +21,7 @@ from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime.progress import NoProgress
 from mien.runtime.stage_cache import NullCache
+from tolerances import FLOAT32_GEOMETRY
 
 OPEN = np.zeros(20, bool)
 
@@ -40,7 +41,7 @@ def test_irises_move_in_the_picture_as_the_landmarks_say_and_nothing_else_does(
     assert len(found.frames) == len(set(found.frames.tolist())) == FEWEST
     irises = [i for iris in IRISES for i in iris]
     rest = np.setdiff1d(np.arange(478), irises)
-    assert np.allclose(found.landmarks[:, rest], landmarks[0, rest], atol=1e-3)
+    assert np.allclose(found.landmarks[:, rest], landmarks[0, rest], atol=FLOAT32_GEOMETRY)
     right = lambda meshes: np.array([gaze_direction(mesh, 256)[0] for mesh in meshes])
     asked = right(found.landmarks) - right(landmarks[:1])
     assert np.ptp(asked) > LARGEST[0] / 2

@@ -14,6 +14,7 @@ from mien.face import mesh as lm
 from mien.packs.pack import Pack
 from mien.personalize.motion_regularizer import EVERY, MotionLocality
 from mien.personalize.trainer import Material
+from tolerances import FLOAT32_EXACT
 
 TURN = EVERY // 2
 
@@ -49,11 +50,10 @@ def test_another_look_that_moves_alike_pays_nothing(material: Material) -> None:
         for layer, block in zip(lighter.layers, lighter.blocks, strict=True):
             if layer.to_rgb:
                 block.bias += 0.3
-    assert float(motion(lighter, identity, TURN)) == pytest.approx(0, abs=1e-5)
+    assert float(motion(lighter, identity, TURN)) == pytest.approx(0, abs=FLOAT32_EXACT)
 
 
-def test_mini_is_compared_in_pictures_not_in_sums() -> None:
-    mini = Pack.load("mini")
+def test_mini_is_compared_in_pictures_not_in_sums(mini: Pack) -> None:
     landmarks = (lm.canonical_face()[None, :, :2] * 60 + [128, 120]).astype(np.float32)
     material = Material.of(mini, np.zeros((1, 256, 256, 3), np.uint8), landmarks)
     with torch.no_grad():

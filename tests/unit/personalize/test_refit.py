@@ -18,6 +18,7 @@ from mien.method.losses import AttributeObjective, AttributeWeights
 from mien.nets.face_parser import FaceParser
 from mien.packs.pack import Pack
 from mien.personalize.refit import DEGREES, Polished, polish
+from tolerances import CONVERGED
 
 FRAMES = 20
 
@@ -127,10 +128,10 @@ def test_covered_frames_and_gaze_at_blinks_stay(shaken: tuple[Pack, Tensor, Tens
     fixed[3], blink[7] = True, True
     found = polished(shaken, fixed, blink)
     start, turn = (alpha + scale * off[:, 2:]).half().float(), (angles + DEGREES * off[:, :2]).half().float()
-    torch.testing.assert_close(found.alpha[3], start[3], atol=2e-3, rtol=2e-3)
-    torch.testing.assert_close(found.angles[3], turn[3], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(found.alpha[3], start[3], atol=CONVERGED, rtol=CONVERGED)
+    torch.testing.assert_close(found.angles[3], turn[3], atol=CONVERGED, rtol=CONVERGED)
     gaze = torch.tensor([c.attribute == "gaze" for c in pack.channels])
-    torch.testing.assert_close(found.alpha[7, gaze], start[7, gaze], atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(found.alpha[7, gaze], start[7, gaze], atol=CONVERGED, rtol=CONVERGED)
     assert float((found.alpha[7, ~gaze] - start[7, ~gaze]).abs().max()) > 0.01
 
 

@@ -7,20 +7,26 @@ import sys
 
 import pytest
 
+ROUNDS = 16
 COUNT = """
 import resource, torch
 from mien.runtime.malloc import tune_malloc
 print(tune_malloc() if {keep} else True)
-torch.ones(16 * 2**20)
+torch.ones({size})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(16):
-    torch.ones(16 * 2**20)
+for _ in range({rounds}):
+    torch.ones({size})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def faults(keep: bool) -> int:
-    run = subprocess.run([sys.executable, "-c", COUNT.format(keep=keep)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", COUNT.format(keep=keep, size=16 * 2**20, rounds=ROUNDS)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     told, count = run.stdout.split()
     if told != "True":
         pytest.skip("the C library has no mallopt")
@@ -29,4 +35,6 @@ def faults(keep: bool) -> int:
 
 def test_large_tensors_are_not_faulted_in_again() -> None:
     without = faults(False)
-    assert faults(True) < 0.7 * without or without < 1000
+    if without < ROUNDS:
+        pytest.skip("this C library keeps the memory of its own accord")
+    assert faults(True) < 0.7 * without

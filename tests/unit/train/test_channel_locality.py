@@ -12,9 +12,8 @@ from mien.train import channel_locality
 from mien.train.channel_locality import Confiner
 
 
-def test_a_channel_learns_to_leave_the_rest_alone() -> None:
-    pack = Pack.load("mini")
-    trainer = Confiner(pack, pack.people, torch.zeros(len(pack.people), 2), torch.arange(8), 0)
+def test_a_channel_learns_to_leave_the_rest_alone(mini: Pack) -> None:
+    trainer = Confiner(mini, mini.people, torch.zeros(len(mini.people), 2), torch.arange(8), 0)
     optimiser = torch.optim.Adam(trainer.parameters(), lr=3e-4)
 
     def losses() -> dict[str, torch.Tensor]:
@@ -37,21 +36,20 @@ def test_a_channel_learns_to_leave_the_rest_alone() -> None:
         torch.stack(list(now.values())).sum().backward()
         optimiser.step()
     assert all(sums[-1][name] < sums[0][name] for name in ("whole", "edit", "eyes"))
-    for (name, now), before in zip(trainer.generator.named_parameters(), pack.generator.parameters(), strict=True):
+    for (name, now), before in zip(trainer.generator.named_parameters(), mini.generator.parameters(), strict=True):
         assert torch.equal(now, before) != (name.endswith(("conv.weight", "bias")) and "affine" not in name), name
 
 
-def test_it_trains_goes_on_and_writes_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pack = Pack.load("mini")
+def test_it_trains_goes_on_and_writes_a_pack(mini: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "pack.safetensors"
-    pack.save(source)
+    mini.save(source)
     monkeypatch.setattr(channel_locality, "Faces", lambda *_: None)
-    people = pack.people[:4], torch.zeros(4, 2), torch.arange(4)
+    people = mini.people[:4], torch.zeros(4, 2), torch.arange(4)
     monkeypatch.setattr(channel_locality, "latents_of", lambda *_: people)
     for _ in range(2):
         channel_locality.train(source, tmp_path, tmp_path / "run", minutes=0.03, batch=1)
     steps = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"]
     made = Pack.load(tmp_path / "run" / "pack.safetensors")
     assert steps >= 2 and len(list((tmp_path / "run").glob("sheet_*.png"))) == 2
-    assert made.channels == pack.channels and made.fingerprint != pack.fingerprint
-    assert torch.equal(made.people, pack.people)
+    assert made.channels == mini.channels and made.fingerprint != mini.fingerprint
+    assert torch.equal(made.people, mini.people)

@@ -20,6 +20,7 @@ from mien.method.solvers.adam_reference import ReferenceAttributeOptions, Refere
 from mien.method.solvers.registry import OPTIMIZERS, optimizer
 from mien.method.stage5_attributes import Attributes
 from mien.packs.pack import Pack
+from tolerances import CONVERGED
 
 FRAMES = 3
 # Fewer epochs than a real face takes: the tests are to be quick.
@@ -85,7 +86,7 @@ def test_without_an_epoch_each_frame_stands_where_the_one_before_stood(case: Cas
     """Eq. 7: the values of the channels V are the frame before's, whatever the pose."""
     found = case.attributes("reference", torch.zeros(FRAMES, dtype=torch.bool), epochs=0)
     values = read_channels(case.pack.generator.styles(case.posed), case.pack.channels) + found.alpha
-    np.testing.assert_allclose(values[1:], values[:1].expand(FRAMES - 1, -1), atol=2e-3)
+    np.testing.assert_allclose(values[1:], values[:1].expand(FRAMES - 1, -1), atol=CONVERGED)
     assert not found.alpha[0].any()
 
 
@@ -94,7 +95,7 @@ def test_gaze_keeps_its_values_through_a_blink(case: Case) -> None:
     found = case.attributes("reference", blink, epochs=5)
     gaze = [i for i, c in enumerate(case.pack.channels) if c.attribute == "gaze"]
     values = (read_channels(case.pack.generator.styles(case.posed), case.pack.channels) + found.alpha)[:, gaze]
-    np.testing.assert_allclose(values[1], values[0], atol=2e-3)
+    np.testing.assert_allclose(values[1], values[0], atol=CONVERGED)
     assert float((values[2] - values[1]).abs().max()) > 0.01
 
 

@@ -13,6 +13,7 @@ from mien.method.stage1_align.align import align, align_image, already_aligned
 from mien.method.stage1_align.crop_geometry import apply, crop_from_quad, matrix_from_crop, quad_from_crop
 from mien.method.stage1_align.keyframes import BOUND, Stabiliser
 from mien.method.stage1_align.registration import motion_matrix
+from tolerances import DEGREES, PIXELS
 
 SIZE = 64
 
@@ -52,7 +53,7 @@ def test_a_moving_head_is_followed() -> None:
         true = apply(matrix_from_crop(crop()) @ motion @ offset, np.array([[-1, -1], [-1, 1], [1, 1], [1, -1.0]]))
         errors.append(np.square((quad - true) * unit).sum(1).mean())
     assert np.sqrt(np.mean(errors)) < 0.25, "pixels at 256, at the crop's corners"
-    assert found.roll.max() - found.roll[0] == pytest.approx(np.degrees(0.06), abs=0.3), "clockwise is positive"
+    assert found.roll.max() - found.roll[0] == pytest.approx(np.degrees(0.06), abs=DEGREES), "clockwise is positive"
     assert found.landmarks.shape == (16, 478, 2) and (np.ptp(found.landmarks[:, 168], 0) < 2).all()
 
 
@@ -157,4 +158,4 @@ def test_frames_that_are_crops_already() -> None:
     assert found.crops.shape == (2, SIZE, SIZE, 3) and (found.roll == 0).all() and found.frame_size == (256, 256)
     assert (found.quads == np.array([[0, 0], [0, 256], [256, 256], [256, 0]]) - 0.5).all()
     full = cut.landmarks[0] / 4 - 0.375
-    assert np.abs(found.landmarks[0] - full).max() < 1.5, "a mesh of the crop is the mesh of the frame"
+    assert np.abs(found.landmarks[0] - full).max() < PIXELS, "a mesh of the crop is the mesh of the frame"

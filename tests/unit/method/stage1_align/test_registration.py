@@ -21,6 +21,7 @@ from mien.method.stage1_align.registration import (
     register,
     rigid_mask,
 )
+from tolerances import FLOAT64_EXACT, SUBPIXEL
 
 RANGE = np.array([0.08, 0.08, 0.05, 0.05, 0.05, 0.05, 0.04, 0.04])  # up to 10 px at 256, 3 degrees, 5 %, a turn
 
@@ -50,20 +51,20 @@ def test_known_motion_is_found_and_better_than_by_landmarks(template: Template, 
         by_landmarks = np.eye(3)
         by_landmarks[:2, :2], by_landmarks[:2, 2] = scale * rotation, shift
         theirs.append(error(np.linalg.inv(to_frame) @ by_landmarks @ to_frame, true, template))
-    assert max(ours) < 0.15
+    assert max(ours) < SUBPIXEL
     assert np.mean(ours) < np.mean(theirs) / 4
 
 
 def test_the_same_picture_gives_no_motion_at_all(template: Template) -> None:
     found = register(template, pyramid(face(), crop()))
-    assert np.abs(found.homography - np.eye(3)).max() < 1e-9
+    assert np.abs(found.homography - np.eye(3)).max() < FLOAT64_EXACT
     assert found.residual == 0 and found.support == 1 and found.overlap == 1
 
 
 def test_another_light_does_not_move_the_face(template: Template) -> None:
     true = motion_matrix(RANGE[:4] / 2, "similarity")
     darker = np.clip(moved(face(), true) * 0.8 + 12, 0, 255).astype(np.uint8)
-    assert error(register(template, pyramid(darker, crop())).homography, true, template) < 0.15
+    assert error(register(template, pyramid(darker, crop())).homography, true, template) < SUBPIXEL
 
 
 def test_a_hand_over_part_of_the_forehead_is_left_out(template: Template) -> None:
@@ -114,4 +115,4 @@ def test_derivatives_are_those_of_the_motion(model: str) -> None:
 
 def test_the_nearest_similarity_of_a_similarity_is_itself(template: Template) -> None:
     wanted = crop_from_matrix(matrix_from_crop(crop()) @ motion_matrix(RANGE[:4], "similarity"))
-    assert np.allclose(nearest_similarity(matrix_from_crop(wanted), template), wanted, atol=1e-9)
+    assert np.allclose(nearest_similarity(matrix_from_crop(wanted), template), wanted, atol=FLOAT64_EXACT)

@@ -9,6 +9,7 @@ from factories.faces import crop, face
 from mien.face.mesh import warp_crop
 from mien.method.stage1_align.crop_geometry import quad_from_crop
 from mien.method.stage6_render.paste import Paster, blend, colour_field, fade
+from tolerances import FLOAT32_GEOMETRY
 
 SIZE = 256
 
@@ -96,7 +97,7 @@ def test_the_weight_is_smooth_and_ends_at_the_edge() -> None:
 def test_the_colour_field_of_a_constant_difference_is_constant() -> None:
     render = np.full((64, 64, 3), 90, np.uint8)
     field = colour_field(np.full((128, 128, 3), 110, np.uint8), render)
-    assert np.allclose(field, 20, atol=1e-3)
+    assert np.allclose(field, 20, atol=FLOAT32_GEOMETRY)
 
 
 def test_a_background_of_another_colour_does_not_tint_the_hair() -> None:

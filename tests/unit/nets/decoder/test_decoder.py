@@ -13,6 +13,7 @@ from mien.nets.decoder import decoder as module
 from mien.nets.decoder import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.stylegan2 import Generator, GeneratorConfig
+from tolerances import DECODER_DB, DECODER_RELATIVE, FLOAT32_EXACT
 
 needs_compiler = pytest.mark.skipif(
     native.library() is None, reason="no C compiler here: the fast decoder is not built"
@@ -62,9 +63,9 @@ def test_fast_is_exact_but_for_rounding(
     for _ in range(2):  # the second time in buffers that have been used
         images = fast.images(styles).permute(0, 3, 1, 2)
         error = (images - wanted).square().mean().sqrt() / wanted.std()
-        assert error < 1e-5, float(error)
+        assert error < DECODER_RELATIVE, float(error)
     bytes_error = np.square(fast(styles).astype(float) - to_bytes(wanted)).mean()
-    assert 10 * np.log10(255**2 / max(bytes_error, 1e-9)) > 60
+    assert 10 * np.log10(255**2 / max(bytes_error, 1e-9)) > DECODER_DB
     assert np.array_equal(Decoder(generator, exact=True)(styles), to_bytes(wanted))
 
 
@@ -118,4 +119,4 @@ def test_frames_made_when_looked_at_are_the_frames() -> None:
     ):
         assert len(made) == 9
         for part in (slice(2, 5), torch.tensor([7, 0, 3])):
-            assert torch.allclose(made[part], whole[part], atol=1e-5)
+            assert torch.allclose(made[part], whole[part], atol=FLOAT32_EXACT)
