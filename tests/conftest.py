@@ -7,10 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from factories import TESTS
 from factories.commands import Run
 from factories.packs import tiny_pack
 from mien.apps.cli.cli import main
 from mien.packs.pack import Pack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs the embedded pack, and what trains."""
+    for item in items:
+        if "mini" in getattr(item, "fixturenames", ()):
+            item.add_marker("pack")
+        if item.path.is_relative_to(TESTS / "unit" / "train"):
+            item.add_marker("train")
 
 
 @pytest.fixture(scope="session")

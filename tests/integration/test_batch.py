@@ -19,7 +19,7 @@ from factories.clips import astronaut_clip
 from factories.worker_jobs import begun_and_ended, fickle, logged_encode
 from mien.apps.batch.batch import MANIFEST, BatchOptions, find_jobs, run_batch
 from mien.apps.cli.cli import main
-from mien.errors import InputError
+from mien.errors import InputError, OutputError
 from mien.format.stream import Stream
 from mien.runtime.workers import LocalPool, Pool, cores, local_devices, run_all
 
@@ -39,7 +39,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.cluster)])
 def make_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pool]]:
     """Two workers of either kind."""
     if request.param == "local":
@@ -186,13 +186,11 @@ def test_bad_usage(clips: Path, pack_file: Path, tmp_path: Path, capfd: pytest.C
 
 
 def test_two_runs_on_one_folder_do_not_meet(clips: Path, pack_file: Path, tmp_path: Path) -> None:
-    from mien.apps.batch.batch import _alone
-    from mien.errors import OutputError
-
-    with _alone(tmp_path), pytest.raises(OutputError, match="at work"), _alone(tmp_path):
-        pass
-    with _alone(tmp_path):
-        pass
+    jobs = find_jobs(clips, tmp_path, BatchOptions(str(pack_file)))[:1]
+    meet = lambda count: run_batch(jobs, tmp_path, lambda count: pytest.fail("the first run still has the folder"))
+    with pytest.raises(OutputError, match="at work"):
+        run_batch(jobs, tmp_path, meet)
+    assert run_batch([], tmp_path, meet) == [], "and then the folder is free again"
 
 
 def test_local_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +203,8 @@ def test_local_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_devices("cpu", 2) == ["cpu", "cpu"] and local_devices("cuda:1") == ["cuda:1"]
 
 
-def test_an_address_without_a_cluster(clips: Path, pack_file: Path, tmp_path: Path) -> None:
+@pytest.mark.cluster
+def test_an_address_without_a_cluster() -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'mien[cluster]'")
     from mien.apps.batch.cluster import RayPool
 

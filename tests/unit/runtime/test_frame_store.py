@@ -7,6 +7,7 @@ import tempfile
 import threading
 from dataclasses import fields
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -64,19 +65,24 @@ def test_threads_read_each_its_own() -> None:
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_crops_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = CropFile(16, PICTURES[:2])
+    full = False
+    make = tempfile.TemporaryFile
 
-    class Full:
-        def __init__(self, file: object) -> None:
-            self._file = file
+    class Limited:
+        def __init__(self, file: IO[bytes]) -> None:
+            self.file = file
 
         def __getattr__(self, name: str) -> object:
-            return getattr(self._file, name)
+            return getattr(self.file, name)
 
         def write(self, data: memoryview) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            if full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(data)
 
-    monkeypatch.setattr(stored, "_file", Full(stored._file))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Limited(make(**options)))
+    stored = CropFile(16, PICTURES[:2])
+    full = True
     with pytest.raises(MienError, match=tempfile.gettempdir()):
         stored.append(PICTURES[2])
     assert np.array_equal(stored, PICTURES[:2])

@@ -23,7 +23,7 @@ from mien.errors import InputError, MienError, OutputError
 from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime import resumable_loop
-from mien.runtime.stage_cache import StageCache, encode_key, work_folder
+from mien.runtime.stage_cache import encode_key, work_folder
 
 
 @dataclass(frozen=True)
@@ -175,16 +175,16 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     assert not list(tmp_path.glob("*.work"))
 
     output, writes = tmp_path / "a.mien", 0
-    write = StageCache._write
+    replace = os.replace
 
-    def stopping(self: StageCache, path: Path, arrays: resumable_loop.State) -> None:
+    def stopping(source: Path, target: Path) -> None:
         nonlocal writes
-        write(self, path, arrays)
-        writes += 1
+        replace(source, target)
+        writes += target.suffix == ".npz"
         if writes in (2, 4, 10):  # after a stage, in tuning, in refining
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StageCache, "_write", stopping)
+    monkeypatch.setattr(os, "replace", stopping)
     for _ in range(3):
         code, _, err = run("encode", clip, "-o", output, *options)
         assert code == 130 and "goes on from there" in err.splitlines()[-1] and not output.exists()
