@@ -3,8 +3,7 @@
     python examples/make.py CLIP.mp4 FACE.webp
 
 CLIP and FACE are of generated people (the training data of `mini`). The clip is encoded with tuning and rendered; the
-portrait is the face's own encoding, rendered facing the camera. The portrait that lies here is from when portraits learned
-noise constants too: sharper as a still, which is all that it has to be.
+portrait is the face's own encoding, rendered facing the camera.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mien.render import puppeteer
-from mien.video import read_image, write_image, write_video
 
 import mien
+from mien.media.video import read_image, write_image, write_video
 
 HERE = Path(__file__).parent
 SIZE = 256
@@ -33,7 +31,7 @@ def main(clip: str, face: str) -> None:
     stream = mien.encode(clip, start=3.4, duration=2.4)
     stream.save(HERE / "clip.mien")
     write_video(HERE / "clip.mp4", (larger(f) for f in mien.render(stream)), stream.fps)
-    puppet = puppeteer(stream, read_image(face))
+    puppet = mien.puppeteer(stream, read_image(face))
     still = puppet.frames[:1].copy()
     still[:, :3] = 0
     still[:, 3:] = 0
