@@ -1,6 +1,6 @@
 """Jitter of the crops: rms of the second difference over time of rigid skin points' positions, in pixels at 256x256.
 
-    python benchmarks/align_jitter.py ../shared/clips/dev/*.mp4 [--frames 70] [--json OUT.json]
+    python benchmarks/align_jitter.py CLIP ... [--frames 70] [--json OUT.json]
 
 Corners are found on the rigid part of the face (forehead, nose, upper cheeks) in every frame t and followed by OpenCV's
 Lucas-Kanade to t - 1 and t + 1 in the aligned crops, each against t itself, so that nothing accumulates. A point is

@@ -1,6 +1,6 @@
 """Speed of stage 1 by itself: frames a second on the clock and processor time a frame, reading not counted.
 
-    python benchmarks/align_speed.py ../shared/clips/dev/d10.mp4 [--frames 150] [--repeat 3]
+    python benchmarks/align_speed.py CLIP [--frames 150] [--repeat 3]
 
 On the clock it means something only on an otherwise idle machine; processor time is of all threads.
 """

@@ -4,8 +4,8 @@
 
 CLIP's frames (one panel of a side-by-side video, or the whole) are averaged to 256x256 and written without loss twice,
 the second time from another panel or blurred; then they are compared by `mien evaluate` without networks of others. The
-process time is what counts on a machine that others use. `--score`: figures of mouth_open ... roll of the same pair and
-frames, as ../shared/tools/score.py prints them.
+process time is what counts on a busy machine. `--score`: a JSON of another program with mouth_open ... roll of the same pair and
+frames.
 """
 
 from __future__ import annotations
