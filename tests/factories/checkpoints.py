@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mien.nets.lpips import LPIPS, WIDTHS, Backbone
-from mien.packs.convert.unpickle import LazyTensor, Storage
+from mien.packs.convert.pickle_names import LazyTensor, Storage
 
 _ROOT3 = math.sqrt(3)  # uniform values of this bound have unit variance
 _FIR = torch.tensor([1.0, 3.0, 3.0, 1.0])

@@ -1,6 +1,6 @@
 """The official checkpoints' layouts: what is called what in them, and how it becomes the state of our networks.
 
-Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or raises `Refused`
+Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or raises `UnsafePickle`
 with what the file lacks, a text that completes the sentence "FILE ...". Nothing is guessed from file names: several
 files share one name in the wild.
 """
@@ -27,8 +27,8 @@ from mien.nets.lpips import LPIPS, Backbone
 from mien.nets.mapping import Mapping
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.nets.stylegan2 import Generator, GeneratorConfig, StyleLayer
+from mien.packs.convert.pickle_names import LazyTensor, Record, UnsafePickle
 from mien.packs.convert.torchfile import tensors
-from mien.packs.convert.unpickle import LazyTensor, Record, Refused
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 
@@ -56,14 +56,14 @@ class Fill:
         return name in self.source
 
     def get(self, name: str, shape: torch.Size | tuple[int, ...] | None = None) -> Tensor:
-        """The tensor called `name` in float32. Raises Refused if it is missing or not of `shape`."""
+        """The tensor called `name` in float32. Raises UnsafePickle if it is missing or not of `shape`."""
         if name not in self.source:
-            raise Refused(f"is not {self.what}: {name} is missing")
+            raise UnsafePickle(f"is not {self.what}: {name} is missing")
         tensor = self.source[name]
         if shape is not None and math.prod(tensor.shape) != math.prod(shape):
-            raise Refused(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
+            raise UnsafePickle(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
         if shape is not None and tuple(d for d in tensor.shape if d != 1) != tuple(d for d in shape if d != 1):
-            raise Refused(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
+            raise UnsafePickle(f"is not {self.what}: {name} is {list(tensor.shape)}, not {list(shape)}")
         value = tensor.load()
         value = value.float() if value.is_floating_point() else value
         return value if shape is None else value.reshape(shape)
@@ -122,7 +122,7 @@ def stylegan2(tree: Any) -> StyleGAN2:
         return _rosinality(_strip(tensors(tree["state_dict"]), "decoder."), tree.get("latent_avg"))
     if isinstance(tree, dict):
         return _rosinality(_flat(tree, "g_ema"), tree.get("latent_avg"))
-    raise Refused("is not a StyleGAN2 checkpoint")
+    raise UnsafePickle("is not a StyleGAN2 checkpoint")
 
 
 def _rosinality(source: dict[str, LazyTensor], latent_avg: Any) -> StyleGAN2:
@@ -174,12 +174,12 @@ def _nvidia(network: Record) -> StyleGAN2:
     while fill.has(f"synthesis.b{4 * 2 ** len(widths)}.conv1.weight"):
         widths.append(fill.source[f"synthesis.b{4 * 2 ** len(widths)}.conv1.weight"].shape[0])
     if not widths:
-        raise Refused(f"is not {fill.what}: synthesis.b4.conv1.weight is missing")
+        raise UnsafePickle(f"is not {fill.what}: synthesis.b4.conv1.weight is missing")
     for name in fill.source:
         if name.endswith("resample_filter"):
             _check_fir(fill.get(name))
         if re.fullmatch(r"synthesis\.b\d+\.skip\..*|mapping\.embed\..*", name):
-            raise Refused("holds a StyleGAN2 of another architecture (residual or class-conditional) than FFHQ's")
+            raise UnsafePickle("holds a StyleGAN2 of another architecture (residual or class-conditional) than FFHQ's")
     noise = fill.has("synthesis.b4.conv1.noise_const")
     w_dim = fill.get("synthesis.b4.conv1.affine.weight").shape[1]
     config = GeneratorConfig(4 * 2 ** (len(widths) - 1), w_dim, tuple(widths), noise, _nvidia_clamp(network))
@@ -226,7 +226,7 @@ def _check_fir(kernel: Tensor) -> None:
     taps = torch.tensor(FIR)
     expected = taps[:, None] * taps / taps.sum() ** 2
     if kernel.shape != expected.shape or not torch.allclose(kernel / kernel.sum(), expected, atol=1e-6):
-        raise Refused("holds a StyleGAN2 that resamples with another filter than FFHQ's")
+        raise UnsafePickle("holds a StyleGAN2 that resamples with another filter than FFHQ's")
 
 
 # --- Encoders ----------------------------------------------------------------------------------------------------
@@ -238,13 +238,13 @@ def encoder(tree: Any) -> E4E | ReStyle:
     ReStyle's `average` (the render that its loop starts from) stays empty: it needs the generator.
     """
     if not isinstance(tree, dict) or not isinstance(tree.get("state_dict"), dict):
-        raise Refused("is not an e4e or ReStyle checkpoint: state_dict is missing")
+        raise UnsafePickle("is not an e4e or ReStyle checkpoint: state_dict is missing")
     fill = Fill("an e4e or ReStyle-e4e encoder", _strip(tensors(tree["state_dict"]), "encoder."))
     rows = 0
     while fill.has(f"styles.{rows}.linear.weight"):
         rows += 1
     if rows == 0:
-        raise Refused("is not an e4e or ReStyle-e4e encoder: styles.0.linear.weight is missing")
+        raise UnsafePickle("is not an e4e or ReStyle-e4e encoder: styles.0.linear.weight is missing")
     channels = fill.get("input_layer.0.weight").shape[1]
     network: E4E | ReStyle
     if channels == 6 and not fill.has("latlayer1.weight"):
@@ -252,7 +252,7 @@ def encoder(tree: Any) -> E4E | ReStyle:
     elif channels == 3 and fill.has("latlayer1.weight"):
         network = E4E(rows)
     else:
-        raise Refused("holds an encoder of another kind than e4e and ReStyle-e4e")
+        raise UnsafePickle("holds an encoder of another kind than e4e and ReStyle-e4e")
     fill.module(network, skip=("w_mean", "average"))
     options = tree.get("opts")
     options = options.state if isinstance(options, Record) else options
@@ -260,7 +260,7 @@ def encoder(tree: Any) -> E4E | ReStyle:
     if isinstance(network, ReStyle) or from_mean:
         mean = tree.get("latent_avg")
         if not isinstance(mean, LazyTensor):
-            raise Refused("holds an encoder that starts from a mean latent, but no latent_avg")
+            raise UnsafePickle("holds an encoder that starts from a mean latent, but no latent_avg")
         network.w_mean.copy_(mean.load().float().reshape(-1, 512).expand(rows, -1))
     return _freeze(network)
 
@@ -277,7 +277,7 @@ def styleflow(tree: Any) -> HeadPoseFlow:
         widths.append(fill.source[f"{prefix}.{len(widths) - 1}._layer.weight"].shape[0])
     condition = fill.get(f"{prefix}.0._hyper_gate.weight").shape[1] - 1
     if condition != len(FLOW_NEUTRAL):
-        raise Refused(f"holds a StyleFlow that takes {condition} attributes, not the official {len(FLOW_NEUTRAL)}")
+        raise UnsafePickle(f"holds a StyleFlow that takes {condition} attributes, not the official {len(FLOW_NEUTRAL)}")
     flow = StyleFlow(FlowConfig(widths[0], tuple(widths[1:-1]), condition, FLOW_STEPS))
     for norm, index in ((flow.norm_in, 0), (flow.norm_out, 2)):
         for name in ("weight", "bias", "running_mean", "running_var"):

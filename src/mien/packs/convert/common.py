@@ -12,8 +12,8 @@ from torch import nn
 
 from mien.errors import PackError
 from mien.packs.convert import checkpoint_layouts
+from mien.packs.convert.pickle_names import UnsafePickle
 from mien.packs.convert.torchfile import DAMAGE, load_checkpoint
-from mien.packs.convert.unpickle import Refused
 from mien.packs.pack import Pack
 
 
@@ -36,7 +36,7 @@ def read_layout(layout: Any, path: Path) -> Any:
     """What a function of `layouts` makes of a file. Raises PackError when the file is something else."""
     try:
         return layout(load_checkpoint(path))
-    except Refused as refusal:
+    except UnsafePickle as refusal:
         raise PackError(f"{path} {refusal}.") from None
     except DAMAGE:
         raise PackError(f"{path} holds tensors of unexpected shapes.") from None

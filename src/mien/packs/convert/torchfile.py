@@ -24,19 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import PackError
-from mien.packs.convert.unpickle import (
+from mien.packs.convert.pickle_names import (
     STORAGE_DTYPES,
-    Cursor,
     LazyTensor,
     Name,
     Record,
-    Refused,
     Storage,
+    UnsafePickle,
     check_key,
-    interpret,
     rebuild_tensor,
     view_of,
 )
+from mien.packs.convert.unpickle import Cursor, interpret
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -61,7 +60,7 @@ DAMAGE = (
 
 def _storage_of(name: Any, numel: Any) -> Storage:
     if not isinstance(name, Name) or name.name not in STORAGE_DTYPES or type(numel) is not int or numel < 0:
-        raise Refused("holds a storage of an unknown type")
+        raise UnsafePickle("holds a storage of an unknown type")
     return Storage(STORAGE_DTYPES[name.name], numel)
 
 
@@ -70,17 +69,17 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
         entries = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
         if len(pickles) != 1:
-            raise Refused("is a zip file without a pickle of tensors")
+            raise UnsafePickle("is a zip file without a pickle of tensors")
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}constants.pkl" in entries:
-            raise Refused("is a TorchScript program, which would have to be run; a plain checkpoint is needed")
+            raise UnsafePickle("is a TorchScript program, which would have to be run; a plain checkpoint is needed")
         if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-            raise Refused("was saved on a big-endian machine")
+            raise UnsafePickle("was saved on a big-endian machine")
 
         def content(name: str) -> memoryview:
             info = entries[name]
             if info.compress_type != zipfile.ZIP_STORED:
-                raise Refused("is compressed, which no known checkpoint is")
+                raise UnsafePickle("is compressed, which no known checkpoint is")
             # The local header repeats name and extra field, whose length may differ from the directory's.
             start = info.header_offset
             if bytes(view[start : start + 4]) != b"PK\x03\x04":
@@ -95,7 +94,7 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
 
         def persistent(saved: Any) -> Storage:
             if not isinstance(saved, tuple) or len(saved) != 5 or saved[0] != "storage":
-                raise Refused("refers to data of an unknown kind")
+                raise UnsafePickle("refers to data of an unknown kind")
             _, kind, key, _, numel = saved
             if key not in storages:
                 storage = _storage_of(kind, numel)
@@ -117,20 +116,20 @@ def _fill_storage(cursor: Cursor, storage: Storage) -> None:
 
 def _read_legacy(cursor: Cursor) -> Any:
     if interpret(cursor) != _LEGACY_MAGIC or interpret(cursor) != _LEGACY_PROTOCOL:
-        raise Refused("is not a torch file")
+        raise UnsafePickle("is not a torch file")
     system = interpret(cursor)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise Refused("was saved on a big-endian machine")
+        raise UnsafePickle("was saved on a big-endian machine")
     roots: dict[Any, Storage] = {}
     views: dict[Any, tuple[Storage, Storage, int]] = {}
 
     def persistent(saved: Any) -> Any:
         if not isinstance(saved, tuple) or len(saved) not in (5, 6):
-            raise Refused("refers to data of an unknown kind")
+            raise UnsafePickle("refers to data of an unknown kind")
         if saved[0] == "module":  # (class, source file, source): the class name is enough
             return saved[1]
         if saved[0] != "storage":
-            raise Refused("refers to data of an unknown kind")
+            raise UnsafePickle("refers to data of an unknown kind")
         _, kind, key, _, numel = saved[:5]
         check_key(key)
         root = roots.setdefault(key, _storage_of(kind, numel))
@@ -211,7 +210,7 @@ def _load_from_bytes(data: Any) -> Storage:
     """A storage inside a plain pickle: the bytes are a whole legacy `.pt` file that holds nothing but the storage."""
     storage = _read_legacy(Cursor(view_of(data)))
     if not isinstance(storage, Storage):
-        raise Refused("holds a storage that is something else")
+        raise UnsafePickle("holds a storage that is something else")
     return storage
 
 
@@ -230,7 +229,7 @@ def load_checkpoint(path: Path | str) -> Any:
             # A private mapping: torch wants writable memory, and nothing is ever written back.
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
             return _read(view, file)
-    except Refused as refusal:
+    except UnsafePickle as refusal:
         raise PackError(f"{path} {refusal}.") from None
     except OSError as error:
         raise PackError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -241,9 +240,9 @@ def load_checkpoint(path: Path | str) -> Any:
 def _read(view: memoryview, file: io.BufferedReader) -> Any:
     head = bytes(view[:512])
     if head.lstrip()[:9].lower() in (b"<!doctype", b"<html") or head.lstrip()[:5].lower() == b"<html":
-        raise Refused("is a web page, not a checkpoint: the download page answered instead of the file")
+        raise UnsafePickle("is a web page, not a checkpoint: the download page answered instead of the file")
     if head.startswith(b"version https://git-lfs"):
-        raise Refused("is a Git LFS pointer, not the file it points to")
+        raise UnsafePickle("is a Git LFS pointer, not the file it points to")
     if head.startswith(b"PK\x03\x04"):
         return _read_zip(view, file)
     if tarfile.BLOCKSIZE <= len(view) and head[257:262] == b"ustar":
@@ -252,25 +251,25 @@ def _read(view: memoryview, file: io.BufferedReader) -> Any:
     if head.startswith(b"\x80\x02\x8a\x0a" + _LEGACY_MAGIC.to_bytes(10, "little")):
         return _read_legacy(cursor)
     if not head.startswith(b"\x80"):
-        raise Refused("is not a checkpoint of a known kind")
+        raise UnsafePickle("is not a checkpoint of a known kind")
     return interpret(cursor, nested=_load_from_bytes)
 
 
 def tensors(tree: Any) -> dict[str, LazyTensor]:
     """The state dict of a module record (NVIDIA's persistent modules), or the tensors of a flat mapping.
 
-    Raises `Refused` when the tree is neither.
+    Raises `UnsafePickle` when the tree is neither.
     """
     if isinstance(tree, dict):
         return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, LazyTensor)}
     if isinstance(tree, Record) and isinstance(tree.state, dict):
         return dict(_walk(tree, "", 0))
-    raise Refused("holds neither a module nor a state dict")
+    raise UnsafePickle("holds neither a module nor a state dict")
 
 
 def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTensor]]:
     if depth > _MAX_DEPTH:
-        raise Refused("holds modules nested without end")
+        raise UnsafePickle("holds modules nested without end")
     state = record.state if isinstance(record.state, dict) else {}
     for group in ("_parameters", "_buffers"):
         for name, value in (state.get(group) or {}).items():
