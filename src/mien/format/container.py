@@ -12,13 +12,18 @@ mean; `mien.format.sections` and `mien.format.person` do.
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mien.errors import StreamError
+from mien.errors import OutputError, StreamError
+from mien.format.limits import check_limit
+from mien.runtime.files import write_bytes
 
 VERSION = (1, 0)
 MAX_TOTAL = 1 << 31  # bytes of a whole file
@@ -145,6 +150,54 @@ def scan(file: BinaryIO, name: str, *, tolerant: bool = False, kind: Kind = STRE
         parts.append(entry)
         at = entry.offset + entry.length
     return Layout(version, total, size, tuple(parts))
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
+    """An open file and what to call it in sentences.
+
+    Raises:
+        StreamError: it is no regular file, or cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block, a folder is none
+            raise StreamError(f"{name} is not a file.")
+        with open(path, "rb") as file:
+            yield file, name
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else (error.strerror or "").lower()
+        raise StreamError(f"cannot read {name}: {reason}.") from error
+
+
+def save(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, whole or not at all; a file of that name is replaced only at the end.
+
+    Raises:
+        OutputError: it cannot be written there.
+        MienError: the disk is full.
+    """
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {os.fspath(path)}: {(error.strerror or str(error)).lower()}.") from error
+
+
+def known_parts(layout: Layout, known: tuple[str, ...], name: str) -> dict[str, PartEntry]:
+    """The parts whose tags are `known`, by tag.
+
+    Raises:
+        StreamError: an unknown critical part, a part that is there twice, or another part than `HEAD` at the beginning.
+    """
+    entries: dict[str, PartEntry] = {}
+    for entry in layout.parts:
+        if entry.tag not in known:
+            check_limit(not entry.critical, f"it has a part '{entry.tag}' that this program does not know", name)
+            continue
+        check_limit(entry.tag not in entries, f"it has two parts '{entry.tag}'", name)
+        entries[entry.tag] = entry
+    check_limit(bool(layout.parts) and layout.parts[0].tag == "HEAD", "it does not begin with its head", name)
+    return entries
 
 
 def read_payload(file: BinaryIO, entry: PartEntry) -> bytes:

@@ -26,8 +26,8 @@ _PLACEMENT = struct.Struct("<3i3Bx")
 _U32 = 1 << 32
 
 
-def require(condition: bool, what: str, name: str = "the stream") -> None:
-    """Raises the `StreamError` "`name` cannot be used: `what`." unless `condition`."""
+def check_limit(condition: bool, what: str, name: str = "the stream") -> None:
+    """Raise the `StreamError` "`name` cannot be used: `what`." unless `condition`."""
     if not condition:
         raise StreamError(f"{name} cannot be used: {what}.")
 
@@ -38,7 +38,7 @@ def fingerprint(pack: str, name: str = "the stream", *, what: str = "pack") -> s
     Raises:
         StreamError: it is none.
     """
-    require(
+    check_limit(
         isinstance(pack, str) and len(pack) == 64 and not set(pack.lower()) - set("0123456789abcdef"),
         f"its {what}'s fingerprint is not 64 hexadecimal digits",
         name,
@@ -47,14 +47,54 @@ def fingerprint(pack: str, name: str = "the stream", *, what: str = "pack") -> s
 
 
 def person_name(text: str, named: bool, name: str = "the stream") -> None:
-    """Checks the name of a person: printable, at most 64 bytes, there when and only when `named`.
+    """Check the name of a person: printable, at most 64 bytes, there when and only when `named`.
 
     Raises:
         StreamError: it is not.
     """
-    require(isinstance(text, str) and text.isprintable(), "its person's name is not printable", name)
-    require(len(text.encode("utf-8", "replace")) <= MAX_NAME_BYTES, "its person's name is too long", name)
-    require(bool(text) == named, "its person has no name" if named else "it names a person and has none", name)
+    check_limit(isinstance(text, str) and text.isprintable(), "its person's name is not printable", name)
+    check_limit(len(text.encode("utf-8", "replace")) <= MAX_NAME_BYTES, "its person's name is too long", name)
+    check_limit(bool(text) == named, "its person has no name" if named else "it names a person and has none", name)
+
+
+def pack_name(text: str, name: str = "the stream") -> None:
+    """Check the name of a pack: printable, at most 64 bytes.
+
+    Raises:
+        StreamError: it is not.
+    """
+    check_limit(isinstance(text, str) and text.isprintable(), "its pack's name is not printable", name)
+    check_limit(len(text.encode("utf-8", "replace")) <= MAX_NAME_BYTES, "its pack's name is too long", name)
+
+
+def resolution(side: int, name: str = "the stream") -> None:
+    """Check the side of the generator's images in pixels, 4 to 8192.
+
+    Raises:
+        StreamError: out of range.
+    """
+    check_limit(MIN_RESOLUTION <= side <= MAX_RESOLUTION, f"the resolution {side} is out of range", name)
+
+
+def latent_shape(num_ws: int, w_dim: int, name: str = "the stream") -> None:
+    """Check the shape of an identity latent that a file claims: 1 to 64 rows of 1 to 4096 numbers.
+
+    Raises:
+        StreamError: out of range.
+    """
+    fits = 1 <= num_ws <= MAX_NUM_WS and 1 <= w_dim <= MAX_W_DIM
+    check_limit(fits, f"an identity latent of {num_ws} x {w_dim} is out of range", name)
+
+
+def identity_latent(values: np.ndarray, name: str = "the stream") -> np.ndarray:
+    """A read-only copy as float16 [num_ws, w_dim].
+
+    Raises:
+        StreamError: a shape out of range, or numbers that are not finite as half floats.
+    """
+    array = float16_array(values, "identity latent", 2, name)
+    latent_shape(*array.shape, name)
+    return array
 
 
 def frame_rate(fps: Fraction, name: str = "the stream") -> Fraction:
@@ -64,7 +104,7 @@ def frame_rate(fps: Fraction, name: str = "the stream") -> Fraction:
         StreamError: out of range.
     """
     fps = Fraction(fps)
-    require(
+    check_limit(
         fps.numerator < _U32 and fps.denominator < _U32 and Fraction(1, MAX_FPS) <= fps <= MAX_FPS,
         f"{float(fps):g} frames a second is out of range",
         name,
@@ -80,22 +120,24 @@ def channel_table(channels: np.ndarray, name: str = "the stream") -> np.ndarray:
     """
     values = np.array(channels)
     whole = values.shape == (CHANNELS, 2) and values.dtype.kind in "iu"
-    require(whole, "its channel table is not 32 integer pairs", name)
-    require(bool(((values >= 0) & (values < 1 << 15)).all()), "its channel table has a value out of range", name)
+    check_limit(whole, "its channel table is not 32 integer pairs", name)
+    check_limit(bool(((values >= 0) & (values < 1 << 15)).all()), "its channel table has a value out of range", name)
     return _frozen(values.astype(np.int16))
 
 
-def halves(values: np.ndarray, what: str, dims: int, name: str = "the stream") -> np.ndarray:
+def float16_array(values: np.ndarray, what: str, dims: int, name: str = "the stream") -> np.ndarray:
     """A read-only copy as float16.
 
     Raises:
         StreamError: another number of dimensions, or numbers that are not finite as half floats.
     """
     array = np.asarray(values)
-    require(array.ndim == dims and array.dtype.kind == "f", f"its {what} is not an array of {dims} dimensions", name)
+    check_limit(
+        array.ndim == dims and array.dtype.kind == "f", f"its {what} is not an array of {dims} dimensions", name
+    )
     with np.errstate(over="ignore"):
         array = array.astype(np.float16)  # a copy, in native byte order
-    require(bool(np.isfinite(array).all()), f"its {what} has a number that is not finite or too large", name)
+    check_limit(bool(np.isfinite(array).all()), f"its {what} has a number that is not finite or too large", name)
     return _frozen(array)
 
 
@@ -109,11 +151,11 @@ def placement_track(values: np.ndarray, frames: int, name: str = "the stream") -
         StreamError: another shape, or numbers outside -4 to 4.
     """
     array = np.asarray(values)
-    require(array.dtype.kind == "f" and array.shape == (frames, 3), "its placement track has a wrong shape", name)
-    require(bool((np.abs(array) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
+    check_limit(array.dtype.kind == "f" and array.shape == (frames, 3), "its placement track has a wrong shape", name)
+    check_limit(bool((np.abs(array) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
     units, exponents = _placement_units(array)
     rounded = np.ldexp(units.astype(np.float64), -exponents)
-    require(bool((np.abs(rounded) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
+    check_limit(bool((np.abs(rounded) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
     return _frozen(rounded.astype(np.float32))
 
 
@@ -148,10 +190,10 @@ def placement_from_bytes(data: bytes, frames: int, name: str) -> np.ndarray:
     """
     *base, x, y, side = _PLACEMENT.unpack_from(data)
     exponents = np.array([x, y, side])
-    require(bool((exponents <= FINEST).all()), "its placement track has steps that are too fine", name)
+    check_limit(bool((exponents <= FINEST).all()), "its placement track has steps that are too fine", name)
     units = np.frombuffer(data, "<u2", offset=_PLACEMENT.size).reshape(-1, 3) + np.array(base, np.int64)
     values = np.ldexp(units.astype(np.float64), -exponents)
-    require(bool((np.abs(values) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
+    check_limit(bool((np.abs(values) < PLACEMENT_LIMIT).all()), "its placement track has a number out of range", name)
     return values.astype(np.float32)
 
 

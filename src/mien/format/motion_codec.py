@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mien.errors import InputError, StreamError
-from mien.format.range_coder import Bit, Decoder, Encoder, cost
+from mien.format.motion_prediction import FINE_BITS, LARGEST_STEPS, LIMIT, PARAMETERS, UNARY, Predictor, ResidualCoder
+from mien.format.range_coder import Decoder, Encoder
 
-PARAMETERS = 35
 DEFAULT_KEY_INTERVAL = 120
 MAX_KEY_INTERVAL = 512
 STEP_CODES = 256
@@ -31,30 +31,10 @@ _HEADER = struct.Struct("<BBHII35s")
 _BLOCK = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 
-_FINE = 8  # bits of a fine unit below the step
 _STEP_BITS = 24
-_LARGEST = 1 << 15  # steps: no value lies further from zero
-_LIMIT = _LARGEST << _FINE
 
-# The adaptive filter: normalised least mean squares in fixed point.
-_TAPS = PARAMETERS + 3
-_WEIGHT_BITS = 16
-_WEIGHT_LIMIT = 1 << 18
-_INPUT_LIMIT = 1 << 13
-_RATE = 1966  # 0.03 in 1/65536
-_MEAN_SHIFT = 4
-
-# The residual's contexts: how large the channel's residuals are of late, and how lively this frame is so far.
-_SCALES = (8, 16, 32, 56, 90, 128, 180, 256, 400, 640, 1024, 2048, 4096)
-_SCALE_SHIFT = 4
-_SCALE_START = 256
-_UNARY = 14
-_KEY = len(_SCALES) + 1  # the context of key frames
-_PREFIX = 18  # longest prefix of an escaped magnitude
-_NONZERO_START = (655, 1966, 3277, 6554, 10486, 16384, 22938, 29491, 36045, 42598, 49152, 55705, 58982, 62259, 55705)
-_MORE_START = 20000
 _LAMBDA = 0.1  # squared steps a bit is worth to the encoder
-_MOST_AIM = 2 << _FINE  # how far from its value a parameter may aim to make up for others
+_MOST_AIM = 2 << FINE_BITS  # how far from its value a parameter may aim to make up for others
 
 
 @dataclass(frozen=True)
@@ -109,7 +89,7 @@ def encode_frames(
     units = _step_units(codes)
     if (peaks + 4.0 * units / (1 << _STEP_BITS) > 65504).any():  # a decoded value may lie up to 3.5 steps off
         raise InputError("a parameter or its step is too large for the coded mode.")
-    fine = np.rint(values * (1 << (_STEP_BITS + _FINE)) / units).astype(np.int64)
+    fine = np.rint(values * (1 << (_STEP_BITS + FINE_BITS)) / units).astype(np.int64)
     shaping = None if feedback is None else np.tril(feedback, -1) * units[None] / units[:, None]
     decoded = np.empty((len(values), PARAMETERS), np.int64)
     index, blocks = [], []
@@ -213,142 +193,8 @@ def read_info(data: bytes) -> CodedInfo:
     return CodedInfo(frames, key_interval, crc, _step_units(np.frombuffer(codes, np.uint8)), tuple(blocks))
 
 
-class _Predictor:
-    """Predicts each parameter of a frame from the block's past and from the parameters before it."""
-
-    def __init__(self) -> None:
-        self._weights = np.zeros((PARAMETERS, _TAPS), np.int64)
-        self._history = np.zeros((3, PARAMETERS), np.int64)  # the last three frames, newest first
-        self._mean = np.zeros(PARAMETERS, np.int64)
-        self._now = np.zeros(PARAMETERS, np.int64)
-        self._inputs = np.zeros((PARAMETERS, _TAPS), np.int64)
-        self._change = np.zeros(PARAMETERS, np.int64)
-
-    def begin(self) -> None:
-        """Starts a frame that is not the key frame."""
-        last, before, earlier = self._history
-        slopes = np.stack([last - before, before - earlier, last - self._mean], axis=1)
-        self._inputs[:, PARAMETERS:] = np.clip(slopes, -_INPUT_LIMIT, _INPUT_LIMIT)
-        self._change[:] = 0
-
-    def predict(self, channel: int) -> int:
-        """The prediction in fine units."""
-        inputs = self._inputs[channel]
-        inputs[:channel] = self._change[:channel]
-        change = int(self._weights[channel] @ inputs) >> _WEIGHT_BITS
-        return min(max(int(self._history[0, channel]) + change, -_LIMIT), _LIMIT)
-
-    def learn(self, channel: int, value: int, residual: int) -> None:
-        """Takes in the decoded value; `residual` (steps) says how wrong the prediction was."""
-        self._now[channel] = value
-        self._change[channel] = min(max(value - int(self._history[0, channel]), -_INPUT_LIMIT), _INPUT_LIMIT)
-        if residual:
-            inputs = self._inputs[channel]
-            error = min(max(residual << _FINE, -_INPUT_LIMIT), _INPUT_LIMIT)
-            norm = 65536 + ((5 * int(inputs @ inputs)) >> 6)
-            gain = (error * _RATE << 8) // norm
-            weights = self._weights[channel]
-            weights += (gain * inputs) >> 8
-            np.clip(weights, -_WEIGHT_LIMIT, _WEIGHT_LIMIT, out=weights)
-
-    def end(self, key: bool) -> np.ndarray:
-        """Ends a frame and returns it, int64 [35] in fine units."""
-        if key:
-            self._history[:] = self._now
-            self._mean[:] = self._now
-        else:
-            self._history[1:] = self._history[:-1].copy()
-            self._history[0] = self._now
-            self._mean += (self._now - self._mean) >> _MEAN_SHIFT
-        return self._now.copy()
-
-    def set_key(self, channel: int, value: int) -> None:
-        """Takes in a value of the key frame."""
-        self._now[channel] = value
-
-
-class _Residuals:
-    """Writes and reads residuals: is it zero, its sign, its magnitude in unary, and an escape for large ones."""
-
-    def __init__(self) -> None:
-        contexts = range(len(_SCALES) + 2)
-        self._nonzero = [[Bit(_NONZERO_START[context]) for _ in range(4)] for context in contexts]
-        self._more = [[Bit(_MORE_START) for _ in range(_UNARY)] for _ in contexts]
-        self._sign = [Bit() for _ in range(3)]
-        self._prefix = [Bit() for _ in range(_PREFIX + 1)]
-        self._scale = [_SCALE_START] * PARAMETERS
-        self._last_sign = [0] * PARAMETERS
-        self._seen = self._expected = self._count = 0
-
-    def begin(self) -> None:
-        """Starts a frame."""
-        self._seen = self._expected = self._count = 0
-
-    def code(self, coder: Encoder | Decoder, channel: int, key: bool, residual: int = 0) -> int:
-        """Writes `residual` with an encoder, or ignores it and reads one with a decoder; returns the residual."""
-        context, lively = (_KEY, 0) if key else self._context(channel)
-        magnitude = abs(residual)
-        if not coder.bit(self._nonzero[context][lively], magnitude != 0):
-            value = 0
-        else:
-            negative = coder.bit(self._sign[self._last_sign[channel]], residual < 0)
-            value = 1
-            more = self._more[context]
-            while value < _UNARY and coder.bit(more[value], magnitude > value):
-                value += 1
-            if value == _UNARY:
-                value += self._escape(coder, magnitude - _UNARY)
-            value = -value if negative else value
-        if not key:
-            self._adapt(channel, abs(value))
-            self._last_sign[channel] = 0 if value == 0 else 2 if value < 0 else 1
-        return value
-
-    def bits(self, channel: int, residual: int) -> float:
-        """About what `residual` would cost now; small magnitudes only."""
-        context, lively = self._context(channel)
-        magnitude = abs(residual)
-        bits = cost(self._nonzero[context][lively], magnitude != 0)
-        if magnitude:
-            bits += cost(self._sign[self._last_sign[channel]], residual < 0)
-            for value in range(1, min(magnitude + 1, _UNARY)):
-                bits += cost(self._more[context][value], magnitude > value)
-        return bits
-
-    def _context(self, channel: int) -> tuple[int, int]:
-        scale = self._scale[channel]
-        context = 0
-        while context < len(_SCALES) and scale > _SCALES[context]:
-            context += 1
-        if self._count < 3:
-            return context, 3
-        if 2 * self._seen > 3 * self._expected + 64:
-            return context, 2
-        return context, 1 if 3 * self._seen < 2 * self._expected else 0
-
-    def _adapt(self, channel: int, magnitude: int) -> None:
-        scale, size = self._scale[channel], magnitude << _FINE
-        self._seen += min(size, 2048)
-        self._expected += min(scale, 2048)
-        self._count += 1
-        self._scale[channel] = scale + ((size - scale) >> _SCALE_SHIFT)
-
-    def _escape(self, coder: Encoder | Decoder, rest: int) -> int:
-        """Exponential Golomb: how many bits `rest + 1` has, in unary, then the bits below the first."""
-        width = (rest + 1).bit_length() - 1 if rest >= 0 else 0
-        length = 0
-        while coder.bit(self._prefix[length], length < width):
-            length += 1
-            if length == _PREFIX:
-                raise StreamError("the coded frames hold a number out of range.")
-        value = 1
-        for place in range(length - 1, -1, -1):
-            value = value << 1 | coder.plain(((rest + 1) >> place) & 1)
-        return value - 1
-
-
 def _encode_block(fine: np.ndarray, shaping: np.ndarray | None) -> tuple[bytes, np.ndarray]:
-    coder, predictor, residuals = Encoder(), _Predictor(), _Residuals()
+    coder, predictor, residuals = Encoder(), Predictor(), ResidualCoder()
     decoded = np.empty_like(fine)
     errors = np.zeros(PARAMETERS)
 
@@ -361,49 +207,49 @@ def _encode_block(fine: np.ndarray, shaping: np.ndarray | None) -> tuple[bytes, 
         residuals.begin()
         if number == 0:
             for channel, value in enumerate(frame):
-                steps = residuals.code(coder, channel, True, (aim(channel, value) + 128) >> _FINE)
-                predictor.set_key(channel, steps << _FINE)
-                errors[channel] = (steps << _FINE) - value
+                steps = residuals.code(coder, channel, True, (aim(channel, value) + 128) >> FINE_BITS)
+                predictor.set_key(channel, steps << FINE_BITS)
+                errors[channel] = (steps << FINE_BITS) - value
         else:
             predictor.begin()
             for channel, value in enumerate(frame):
                 prediction = predictor.predict(channel)
                 residual = _choose(residuals, channel, aim(channel, value) - prediction)
                 residuals.code(coder, channel, False, residual)
-                predictor.learn(channel, prediction + (residual << _FINE), residual)
-                errors[channel] = prediction + (residual << _FINE) - value
+                predictor.learn(channel, prediction + (residual << FINE_BITS), residual)
+                errors[channel] = prediction + (residual << FINE_BITS) - value
         decoded[number] = predictor.end(number == 0)
     data = coder.finish()
     return data.ljust(len(fine), b"\0"), decoded
 
 
-def _choose(residuals: _Residuals, channel: int, error: int) -> int:
+def _choose(residuals: ResidualCoder, channel: int, error: int) -> int:
     """The residual whose squared error plus price in bits is least: the nearest one, or the next nearer to zero."""
-    nearest = (error + 128) >> _FINE
-    if nearest == 0 or abs(nearest) >= _UNARY:
+    nearest = (error + 128) >> FINE_BITS
+    if nearest == 0 or abs(nearest) >= UNARY:
         return nearest
     smaller = nearest - 1 if nearest > 0 else nearest + 1
 
     def price(residual: int) -> float:
-        return ((error - (residual << _FINE)) / (1 << _FINE)) ** 2 + _LAMBDA * residuals.bits(channel, residual)
+        return ((error - (residual << FINE_BITS)) / (1 << FINE_BITS)) ** 2 + _LAMBDA * residuals.bits(channel, residual)
 
     return smaller if price(smaller) < price(nearest) else nearest
 
 
 def _decode_block(data: bytes, count: int) -> np.ndarray:
-    coder, predictor, residuals = Decoder(data), _Predictor(), _Residuals()
+    coder, predictor, residuals = Decoder(data), Predictor(), ResidualCoder()
     decoded = np.empty((count, PARAMETERS), np.int64)
     for number in range(count):
         residuals.begin()
         if number == 0:
             for channel in range(PARAMETERS):
-                predictor.set_key(channel, _in_range(residuals.code(coder, channel, True) << _FINE))
+                predictor.set_key(channel, _in_range(residuals.code(coder, channel, True) << FINE_BITS))
         else:
             predictor.begin()
             for channel in range(PARAMETERS):
                 prediction = predictor.predict(channel)
                 residual = residuals.code(coder, channel, False)
-                predictor.learn(channel, _in_range(prediction + (residual << _FINE)), residual)
+                predictor.learn(channel, _in_range(prediction + (residual << FINE_BITS)), residual)
         decoded[number] = predictor.end(number == 0)
     return decoded
 
@@ -420,7 +266,7 @@ def _runs(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _in_range(value: int) -> int:
-    if abs(value) > 2 * _LIMIT:
+    if abs(value) > 2 * LIMIT:
         raise StreamError("the coded frames hold a number out of range.")
     return value
 
@@ -436,14 +282,14 @@ def _step_codes(steps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
         raise InputError(f"the steps must be {PARAMETERS} finite numbers above 0.")
     table = _step_units(np.arange(STEP_CODES)) / (1 << _STEP_BITS)
     nearest = np.abs(np.log(table[None]) - np.log(steps[:, None])).argmin(axis=1)
-    least = np.searchsorted(table, peaks / (_LARGEST - 4))  # the first step that is large enough
+    least = np.searchsorted(table, peaks / (LARGEST_STEPS - 4))  # the first step that is large enough
     return np.maximum(nearest, least).astype(np.uint8)
 
 
 def _halves(fine: np.ndarray, units: np.ndarray) -> np.ndarray:
     """Fine units to half floats: the exact product, rounded once. int64 [T, 35] -> float16 [T, 35]."""
-    limit = 65504 << (_STEP_BITS + _FINE)
+    limit = 65504 << (_STEP_BITS + FINE_BITS)
     if (np.abs(fine) > limit // units).any():
         raise StreamError("the coded frames hold a number out of range.")
     exact = (fine * units).astype(np.float64)  # below 2^48, so exact
-    return (exact / (1 << (_STEP_BITS + _FINE))).astype(np.float16)
+    return (exact / (1 << (_STEP_BITS + FINE_BITS))).astype(np.float16)

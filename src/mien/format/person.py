@@ -21,9 +21,8 @@ import numpy as np
 from mien.errors import PackError, StreamError
 from mien.format import container, limits
 from mien.format.container import PERSON, Part, PartEntry
-from mien.format.limits import require
+from mien.format.limits import check_limit
 from mien.format.stream import Stream
-from mien.runtime.files import write_bytes
 
 SUFFIX = ".person"
 KNOWN = ("HEAD", "IDEN", "TUNE")
@@ -57,15 +56,10 @@ class Person:
     def __post_init__(self) -> None:
         what = "the person"
         limits.person_name(self.name, True, what)
-        text = self.pack_name
-        require(isinstance(text, str) and text.isprintable(), "its pack's name is not printable", what)
-        require(len(text.encode("utf-8", "replace")) <= limits.MAX_NAME_BYTES, "its pack's name is too long", what)
-        require(limits.MIN_RESOLUTION <= self.resolution <= limits.MAX_RESOLUTION,
-                f"the resolution {self.resolution} is out of range", what)  # fmt: skip
-        identity = limits.halves(self.identity, "identity latent", 2, what)
-        require(1 <= identity.shape[0] <= limits.MAX_NUM_WS and 1 <= identity.shape[1] <= limits.MAX_W_DIM,
-                f"an identity latent of shape {identity.shape} is out of range", what)  # fmt: skip
-        require(bool(self.tuning), "it has no tuned weights", what)
+        limits.pack_name(self.pack_name, what)
+        limits.resolution(self.resolution, what)
+        identity = limits.identity_latent(self.identity, what)
+        check_limit(bool(self.tuning), "it has no tuned weights", what)
         object.__setattr__(self, "pack", limits.fingerprint(self.pack, what))
         object.__setattr__(self, "identity", identity)
         object.__setattr__(self, "tuning", bytes(self.tuning))
@@ -73,7 +67,7 @@ class Person:
     @staticmethod
     def of(stream: Stream, name: str) -> Person:
         """The person of a stream that carries tuned weights. Raises StreamError where it carries none."""
-        require(bool(stream.tuning), "it carries no tuned weights to make a person of")
+        check_limit(bool(stream.tuning), "it carries no tuned weights to make a person of")
         return Person(name, stream.pack, stream.pack_name, stream.resolution, stream.identity, stream.tuning)
 
     @property
@@ -100,7 +94,7 @@ class Person:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all. Raises OutputError, and MienError when the disk is full."""
-        write_bytes(path, self.to_bytes())
+        container.save(path, self.to_bytes())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Person:
@@ -109,15 +103,8 @@ class Person:
         Raises StreamError: no such file, an empty, foreign, truncated or damaged one, another version of the format, an
         unknown critical part, or a value out of range.
         """
-        name = os.fspath(path)
-        try:
-            if not os.path.isfile(path):
-                there = "is not a file" if os.path.exists(path) else "cannot be read: there is no such file"
-                raise StreamError(f"{name} {there}.")
-            with open(path, "rb") as file:
-                return _read(file, name)
-        except OSError as error:
-            raise StreamError(f"cannot read {name}: {(error.strerror or str(error)).lower()}.") from error
+        with container.opened(path) as (file, name):
+            return _read(file, name)
 
     def accounting(self) -> dict[str, int]:
         """Bytes of the file, every one in exactly one of the first three: `header`, `identity`, `tuning`; `total`."""
@@ -158,24 +145,15 @@ class Person:
 
 
 def _read(file: BinaryIO, name: str) -> Person:
-    entries: dict[str, PartEntry] = {}
-    layout = container.scan(file, name, kind=PERSON)
-    for entry in layout.parts:
-        if entry.tag not in KNOWN:
-            require(not entry.critical, f"it has a part '{entry.tag}' that this program does not know", name)
-            continue
-        require(entry.tag not in entries, f"it has two parts '{entry.tag}'", name)
-        entries[entry.tag] = entry
-    require(bool(layout.parts) and layout.parts[0].tag == "HEAD", "it does not begin with its head", name)
-    require(all(tag in entries for tag in KNOWN), "it lacks its identity latent or its tuned weights", name)
+    entries = container.known_parts(container.scan(file, name, kind=PERSON), KNOWN, name)
+    check_limit(all(tag in entries for tag in KNOWN), "it lacks its identity latent or its tuned weights", name)
     most = _HEAD.size + 2 * limits.MAX_NAME_BYTES
-    require(_HEAD.size <= entries["HEAD"].length <= most, "its head has a wrong length", name)
+    check_limit(_HEAD.size <= entries["HEAD"].length <= most, "its head has a wrong length", name)
     head = _payload(file, entries["HEAD"], name)
     pack, resolution, num_ws, w_dim, pack_bytes, name_bytes = _HEAD.unpack_from(head)
-    require(len(head) == _HEAD.size + pack_bytes + name_bytes, "its head has a wrong length", name)
-    require(1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
-            f"it claims an identity latent of {num_ws} x {w_dim}", name)  # fmt: skip
-    require(entries["IDEN"].length == 2 * num_ws * w_dim, "its part 'IDEN' has a wrong length", name)
+    check_limit(len(head) == _HEAD.size + pack_bytes + name_bytes, "its head has a wrong length", name)
+    limits.latent_shape(num_ws, w_dim, name)
+    check_limit(entries["IDEN"].length == 2 * num_ws * w_dim, "its part 'IDEN' has a wrong length", name)
     try:
         pack_name = head[_HEAD.size : _HEAD.size + pack_bytes].decode()
         own_name = head[_HEAD.size + pack_bytes :].decode()

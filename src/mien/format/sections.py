@@ -17,7 +17,7 @@ import numpy as np
 from mien.errors import InputError, StreamError
 from mien.format import container, limits, motion_codec
 from mien.format.container import Layout, Part, PartEntry
-from mien.format.limits import CHANNELS, FRAME_BYTES, PARAMETERS, require
+from mien.format.limits import CHANNELS, FRAME_BYTES, PARAMETERS, check_limit
 
 CHECK_FRAMES = 16  # frames under one checksum of the table `fcrc`
 KNOWN = ("HEAD", "IDEN", "PERS", "tune", "plac", "soun", "fcrc", "FRAM", "CODE")
@@ -36,9 +36,9 @@ class Damage:
     last: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contents:
-    """What a file holds; the fields are those of `mien.Stream`."""
+    """What a file holds, before it was checked; `mien.Stream`, which is it after the check, documents the fields."""
 
     pack: str
     pack_name: str
@@ -47,13 +47,13 @@ class Contents:
     channels: np.ndarray
     identity: np.ndarray
     frames: np.ndarray
-    person: str
-    person_name: str
-    tuning: bytes
-    placement: np.ndarray | None
-    frame_size: tuple[int, int] | None
-    audio: bytes
-    coded: bytes
+    person: str = ""
+    person_name: str = ""
+    tuning: bytes = b""
+    placement: np.ndarray | None = None
+    frame_size: tuple[int, int] | None = None
+    audio: bytes = b""
+    coded: bytes = b""
 
 
 def write(contents: Contents) -> list[Part]:
@@ -119,7 +119,7 @@ def read_frame(file: BinaryIO, name: str, index: int) -> np.ndarray:
         data = container.read_payload(file, entries["CODE"])
         info = _coded_info(data, entries["CODE"], head, name)
         block, place = divmod(index, info.key_interval)
-        return limits.halves(
+        return limits.float16_array(
             _named(name, motion_codec.decode_block, data, info, block)[place], f"frame {index}", 1, name
         )
     _check_lengths(entries, head, name)
@@ -133,7 +133,7 @@ def read_frame(file: BinaryIO, name: str, index: int) -> np.ndarray:
         file.seek(entries["fcrc"].offset + 4 * (index // CHECK_FRAMES))
         if file.read(4) != struct.pack("<I", zlib.crc32(block_bytes)):
             raise StreamError(f"{name} is damaged: the checksum of frames {first} to {stop - 1} is wrong.")
-    return limits.halves(_as_halves(block_bytes, PARAMETERS)[index - first], f"frame {index}", 1, name)
+    return limits.float16_array(_as_halves(block_bytes, PARAMETERS)[index - first], f"frame {index}", 1, name)
 
 
 def facts(file: BinaryIO, entry: PartEntry) -> dict[str, Any]:
@@ -183,27 +183,23 @@ class _Head:
     def read(cls, file: BinaryIO, entry: PartEntry, name: str) -> _Head:
         fixed, table = _HEAD.size, 4 * CHANNELS
         whole = fixed + table
-        require(whole <= entry.length <= whole + limits.MAX_NAME_BYTES, "its head has a wrong length", name)
+        check_limit(whole <= entry.length <= whole + limits.MAX_NAME_BYTES, "its head has a wrong length", name)
         data = container.read_payload(file, entry)
         if not container.intact(entry, data):
             raise StreamError(f"{name} is damaged: the checksum of its head is wrong.")
         (pack, resolution, numerator, denominator, frames, num_ws, w_dim, width, height, channels, name_bytes) = (
             _HEAD.unpack_from(data)
         )
-        require(channels == CHANNELS, f"it has {channels} channels, not {CHANNELS}", name)
-        require(entry.length == whole + name_bytes, "its head has a wrong length", name)
-        require(
+        check_limit(channels == CHANNELS, f"it has {channels} channels, not {CHANNELS}", name)
+        check_limit(entry.length == whole + name_bytes, "its head has a wrong length", name)
+        check_limit(
             0 < frames <= limits.MAX_FRAMES,
             f"it claims {frames:,} frames; 1 to {limits.MAX_FRAMES:,} are allowed",
             name,
         )
-        require(
-            1 <= num_ws <= limits.MAX_NUM_WS and 1 <= w_dim <= limits.MAX_W_DIM,
-            f"it claims an identity latent of {num_ws} x {w_dim}",
-            name,
-        )
-        require(denominator > 0, "its frame rate is not a number", name)
-        require((width == 0) == (height == 0), "the clip's frame size is out of range", name)
+        limits.latent_shape(num_ws, w_dim, name)
+        check_limit(denominator > 0, "its frame rate is not a number", name)
+        check_limit((width == 0) == (height == 0), "the clip's frame size is out of range", name)
         try:
             pack_name = data[whole:].decode()
         except UnicodeDecodeError as error:
@@ -241,7 +237,7 @@ def _read(file: BinaryIO, name: str, *, tolerant: bool) -> tuple[Contents, list[
         if damage.first is not None and damage.last is not None:
             good[damage.first : damage.last + 1] = False
     if tolerant:
-        require(bool(good.any()), "not one of its frames is left", name)
+        check_limit(bool(good.any()), "not one of its frames is left", name)
         frames = frames[_last_good(good)]
     sound = coded and not lost
     contents = _contents(head, payloads, broken, frames, name, coded=payloads["CODE"] if sound else b"")
@@ -311,8 +307,8 @@ def _coded_frames(
 
 def _coded_info(data: bytes, entry: PartEntry, head: _Head, name: str) -> motion_codec.CodedInfo:
     info = _named(name, motion_codec.read_info, data)
-    require(info.frames == head.frames, "its head and its coded frames disagree about their number", name)
-    require(info.size == entry.length, "its part 'CODE' has a wrong length", name)
+    check_limit(info.frames == head.frames, "its head and its coded frames disagree about their number", name)
+    check_limit(info.size == entry.length, "its part 'CODE' has a wrong length", name)
     return info
 
 
@@ -322,21 +318,18 @@ def _lost(tag: str, first: int, last: int) -> Damage:
 
 def _entries(layout: Layout, name: str) -> dict[str, PartEntry]:
     """The known parts by tag; refuses what the format does not allow or needs and lacks."""
-    entries: dict[str, PartEntry] = {}
-    for entry in layout.parts:
-        if entry.tag not in KNOWN:
-            require(not entry.critical, f"it has a part '{entry.tag}' that this program does not know", name)
-            continue
-        require(entry.tag not in entries, f"it has two parts '{entry.tag}'", name)
-        entries[entry.tag] = entry
-    require(bool(layout.parts) and layout.parts[0].tag == "HEAD", "it does not begin with its head", name)
-    require("IDEN" in entries, "it has no identity latent", name)
-    require("FRAM" in entries or "CODE" in entries, "it has no frames", name)
-    require(not ("PERS" in entries and "tune" in entries), "it has tuned weights twice, its own and a person's", name)
+    entries = container.known_parts(layout, KNOWN, name)
+    check_limit("IDEN" in entries, "it has no identity latent", name)
+    check_limit("FRAM" in entries or "CODE" in entries, "it has no frames", name)
+    check_limit(
+        not ("PERS" in entries and "tune" in entries), "it has tuned weights twice, its own and a person's", name
+    )
     if "PERS" in entries:
         least = _HASH + 1
-        require(least <= entries["PERS"].length <= _HASH + limits.MAX_NAME_BYTES, "its person has a wrong length", name)
-    require(not ("FRAM" in entries and "CODE" in entries), "it has its frames twice, plain and coded", name)
+        check_limit(
+            least <= entries["PERS"].length <= _HASH + limits.MAX_NAME_BYTES, "its person has a wrong length", name
+        )
+    check_limit(not ("FRAM" in entries and "CODE" in entries), "it has its frames twice, plain and coded", name)
     return entries
 
 
@@ -348,10 +341,10 @@ def _check_lengths(entries: dict[str, PartEntry], head: _Head, name: str) -> Non
     }
     for tag, length in expected.items():
         if tag in entries:
-            require(entries[tag].length == length, f"its part '{tag}' has a wrong length", name)
+            check_limit(entries[tag].length == length, f"its part '{tag}' has a wrong length", name)
     if "plac" in entries:
         right = entries["plac"].length == limits.placement_length(head.frames)
-        require(right, "its part 'plac' has a wrong length", name)
+        check_limit(right, "its part 'plac' has a wrong length", name)
 
 
 def _wrong_blocks(frames: bytes, table: bytes, count: int) -> Iterator[tuple[int, int]]:

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from mien.errors import OutputError, StreamError
+from mien.errors import StreamError
 from mien.format import container, limits, motion_codec, sections
-from mien.format.limits import PARAMETERS, require
+from mien.format.limits import PARAMETERS, check_limit
 from mien.format.sections import Contents, Damage
-from mien.runtime.files import write_bytes
 
 __all__ = ["PARAMETERS", "Damage", "Stream", "read_frame"]
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class Stream(Contents):
     """A talking-head clip as the paper sends it: L_ID, 32 channels V, and [R_t, Y_t, P_t, alpha_t] for each frame.
 
     Arrays are checked, copied and made read-only. Two streams are equal when their files are.
@@ -57,48 +52,23 @@ class Stream:
         StreamError: a shape, a limit or a number that the format does not allow (non-finite ones among them).
     """
 
-    pack: str
-    pack_name: str
-    resolution: int
-    fps: Fraction
-    channels: np.ndarray
-    identity: np.ndarray
-    frames: np.ndarray
-    person: str = ""
-    person_name: str = ""
-    tuning: bytes = b""
-    placement: np.ndarray | None = None
-    frame_size: tuple[int, int] | None = None
-    audio: bytes = b""
-    coded: bytes = b""
-
     def __post_init__(self) -> None:
-        name = self.pack_name
-        require(isinstance(name, str) and name.isprintable(), "its pack's name is not printable")
-        require(len(name.encode("utf-8", "replace")) <= limits.MAX_NAME_BYTES, "its pack's name is too long")
-        require(
-            limits.MIN_RESOLUTION <= self.resolution <= limits.MAX_RESOLUTION,
-            f"the resolution {self.resolution} is out of range",
-        )
-        identity = limits.halves(self.identity, "identity latent", 2)
-        require(
-            1 <= identity.shape[0] <= limits.MAX_NUM_WS and 1 <= identity.shape[1] <= limits.MAX_W_DIM,
-            f"an identity latent of shape {identity.shape} is out of range",
-        )
-        frames = limits.halves(self.frames, "frames", 2)
-        require(frames.shape[1] == PARAMETERS, f"a frame has {PARAMETERS} parameters, not {frames.shape[1]}")
-        require(
+        limits.pack_name(self.pack_name)
+        limits.resolution(self.resolution)
+        frames = limits.float16_array(self.frames, "frames", 2)
+        check_limit(frames.shape[1] == PARAMETERS, f"a frame has {PARAMETERS} parameters, not {frames.shape[1]}")
+        check_limit(
             1 <= len(frames) <= limits.MAX_FRAMES,
             f"it has {len(frames):,} frames; 1 to {limits.MAX_FRAMES:,} are allowed",
         )
         limits.person_name(self.person_name, bool(self.person))
-        require(not (self.person and self.tuning), "it has tuned weights twice, its own and a person's")
+        check_limit(not (self.person and self.tuning), "it has tuned weights twice, its own and a person's")
         fixed: dict[str, Any] = {
             "pack": limits.fingerprint(self.pack),
             "person": limits.fingerprint(self.person, what="person") if self.person else "",
             "fps": limits.frame_rate(self.fps),
             "channels": limits.channel_table(self.channels),
-            "identity": identity,
+            "identity": limits.identity_latent(self.identity),
             "frames": frames,
             "tuning": bytes(self.tuning),
             "audio": bytes(self.audio),
@@ -108,7 +78,7 @@ class Stream:
         if self.frame_size is not None:
             width, height = (int(side) for side in self.frame_size)
             most = limits.MAX_FRAME_SIDE
-            require(0 < width < most and 0 < height < most, "the clip's frame size is out of range")
+            check_limit(0 < width < most and 0 < height < most, "the clip's frame size is out of range")
             fixed["frame_size"] = (width, height)
         if self.coded:
             info = motion_codec.read_info(self.coded)
@@ -158,16 +128,13 @@ class Stream:
         return _stream(sections.read(io.BytesIO(data), name), name)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the `.mien` file, whole or not at all; a file of that name is replaced only at the end.
+        """Write the `.mien` file, whole or not at all; a file of that name is replaced only at the end.
 
         Raises:
             OutputError: it cannot be written there.
             MienError: the disk is full.
         """
-        try:
-            write_bytes(path, self.to_bytes())
-        except OSError as error:
-            raise OutputError(f"cannot write {os.fspath(path)}: {(error.strerror or str(error)).lower()}.") from error
+        container.save(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Stream:
@@ -177,7 +144,7 @@ class Stream:
             StreamError: no such file, an empty, foreign, truncated or damaged one, another version of the format, an
                 unknown critical part, or a value out of range.
         """
-        with _opened(path) as (file, name):
+        with container.opened(path) as (file, name):
             return _stream(sections.read(file, name), name)
 
     @classmethod
@@ -194,7 +161,7 @@ class Stream:
         Raises:
             StreamError: the prologue, the head or the identity latent is damaged, or no frame is left.
         """
-        with _opened(path) as (file, name):
+        with container.opened(path) as (file, name):
             contents, damages = sections.salvage(file, name)
             return _stream(contents, name), tuple(damages)
 
@@ -210,7 +177,7 @@ class Stream:
         Raises:
             StreamError: as `salvage`, and for a file that is cut short.
         """
-        with _opened(path) as (file, name):
+        with container.opened(path) as (file, name):
             layout = container.scan(file, name)
             contents, damages = sections.salvage(file, name)
             stream = _stream(contents, name)
@@ -255,7 +222,7 @@ class Stream:
         return _rates(self.accounting(), self.seconds)
 
     def _parts(self) -> list[container.Part]:
-        return sections.write(Contents(**{field: getattr(self, field) for field in Contents.__dataclass_fields__}))
+        return sections.write(self)
 
 
 def read_frame(path: str | os.PathLike[str], index: int) -> np.ndarray:
@@ -271,7 +238,7 @@ def read_frame(path: str | os.PathLike[str], index: int) -> np.ndarray:
         InputError: the file has no such frame.
         StreamError: as `Stream.load`, for what was read.
     """
-    with _opened(path) as (file, name):
+    with container.opened(path) as (file, name):
         return sections.read_frame(file, name, index)
 
 
@@ -291,16 +258,3 @@ def _rates(sizes: dict[str, Any], seconds: float) -> dict[str, float]:
         "total": sizes["total"],
     }
     return {key: round(8 * size / seconds, 1) for key, size in sums.items()}
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, str]]:
-    name = os.fspath(path)
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block, a folder is none
-            raise StreamError(f"{name} is not a file.")
-        with open(path, "rb") as file:
-            yield file, name
-    except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else (error.strerror or "").lower()
-        raise StreamError(f"cannot read {name}: {reason}.") from error
