@@ -33,7 +33,8 @@ from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.trainer import SHARE, Drawn, Material, Schedule, Trainer
-from mien.reenact.warp_portrait import Carried, carried
+from mien.reenact.eye_transfer import EyeTransferOptions
+from mien.reenact.warp_portrait import WarpedPortraits, warp_portrait
 from mien.runtime.progress import Progress
 from mien.runtime.resumable_loop import NO_CHECKPOINT
 
@@ -176,13 +177,13 @@ def _face(
     driver = Driver(driver.angles[chosen], driver.values[chosen])
     more = _carried(pack, channels, identity, own, driver, crop[0], landmarks[0], looks)
     if known.values is not None:
-        more = more.and_others(known.crops[1:], known.landmarks[1:], len(chosen))
+        more = more.extended(known.crops[1:], known.landmarks[1:], len(chosen))
         angles, values = known.angles[1:], known.values[1:]
         driver = Driver(torch.cat([driver.angles, angles]), torch.cat([driver.values, values]))
-    crops, landmarks = np.concatenate([crop, more.pictures]), np.concatenate([landmarks, more.landmarks])
+    crops, landmarks = np.concatenate([crop, more.images]), np.concatenate([landmarks, more.landmarks])
     # What the parser reads of pictures that were made by hand is not asked for.
     material = replace(Material.of(pack, crops, landmarks), reading=None)
-    if not len(more.which):
+    if not len(more.frames):
         options = options.alone
     with progress.stage("portrait", options.steps, "steps") as tick:
         return _tuned(material, channels, identity, own, driver, more, size, options, tick)
@@ -204,18 +205,18 @@ def farthest(channels: tuple[Channel, ...], driver: Driver, count: int) -> Tenso
 def _carried(
     pack: Pack, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, crop: NDArray[np.uint8],
     landmarks: NDArray[np.floating], looks: NDArray[np.float64] | None,
-) -> Carried:  # fmt: skip
+) -> WarpedPortraits:  # fmt: skip
     """The portrait `crop [S, S, 3]` where the driver's frames take it."""
     angles, values = torch.cat([own.angles, driver.angles]), torch.cat([own.values, driver.values])
     renders = []
     for i in range(len(angles)):
         styles = _driven(pack.generator, pack.flow, channels, identity, Driver(angles, values), torch.tensor([i]))
         renders.append(to_bytes(pack.generator.synthesis_from_styles(styles))[0])
-    return carried(crop, landmarks, renders[0], np.stack(renders[1:]), looks)
+    return warp_portrait(crop, landmarks, renders[0], np.stack(renders[1:]), looks, EyeTransferOptions())
 
 
 def _tuned(
-    material: Material, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, more: Carried,
+    material: Material, channels: tuple[Channel, ...], identity: Tensor, own: Driver, driver: Driver, more: WarpedPortraits,
     size: int | None, options: PortraitOptions, tick: Callable[[int], None],
 ) -> Face:  # fmt: skip
     original, flow = material.original, material.flow
@@ -235,7 +236,7 @@ def _tuned(
     numbers = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
     trainer = Trainer(
         weights, material, options.generator_rate, numbers, schedule, tick, NO_CHECKPOINT, _noise_rates(material),
-        _probability(len(more.which), options.batch),
+        _probability(len(more.frames), options.batch),
     )  # fmt: skip
     random = np.random.RandomState(options.seed)
     count = len(driver.angles)
@@ -248,7 +249,7 @@ def _tuned(
         nonlocal turns
         turns += 1
         # Frame 0 is the portrait, the others are the driver's. Its own numbers are learned, theirs are given.
-        which = torch.from_numpy(np.concatenate([[0], 1 + more.which]))[drawn.index]
+        which = torch.from_numpy(np.concatenate([[0], 1 + more.frames]))[drawn.index]
         angles = torch.cat([turn, driver.angles])[which]
         styles = generator.styles(pose_latents(flow, w, angles))
         own_values = read_channels(generator.styles(pose_latents(flow, w, turn)), channels) + units * scale

@@ -9,7 +9,7 @@ from factories.faces import face, mesh, mesh_of
 from mien.face import mesh as lm
 from mien.face.masks import region_labels
 from mien.face.mesh import rigid_quad, warp_crop
-from mien.reenact.eye_transfer import OwnEyes
+from mien.reenact.eye_transfer import EyeCompositor
 
 SIZE = 256
 BLUE = np.array([40.0, 90.0, 220.0])
@@ -46,7 +46,7 @@ def test_an_iris_keeps_its_colour_where_the_other_picture_moves_it_and_all_else_
     portrait[_irises(points, 1.1)] = BLUE
     moved = points.copy()
     moved[[i for ids in lm.IRISES for i in ids]] += [2.0, 0.0]  # they look 2 pixels to the right
-    made = OwnEyes(portrait, points).within(crop, moved)
+    made = EyeCompositor(portrait, points).apply(crop, moved)
     here = _irises(moved, 0.6)
     assert np.abs(made[here] - BLUE).mean() < 30 < np.abs(crop[here] - BLUE).mean()
     label = cv2.dilate(
@@ -63,7 +63,7 @@ def test_an_iris_keeps_its_colour_where_the_other_picture_moves_it_and_all_else_
     lids = points.copy()
     for ids in lm.EYES:
         lids[ids, 1] = np.maximum(lids[ids, 1], points[[468, 473], 1].mean() - 1)
-    again = OwnEyes(half, lids).within(crop, moved)
+    again = EyeCompositor(half, lids).apply(crop, moved)
     assert np.abs(again[here] - BLUE).mean() < 30
 
 
@@ -72,7 +72,7 @@ def test_an_eye_that_was_painted_black_is_in_the_shade_at_most() -> None:
     eyes = np.isin(region_labels(points.astype(float), SIZE, 1.0), (3, 4))
     black = crop.copy()
     black[eyes] = 0
-    made = OwnEyes(crop, points).within(black, points)
+    made = EyeCompositor(crop, points).apply(black, points)
     white = eyes & ~_irises(points, 1.3)
     inner = cv2.erode(white.astype(np.uint8), np.ones((3, 3))) > 0
     assert made[inner].mean() > 0.5 * crop[inner].mean() > black[inner].mean()
@@ -87,7 +87,7 @@ def test_lids_that_are_shut_have_no_iris_between_them_but_the_colour_of_skin() -
     black[slit] = 0
     portrait = crop.copy()
     portrait[_irises(points, 1.1)] = BLUE
-    made = OwnEyes(portrait, points).within(black, shut)[slit].astype(float)
+    made = EyeCompositor(portrait, points).apply(black, shut)[slit].astype(float)
     assert (made[:, 2] < made[:, 0]).all()  # skin is red before it is blue
     assert 0.2 * crop.mean() < made.mean() < crop.mean()
 
@@ -96,6 +96,6 @@ def test_a_picture_whose_eyes_are_shut_leaves_the_irises_as_they_are() -> None:
     crop, points = _face()
     portrait = crop.copy()
     portrait[_irises(points, 1.1)] = BLUE
-    made = OwnEyes(portrait, _shut(points, 0.95)).within(crop, points)
+    made = EyeCompositor(portrait, _shut(points, 0.95)).apply(crop, points)
     pupils = _irises(points, 0.7)
     assert np.abs(made[pupils] - BLUE).mean() > 60
