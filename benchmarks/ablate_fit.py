@@ -24,8 +24,9 @@ from mien.method.avatar import pose_latents
 from mien.method.clip_channels import clip_channels
 from mien.method.gauss_newton import DescentOptions
 from mien.method.losses import AttributeWeights, LossNetworks
-from mien.method.stage4_pose import Pose, PoseOptions
+from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import warm_start
+from mien.method.types import HeadPose
 from mien.runtime.files import write_text
 
 COLUMNS = (
@@ -49,7 +50,7 @@ def variants(case: Case, only: set[str]) -> Any:
     less = lambda **k: {"attributes": {"options": replace(full, **k)}}
     weights = lambda **k: less(weights=replace(AttributeWeights(), **k))
     look = LossNetworks(case.pack.perceptual, case.pack.identity, case.pack.parser)
-    measured = Pose(case.measured.half().float(), torch.zeros(len(case)), torch.zeros(len(case)))
+    measured = HeadPose(case.measured.half().float(), torch.zeros(len(case)), torch.zeros(len(case)))
     posed = pose_latents(case.pack.flow, case.identity, case.measured)
     found: dict[str, dict[str, Any]] = {"everything": {}}
     found |= {f"- {name}": weights(**{name: 0.0}) for name in LOSSES}
@@ -95,7 +96,7 @@ def run(case: Case, only: set[str], every: int, reference: bool = True) -> dict[
     print(f"\n{case.name}, {len(case)} frames, {int(case.blink.sum())} of them blinking\n")
     print("| | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1), flush=True)
     rows: dict[str, dict[str, float]] = {}
-    pose: Pose | None = None
+    pose: HeadPose | None = None
     for name, arguments in variants(case, only):
         if arguments.get("name") == "reference" and not reference:
             continue

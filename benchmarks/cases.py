@@ -24,18 +24,17 @@ from mien.face.measures import blinks
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes, to_float
 from mien.media.video import read_video, write_video
-from mien.method.avatar import add_channels, pose_latents
+from mien.method.avatar import pose_latents
+from mien.method.image_sequences import synthesise
 from mien.method.losses import LossNetworks
-from mien.method.reduced_resolution import as_seen
 from mien.method.solvers.registry import optimizer
 from mien.method.stage1_align import align as stage1
-from mien.method.stage1_align.align import Alignment
-from mien.method.stage2_invert import invert, synthesise
+from mien.method.stage2_invert import invert
 from mien.method.stage3_identity import select
-from mien.method.stage4_pose import Pose
-from mien.method.stage5_attributes import Attributes, warm_start
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
+from mien.method.stage5_attributes import warm_start
+from mien.method.types import Attributes, FaceTrack, HeadPose
+from mien.nets.generator import Generator
+from mien.nets.stylespace import Channel, add_channels
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.pti import TuneOptions, tune
@@ -54,7 +53,7 @@ class Case:
 
     name: str
     pack: Pack
-    crops: Alignment
+    crops: FaceTrack
     generator: Generator
     w_plus: Tensor
     identity: Tensor
@@ -72,7 +71,7 @@ class Case:
 class Fit:
     """Stages 4 and 5 of a case. `seconds`: process time of each."""
 
-    pose: Pose
+    pose: HeadPose
     attributes: Attributes
     frames: Tensor  # the render, [T, 3, R, R] in [-1, 1]
     seconds: dict[str, float]
@@ -111,7 +110,7 @@ def prepare(
     size = min(128, generator.resolution)
 
     def chosen(latents: Tensor, allowed: np.ndarray) -> Any:
-        made = synthesise(generator, latents, resolution=size)
+        made = synthesise(generator, latents, size)
         return select(
             pack.identity, pack.flow, to_float(crops.crops[:], size), made, latents, measured.numpy(), allowed
         )
@@ -133,12 +132,12 @@ def prepare(
 
 def _crops(
     clip: Path, pack: Pack, start: float, duration: float, aligned: bool, cover: tuple[int, int] | None
-) -> tuple[Alignment, dict[str, float]]:
+) -> tuple[FaceTrack, dict[str, float]]:
     path = CACHE / f"{clip.stem}-{start:g}-{duration:g}-{pack.resolution}-{int(aligned)}-{cover}.npz"
     if path.exists():
         kept = dict(np.load(path))
         kept["frame_size"] = tuple(kept["frame_size"].tolist())
-        return Alignment(**kept), {}
+        return FaceTrack(**kept), {}
     source = read_video(clip, start, duration)
     begin = time.process_time()
     frames: Any = source if cover is None else covered(source, *cover)
@@ -178,7 +177,7 @@ def shorter(case: Case, frames: int) -> Case:
     cut["crops"] = CropFile(case.crops.size, case.crops.crops[:frames])
     cut = {k: v[:frames] if isinstance(v, np.ndarray) and len(v) == len(case) else v for k, v in cut.items()}
     return dataclasses.replace(
-        case, crops=Alignment(**cut), w_plus=case.w_plus[:frames], measured=case.measured[:frames],
+        case, crops=FaceTrack(**cut), w_plus=case.w_plus[:frames], measured=case.measured[:frames],
         areas=ClipRegions(case.crops.landmarks[:frames], case.crops.size), blink=case.blink[:frames],
         identity_frame=min(case.identity_frame, frames - 1),
     )  # fmt: skip
@@ -187,14 +186,14 @@ def shorter(case: Case, frames: int) -> Case:
 def fit(
     case: Case, *, name: str = "gauss-newton", channels: tuple[Channel, ...] | None = None, pose: dict[str, Any] | None = None,
     attributes: dict[str, Any] | None = None, networks: LossNetworks | None = None, start: Tensor | None = None,
-    blink: Tensor | None = None, found: Pose | None = None,
+    blink: Tensor | None = None, found: HeadPose | None = None,
 ) -> Fit:  # fmt: skip
     """Stages 4 and 5 of a case by the optimiser `name`; `pose` and `attributes` are further arguments of theirs.
     `found`: a pose to take as it is; `start`: another start of stage 5."""
-    pack, generator, solver = case.pack, as_seen(case.generator, case.w_plus), optimizer(name)
+    pack, generator, solver = case.pack, case.generator, optimizer(name)
     channels = channels or pack.channels
     size = min(64, generator.resolution)
-    targets = synthesise(generator, case.w_plus, resolution=size)
+    targets = synthesise(generator, case.w_plus, size)
     begin = time.process_time()
     if found is None:
         with autocast_bf16(pack.device):
@@ -202,7 +201,7 @@ def fit(
                                 **(pose or {}))  # fmt: skip
     middle = time.process_time()
     size = min(128, generator.resolution)
-    targets = synthesise(generator, case.w_plus, resolution=size)
+    targets = synthesise(generator, case.w_plus, size)
     posed = pose_latents(pack.flow, case.identity, found.angles)
     look = networks or LossNetworks(pack.perceptual, pack.identity, pack.parser)
     begin_attributes = time.process_time()

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mien.media.images import to_bytes
 from mien.nets.decoder.decoder import Decoder
-from mien.nets.stylegan2 import Generator, GeneratorConfig, SynthesisLayer
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator, SynthesisLayer
 from mien.packs.pack import Pack
 from mien.runtime.malloc import tune_malloc
 
@@ -38,16 +38,16 @@ CONFIG_F = GeneratorConfig(1024, 512, (512, 512, 512, 512, 512, 256, 128, 64, 32
 Frames = Callable[[Tensor], Any]
 
 
-def random_config_f() -> Generator:
+def random_config_f() -> StyleGAN2Generator:
     torch.manual_seed(0)
-    generator = Generator(CONFIG_F).eval().requires_grad_(False)
+    generator = StyleGAN2Generator(CONFIG_F).eval().requires_grad_(False)
     for block in generator.blocks:
         if isinstance(block, SynthesisLayer):
             block.noise_strength.fill_(0.1)
     return generator.to(memory_format=torch.channels_last)
 
 
-def nvidia(folder: Path, generator: Generator) -> Frames:
+def nvidia(folder: Path, generator: StyleGAN2Generator) -> Frames:
     """stylegan2-ada-pytorch's SynthesisNetwork with the same weights, in float32."""
     sys.path.insert(0, str(folder))
     from training.networks import SynthesisNetwork  # type: ignore[import-not-found]
@@ -70,7 +70,7 @@ def nvidia(folder: Path, generator: Generator) -> Frames:
     return lambda w: network(w, noise_mode="const", force_fp32=True)
 
 
-def rosinality(folder: Path, generator: Generator) -> Frames:
+def rosinality(folder: Path, generator: StyleGAN2Generator) -> Frames:
     """stylegan2-pytorch's Generator, weights of its own (its speed does not depend on them)."""
     import torch.utils.cpp_extension
 
@@ -82,7 +82,7 @@ def rosinality(folder: Path, generator: Generator) -> Frames:
     return lambda w: network([w], input_is_latent=True, randomize_noise=False)[0]
 
 
-def count(generator: Generator) -> dict[str, float]:
+def count(generator: StyleGAN2Generator) -> dict[str, float]:
     """Multiply-adds and bytes (float32, fewest) of a frame."""
     macs, moved = 0.0, 0.0
     for layer, block in zip(generator.layers, generator.blocks, strict=True):
@@ -125,7 +125,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def compare(name: str, generator: Generator, batch: int, repeat: int, others: dict[str, Frames], speed: dict) -> dict:
+def compare(
+    name: str, generator: StyleGAN2Generator, batch: int, repeat: int, others: dict[str, Frames], speed: dict
+) -> dict:
     w = torch.randn(batch, generator.num_ws, generator.w_dim)
     styles = generator.styles(w)
     decoder = Decoder(generator)

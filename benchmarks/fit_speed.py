@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from cases import Case, Fit, correlations, faces, fit, prepare, psnr, shorter, targets
 
+from mien.method.image_sequences import synthesise
 from mien.method.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
-from mien.method.stage2_invert import synthesise
 
 
 @torch.no_grad()

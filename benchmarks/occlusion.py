@@ -21,15 +21,16 @@ from cases import covered, faces
 from mien.format.stream import Stream
 from mien.media.images import to_float
 from mien.media.video import read_video, write_image
-from mien.method.stage1_align.align import Alignment, align
+from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
+from mien.method.types import FaceTrack
 from mien.packs.pack import Pack
 from mien.pipeline import EncodeReport, encode_crops
 from mien.runtime.progress import NoProgress
 from mien.runtime.stage_cache import NullCache
 
 
-def encoded(crops: Alignment, fps: Fraction, pack: Pack, tune: bool) -> tuple[Stream, EncodeReport, np.ndarray]:
+def encoded(crops: FaceTrack, fps: Fraction, pack: Pack, tune: bool) -> tuple[Stream, EncodeReport, np.ndarray]:
     """Stages 2 to 6."""
     report = EncodeReport()
     stream = encode_crops(crops, fps, pack, tune_clip=tune, aligned=False, seed=0, progress=NoProgress(), report=report,

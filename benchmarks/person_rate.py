@@ -49,9 +49,9 @@ from mien.format.weights_codec import apply_delta
 from mien.media.images import to_float
 from mien.media.video import read_video
 from mien.method.index_sensitivity import Candidates, index_sensitivity
-from mien.method.reduced_resolution import as_seen
-from mien.method.stage1_align.align import Alignment, align
+from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
+from mien.method.types import FaceTrack
 from mien.packs.pack import Pack
 from mien.pipeline import EncodeReport, encode_crops
 from mien.reenact.puppeteer import puppeteer
@@ -63,7 +63,7 @@ SHOWN = ("mouth_open", "eye_open", "yaw")
 Frames = NDArray[np.uint8]
 
 
-def load(name: str, start: float, duration: float, size: int) -> tuple[Alignment, Any]:
+def load(name: str, start: float, duration: float, size: int) -> tuple[FaceTrack, Any]:
     """Stage 1 on a stretch of a clip, or of one panel of it."""
     path, _, panel = name.partition(":")
     source = read_video(path, start, duration)
@@ -93,15 +93,16 @@ def correlations(a: NDArray[np.float64], b: NDArray[np.float64]) -> dict[str, fl
 
 
 @torch.no_grad()
-def sensitivities(pack: Pack, generator: Any, stream: Stream, crops: Alignment) -> NDArray[np.float64]:
+def sensitivities(pack: Pack, generator: Any, stream: Stream, crops: FaceTrack) -> NDArray[np.float64]:
     """Eq. 5 of the 32 channels on the stream's identity, each inside the mask of its own attribute."""
     areas = regions(crops.landmarks[:1], crops.size)
     masks = {"mouth": areas.mouth, "jaw": areas.mouth, "eyes": areas.eyes, "brows": areas.eyes, "gaze": areas.eyes}
     names = list(masks)
     stacked = torch.cat([masks[n][0] for n in names])
     styles = generator.styles(torch.from_numpy(np.asarray(stream.identity, np.float32))[None])
-    seen = as_seen(generator, pack.people, (64,))
-    table = index_sensitivity(seen, pack.perceptual, styles, stacked, Candidates.of(pack.channels), masked_images=False)
+    table = index_sensitivity(
+        generator, pack.perceptual, styles, stacked, Candidates.of(pack.channels), masked_images=False
+    )
     column = [names.index(c.attribute) if c.attribute in names else 0 for c in pack.channels]
     return table.inside[torch.arange(len(column)), torch.tensor(column)].double().numpy()
 
@@ -119,7 +120,7 @@ def look(pack: Pack, crops: Frames, made: Frames) -> tuple[float, float]:
 
 
 def measure(
-    pack: Pack, crops: Alignment, fps: Any, size: str, driver: tuple[Stream, Any] | None, mesher: FaceMesh, seed: int
+    pack: Pack, crops: FaceTrack, fps: Any, size: str, driver: tuple[Stream, Any] | None, mesher: FaceMesh, seed: int
 ) -> dict[str, Any]:
     """One row."""
     report = EncodeReport()

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from cases import jitter, prepare, shorter
 
-from mien.method.reduced_resolution import as_seen
+from mien.method.image_sequences import synthesise
 from mien.method.solvers.registry import optimizer
-from mien.method.stage2_invert import synthesise
 
 
 def main() -> None:
@@ -32,11 +31,10 @@ def main() -> None:
     for path in args.clips:
         case = prepare(path, pack_name=args.pack, tuned=args.tuned, duration=max(2.0, args.frames / 20))
         case = shorter(case, args.frames)
-        seen = as_seen(case.generator, case.w_plus)
-        target = synthesise(seen, case.w_plus, resolution=min(64, seen.resolution))
+        target = synthesise(case.generator, case.w_plus, min(64, case.generator.resolution))
         cells, before = [], 0.0
         for name in names:
-            pose = optimizer(name).pose(seen, case.pack.flow, case.pack.perceptual, case.identity, target,
+            pose = optimizer(name).pose(case.generator, case.pack.flow, case.pack.perceptual, case.identity, target,
                                         case.measured, case.areas)  # fmt: skip
             before = float(pose.initial_loss.mean()) * 1000
             cells += [f"{pose.loss.mean() * 1000:.2f}", f"{(pose.angles - case.measured).abs().mean():.2f}",

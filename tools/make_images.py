@@ -13,7 +13,7 @@ import torch
 
 from mien.media.images import to_bytes
 from mien.media.video import read_video, write_image
-from mien.method.avatar import add_channels
+from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
 
 OUT = Path(__file__).parents[1] / "docs" / "images"

@@ -15,7 +15,7 @@ from mien.media.sound import extract_audio
 from mien.media.video import Clip, read_video
 from mien.method.solvers.registry import optimizer as optimizer_named
 from mien.method.stage1_align import align as stage1
-from mien.method.stage1_align.align import Alignment
+from mien.method.types import FaceTrack
 from mien.packs.pack import Pack
 from mien.pipeline import CHANNELS, EncodeReport, encode_crops, timed
 from mien.runtime.device import resolve_device
@@ -84,7 +84,7 @@ def encode_with_report(
 
     with timed(report, "align"), progress.stage("align", source.frame_count) as tick:
         size = networks.resolution
-        crops = work.stage("align", Alignment, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
+        crops = work.stage("align", FaceTrack, lambda: stage1.already_aligned(source, size, tick=tick) if aligned
                            else stage1.align(source, float(source.fps), size=size, face=face, tick=tick))  # fmt: skip
     stream = encode_crops(crops, source.fps, networks, tune_clip=tune, person_size=person_size, person=known,
                           inversion=inversion, effort=effort, aligned=aligned, seed=seed, optimizer=optimizer,

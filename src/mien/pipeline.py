@@ -23,29 +23,27 @@ from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
 from mien.media.images import psnr, psnr_from_mse, to_bytes
 from mien.media.video import SYNTHETIC, write_video
-from mien.method.avatar import driven_styles, pose_latents, read_channels
+from mien.method.avatar import Avatar, pose_latents
 from mien.method.clip_channels import clip_channels
 from mien.method.frame_quality import poor_frames, region_errors, unlike
-from mien.method.image_sequences import Cropped, Frames, Synthesised
+from mien.method.image_sequences import CropFrames, ImageSequence, InvertedFrames
 from mien.method.landmark_targets import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
 from mien.method.losses import LossNetworks
-from mien.method.reduced_resolution import as_seen
 from mien.method.solvers.registry import optimizer as optimizer_named
-from mien.method.stage1_align.align import Alignment
 from mien.method.stage2_invert import inversion_named, invert
 from mien.method.stage3_identity import select
-from mien.method.stage4_pose import Pose
-from mien.method.stage5_attributes import Attributes, warm_start
+from mien.method.stage5_attributes import warm_start
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.stage6_render.render import render_frames
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import channel_table
+from mien.method.types import Attributes, FaceTrack, HeadPose, Motion
+from mien.nets.generator import Generator
+from mien.nets.stylespace import channel_table, read_channels
 from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import Practice, practice
 from mien.personalize.generator_params import FixedWeights, weights_for
 from mien.personalize.joint_refinement import Refined, RefineOptions, for_clip, refine
 from mien.personalize.pti import Tuned, TuneOptions, tune
-from mien.personalize.refit import Driven, Polished, polish
+from mien.personalize.refit import Polished, polish
 from mien.personalize.trainer import Material
 from mien.runtime.precision import autocast_bf16
 from mien.runtime.progress import Progress, show
@@ -140,7 +138,7 @@ class RefinedNumbers:
 
 
 def encode_crops(
-    crops: Alignment, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
+    crops: FaceTrack, fps: Fraction, pack: Pack, *, tune_clip: bool, person_size: int | None = None,
     person: Person | None = None, inversion: str = "encoder", effort: float = 1.0, aligned: bool, seed: int,
     progress: Progress, report: EncodeReport, optimizer: str = "gauss-newton", channels: str = "pack",
     inversions: Path | None = None, real_targets: bool = False, work: NullCache,
@@ -166,13 +164,12 @@ def encode_crops(
             look_again(pack, encoder, generator), crops.crops, device=pack.device, tick=tick))  # fmt: skip
     show(progress, "inverted", lambda: np.stack(list(_inverted(generator, w_plus[some]))))
     with timed(report, "identity"), progress.stage("identity", None):
-        seen = as_seen(generator, w_plus)
-        identity = _choose(pack, seen, crops, w_plus, measured, shut)
+        identity = _choose(pack, generator, crops, w_plus, measured, shut)
         if channels == "clip":
             posed = pose_latents(pack.flow, identity.w_plus, measured)
-            pack = replace(pack, channels=clip_channels(seen, w_plus, posed, areas, pack.flow.pose.rows))
+            pack = replace(pack, channels=clip_channels(generator, w_plus, posed, areas, pack.flow.pose.rows))
     size = min(128, generator.resolution)
-    unexplained = region_errors(crops.crops, Synthesised(seen, w_plus, size), areas)
+    unexplained = region_errors(crops.crops, InvertedFrames(generator, w_plus, size), areas)
     material = Material.of(pack, crops.crops, crops.landmarks)
     if tune_clip:
         weights = FixedWeights(generator, blob) if person else weights_for(generator, person_size)
@@ -186,8 +183,7 @@ def encode_crops(
             blob = tuned.delta.tobytes()
             generator, encoder = apply_delta(pack.generator, blob), tuned.encoder_for(pack)
             w_plus = invert(look_again(pack, encoder, generator), crops.crops, device=pack.device)
-            seen = as_seen(generator, w_plus)
-            identity = _choose(pack, seen, crops, w_plus, measured, shut, frame=identity.frame)
+            identity = _choose(pack, generator, crops, w_plus, measured, shut, frame=identity.frame)
     report.identity_frame, report.identity_similarity = identity.frame, identity.similarity
     report.psnr["inversion"] = _psnr(crops, _inverted(generator, w_plus))
     if inversions is not None:
@@ -196,26 +192,26 @@ def encode_crops(
     # What is refined afterwards is asked for its expression then, on the frames themselves.
     read: Reading | None = None
     if not tune_clip:
-        small = Synthesised(seen, w_plus, min(128, generator.resolution))
+        small = InvertedFrames(generator, w_plus, min(128, generator.resolution))
         mesh = of_mesh(crops.landmarks, crops.size).to(pack.device)
         read = of_inversions(pack.landmark_reader, small, mesh, material.reading)
     with timed(report, "pose"), progress.stage("pose", count) as tick, autocast_bf16(pack.device):
         size = min(64, generator.resolution)
         turn = solver.pose_to_refine if tune_clip else solver.pose
-        pose = work.stage("pose", Pose, lambda: turn(
-            seen, pack.flow, pack.perceptual, identity.w_plus, Synthesised(seen, w_plus, size),
+        pose = work.stage("pose", HeadPose, lambda: turn(
+            generator, pack.flow, pack.perceptual, identity.w_plus, InvertedFrames(generator, w_plus, size),
             measured, areas, tick=tick, reading=None if read is None else read.of(HEAD)))  # fmt: skip
         report.pose_loss = {"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())}
     with timed(report, "attributes"), progress.stage("attributes", count) as tick, autocast_bf16(pack.device):
         posed = pose_latents(pack.flow, identity.w_plus, pose.angles)
         size = min(128, generator.resolution)
-        targets: Frames = Synthesised(seen, w_plus, size)
+        targets: ImageSequence = InvertedFrames(generator, w_plus, size)
         if real_targets:
-            targets = Cropped(crops.crops, size, pack.device)
+            targets = CropFrames(crops.crops, size, pack.device)
         look = LossNetworks(pack.perceptual, pack.identity, pack.parser)
         fit = solver.attributes_to_refine if tune_clip else solver.attributes
         fitted = work.stage("attributes", Attributes, lambda: fit(
-            seen, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
+            generator, look, pack.channels, posed, targets, areas, warm_start(generator, w_plus, posed, pack.channels),
             blink, targets[identity.frame : identity.frame + 1], tick=tick,
             reading=None if read is None else read.of(EXPRESSION)))  # fmt: skip
     report.poor = poor_frames(fitted.loss, unexplained)
@@ -262,7 +258,7 @@ def encode_crops(
 def _choose(
     pack: Pack,
     generator: Generator,
-    crops: Alignment,
+    crops: FaceTrack,
     w_plus: Tensor,
     angles: Tensor,
     shut: NDArray[np.bool_],
@@ -273,15 +269,15 @@ def _choose(
     if frame is not None:
         allowed = np.arange(len(crops)) == frame
         only = slice(frame, frame + 1)
-        real, made = Cropped(crops.crops[only], 128, pack.device), Synthesised(generator, w_plus[only], 128)
+        real, made = CropFrames(crops.crops[only], 128, pack.device), InvertedFrames(generator, w_plus[only], 128)
         chosen = select(pack.identity, pack.flow, real, made, w_plus[only], angles[only].cpu().numpy())
         return type(chosen)(frame, chosen.similarity, chosen.w_plus)
     size = min(128, generator.resolution)
-    real, made = Cropped(crops.crops, size, pack.device), Synthesised(generator, w_plus, size)
+    real, made = CropFrames(crops.crops, size, pack.device), InvertedFrames(generator, w_plus, size)
     return select(pack.identity, pack.flow, real, made, w_plus, angles.cpu().numpy(), allowed)
 
 
-def _glances(pack: Pack, crops: Alignment, usable: NDArray[np.bool_], seed: int) -> Practice:
+def _glances(pack: Pack, crops: FaceTrack, usable: NDArray[np.bool_], seed: int) -> Practice:
     """Frames that look elsewhere, for a pack of the embedded kind, whose encoder reads glances and whose V has channels for them."""
     knows = pack.landmark_reader is not None and any(c.attribute == "gaze" for c in pack.channels)
     return practice(crops.crops, crops.landmarks, usable & knows, seed)
@@ -305,24 +301,22 @@ def _gaze_moved(
 
 def _polish(
     pack: Pack, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor,
-    crops: Alignment, areas: ClipRegions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
+    crops: FaceTrack, areas: ClipRegions, blink: Tensor, reading: Reading | None, tick: Callable[[int], None],
 ) -> Polished:  # fmt: skip
     """The last step: each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
     size = min(128, generator.resolution)
-    probes = angles[torch.linspace(0, len(angles) - 1, 4).round().long()]
-    seen = as_seen(generator, pose_latents(pack.flow, identity, probes))
-    drawn = Driven(seen, pack.flow, pack.channels, identity, angles, alpha, min(64, size))
+    avatar = Avatar(generator, pack.flow, pack.channels, identity)
+    drawn = avatar.images(Motion(torch.from_numpy(crops.roll), angles, alpha), min(64, size))
     covered = torch.from_numpy(crops.lost) | unlike(region_errors(crops.crops, drawn, areas))
-    real = Cropped(crops.crops, size, pack.device)
+    real = CropFrames(crops.crops, size, pack.device)
     return polish(
-        seen, pack.perceptual, pack.flow, pack.channels, identity, angles, alpha, real, areas, covered.to(pack.device),
-        blink, reading, tick=tick,
+        avatar, pack.perceptual, angles, alpha, real, areas, covered.to(pack.device), blink, reading, tick=tick
     )  # fmt: skip
 
 
 @torch.no_grad()
 def _rendered(generator: Generator, pack: Pack, identity: Tensor, angles: Tensor, alpha: Tensor) -> NDArray[np.uint8]:
-    styles = driven_styles(generator, pack.flow, pack.channels, identity, angles, alpha)
+    styles = Avatar(generator, pack.flow, pack.channels, identity).styles(angles, alpha)
     return np.stack(list(to_bytes(generator.synthesis_from_styles(styles))))
 
 
@@ -332,7 +326,7 @@ def _inverted(generator: Generator, w_plus: Tensor) -> Iterator[NDArray[np.uint8
 
 
 @torch.no_grad()
-def _psnr(crops: Alignment, frames: Iterator[NDArray[np.uint8]]) -> float:
+def _psnr(crops: FaceTrack, frames: Iterator[NDArray[np.uint8]]) -> float:
     """Mean over frames of the PSNR (dB, uint8 RGB) against the crops."""
     values = []
     for real, made in zip(crops.crops, frames, strict=True):
@@ -348,7 +342,7 @@ def _fit_psnr(
     values = []
     for i in range(0, len(w_plus), 16):
         part = slice(i, i + 16)
-        styles = driven_styles(generator, pack.flow, pack.channels, identity, angles[part], alpha[part])
+        styles = Avatar(generator, pack.flow, pack.channels, identity).styles(angles[part], alpha[part])
         made = generator.synthesis_from_styles(styles).clamp(-1, 1)
         error = (made - generator.synthesis(w_plus[part]).clamp(-1, 1)).square().mean((1, 2, 3))
         values.append(psnr_from_mse(error.cpu(), peak=2))

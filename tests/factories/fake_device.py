@@ -27,8 +27,8 @@ from mien.format.person import Person
 from mien.method import landmark_targets
 from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions
 from mien.method.solvers.registry import OPTIMIZERS, Optimizer
-from mien.method.stage1_align.align import Alignment
 from mien.method.stage6_render.render_probe import Viewer
+from mien.method.types import FaceTrack
 from mien.personalize.joint_refinement import RefineOptions
 from mien.personalize.pti import TuneOptions
 from mien.runtime.frame_store import CropFile
@@ -140,28 +140,28 @@ def install() -> None:
         setattr(Elsewhere, name, new)
 
 
-def crops(count: int) -> Alignment:
+def crops(count: int) -> FaceTrack:
     """Noise where a face would be, with a mesh that moves a little."""
     random = np.random.RandomState(0)
     mesh = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(count, 0) + random.randn(count, 1, 2)
     images = random.randint(0, 256, (count, 64, 64, 3)).astype(np.uint8)
     still, never = np.zeros(count), np.zeros(count, bool)
-    return Alignment(CropFile(64, images), np.zeros((count, 4, 2)), still, np.zeros(count, np.int64), still, never, never,
+    return FaceTrack(CropFile(64, images), np.zeros((count, 4, 2)), still, np.zeros(count, np.int64), still, never, never,
                      mesh.astype(np.float32), random.randn(count) * 3, random.randn(count) * 3, (64, 64))  # fmt: skip
 
 
 def main() -> None:
     names = ("pipeline", "reenact.puppeteer", "method.stage6_render.render", "method.stage6_render.render_probe")
     encode, puppets, frames, probe = (importlib.import_module(f"mien.{name}") for name in names)
-    names = ("personalize.trainer", "method.reduced_resolution", "personalize.muon")
-    trainer, view, muon = (importlib.import_module(f"mien.{name}") for name in names)
+    names = ("personalize.trainer", "personalize.muon")
+    trainer, muon = (importlib.import_module(f"mien.{name}") for name in names)
     device = torch.device("cpu")
     if "--cpu" not in sys.argv:
         install()
         device = torch.device(NAME, 0)
     # Neither device has bfloat16 here; random sums count as pictures, so that windows are drawn.
     encode.autocast_bf16 = trainer.autocast_bf16 = muon.autocast_bf16 = lambda device: nullcontext()
-    trainer.WINDOWS_FROM, view.CLOSE = 64, -100.0
+    trainer.WINDOWS_FROM = 64
     puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
     encode.TuneOptions = lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed)
     encode.RefineOptions = lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed)
@@ -172,6 +172,7 @@ def main() -> None:
     OPTIMIZERS["reference"] = Optimizer(plain.name, turned, few, turned, few, False)
     landmark_targets.FEWEST = 2
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
+    pack.generator.rgb_valid_from = 32
     made = lambda **options: encode.encode_crops(
         clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NullCache(),
         **{"tune_clip": False, **options},

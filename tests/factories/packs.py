@@ -10,7 +10,7 @@ from mien.nets.encoders import Encoder, EncoderConfig
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.nets.styleflow import mini_flow
-from mien.nets.stylegan2 import Generator, GeneratorConfig
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
@@ -20,7 +20,7 @@ def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:
     """64x64, W of 32 dimensions, 16 features a layer; every slot of a pack filled with seeded random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = Generator(GeneratorConfig(64, 32, (16,) * 5, noise=noise))
+        generator = StyleGAN2Generator(GeneratorConfig(64, 32, (16,) * 5, noise=noise))
         encoder = Encoder(EncoderConfig(generator.num_ws, 32, width=8))
         flow = mini_flow(32, hidden=(16,), steps=2)
         torch.nn.init.normal_(flow.flow.layers[-1].layer.weight, std=0.2)

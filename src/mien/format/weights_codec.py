@@ -18,21 +18,15 @@ from torch import Tensor, nn
 from mien.errors import StreamError
 from mien.format import lowrank
 from mien.format.bounded_zstd import inflate
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 
 MAGIC = b"MTD1"
 LEVELS = 127
 
 
-def tunable_names(generator: Generator) -> list[str]:
-    """The weights that tuning may change, by name: all but the affine layers, so that StyleSpace keeps its meaning, and
-    the strength of the noise, since its constants may change."""
-    return [n for n, _ in generator.named_parameters() if ".affine." not in n and not n.endswith("noise_strength")]
-
-
 def tunable(generator: Generator) -> list[nn.Parameter]:
     """The weights that tuning may change, in the generator's order."""
-    return [generator.get_parameter(name) for name in tunable_names(generator)]
+    return [generator.get_parameter(name) for name in generator.tunable_names()]
 
 
 def encode_delta(base: Generator, tuned: Generator, *, level: int = 12) -> bytes:
@@ -69,7 +63,7 @@ def with_weights(base: Generator, weights: list[Tensor]) -> Generator:
 def _compact_weights(base: Generator, blob: bytes) -> list[Tensor]:
     before = [p.detach() for p in tunable(base)]
     plan, values = lowrank.unpack_numbers([tuple(p.shape) for p in before], blob)
-    device = base.const.device
+    device = base.device
     numbers = [torch.from_numpy(v).to(device) for v in values]
     return lowrank.compose(before, plan, numbers, lowrank.sign_tensors(plan, device))
 

@@ -1,8 +1,9 @@
-"""The decoder's way from an identity and 34 numbers to styles (the paper, Eq. 4 and 13)."""
+"""One person, ready to be driven: Eq. 4 and 13 of the paper, and nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,19 +11,117 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.format.stream import Stream
+from mien.method.types import Motion
+from mien.nets.generator import Generator
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
+from mien.nets.stylespace import Channel, add_channels, read_channels
 from mien.packs.pack import Pack
 from mien.packs.resolve import stream_channels
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """A generator, the flow that turns heads, the channels V and an identity latent: what 34 numbers a frame drive.
+
+    `identity [L, D]`: L_ID facing the camera. `channels`: C of them, 32 in the shipped packs.
+    """
+
+    generator: Generator
+    flow: HeadPoseFlow
+    channels: tuple[Channel, ...]
+    identity: Tensor
+
+    @staticmethod
+    def of(stream: Stream, pack: Pack, generator: Generator) -> Avatar:
+        """The person of a stream, drawn by `generator` (`mien.packs.resolve.tuned_generator`)."""
+        identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
+        return Avatar(generator, pack.flow, stream_channels(stream, pack), identity)
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """The unit of each channel, `[C]`."""
+        return torch.tensor([c.scale for c in self.channels], dtype=torch.float32, device=self.identity.device)
+
+    @cached_property
+    def gaze(self) -> Tensor:
+        """Which channels move the irises, bool `[C]`."""
+        return torch.tensor([c.attribute == "gaze" for c in self.channels], device=self.identity.device)
+
+    def with_identity(self, identity: Tensor) -> Avatar:
+        """Another identity latent `[L, D]` on the same networks."""
+        return replace(self, identity=identity)
+
+    def with_generator(self, generator: Generator) -> Avatar:
+        """The same latent drawn by another generator."""
+        return replace(self, generator=generator)
+
+    def latents(self, angles: Tensor) -> Tensor:
+        """LH_t = flow(L_ID, Y_t, P_t): `angles [N, 2]` in degrees -> `[N, L, D]`."""
+        n = len(angles)
+        prior = self.flow.prior(self.identity[None], angles.new_zeros(1, 2)) if self._learned else self._prior
+        return self.flow.place(self.identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
+
+    def styles(self, angles: Tensor, alpha: Tensor) -> list[Tensor]:
+        """A(LH_t) + alpha_t on V (Eq. 13): `angles [N, 2]` in degrees, `alpha [N, C]` -> styles `[N, C_l]`."""
+        return self.moved(self.generator.styles(self.latents(angles)), alpha)
+
+    def styles_at(self, angles: Tensor, values: Tensor) -> list[Tensor]:
+        """Eq. 13 for the `values [N, C]` that the channels V are to take, in place of their offsets alpha."""
+        styles = self.generator.styles(self.latents(angles))
+        return self.moved(styles, values - self.read(styles))
+
+    def moved(self, styles: list[Tensor], alpha: Tensor) -> list[Tensor]:
+        """Styles `[N, C_l]` of this generator with `alpha [N, C]` added on V."""
+        return add_channels(styles, self.channels, alpha)
+
+    def read(self, styles: list[Tensor]) -> Tensor:
+        """The values of the channels V in StyleSpace, `[N, C]`."""
+        return read_channels(styles, self.channels)
+
+    def images(self, motion: Motion, size: int) -> ReenactedFrames:
+        """Renders of a motion, `[T, 3, size, size]`."""
+        return ReenactedFrames(self, motion, size)
+
+    @property
+    def _learned(self) -> bool:
+        """Whether L_ID is being trained, so that nothing may be kept of it."""
+        return self.identity.requires_grad
+
+    @cached_property
+    def _prior(self) -> Tensor:
+        with torch.no_grad():
+            return self.flow.prior(self.identity[None], self.identity.new_zeros(1, 2))
+
+
+class ReenactedFrames:
+    """G_ss(A(LH_t) + alpha_t) of a motion (Eq. 4), as an `ImageSequence`."""
+
+    def __init__(self, avatar: Avatar, motion: Motion, size: int) -> None:
+        self._avatar, self._motion, self._size = avatar, motion, size
+
+    def __len__(self) -> int:
+        return len(self._motion)
+
+    @torch.no_grad()
+    def __getitem__(self, part: slice | Tensor, /) -> Tensor:
+        motion = self._motion.part(part)
+        styles = self._avatar.styles(motion.angles, motion.alpha)
+        return self._avatar.generator.picture(styles, self._size)
+
+
+def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:
+    """LH_t: the identity latent `[L, D]`, facing the camera, turned to `angles [N, 2]` (degrees): `[N, L, D]`."""
+    prior = flow.prior(identity[None], angles.new_zeros(1, 2))
+    n = len(angles)
+    return flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
 
 
 def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
     """What to add to the stream's channels so that on `identity [L, D]` they take the values they have on its own.
 
-    Returns `[32]`, the channels' values in A(L_ID) of the stream less those in A(`identity`); 0 for channels outside
-    the pack's V (`--channels clip`): only V was chosen, and in the embedded pack taught, to mean the same on everyone,
-    so of the others the change from the driver's identity frame is taken over and not the value.
+    Returns `[C]`, the channels' values in A(L_ID) of the stream less those in A(`identity`); 0 for channels outside
+    the pack's V: only V was chosen, and in the embedded pack taught, to mean the same on everyone, so of the others the
+    change from the driver's identity frame is taken over and not the value.
     """
     both = np.stack([np.asarray(stream.identity, np.float32), np.asarray(identity, np.float32)])
     with torch.no_grad():
@@ -31,40 +130,3 @@ def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating
     own = {(c.layer, c.index) for c in pack.channels}
     common = np.array([(x, y) in own for x, y in np.asarray(stream.channels).tolist()])
     return (values[0] - values[1]) * common
-
-
-def read_channels(styles: Sequence[Tensor], channels: Sequence[Channel]) -> Tensor:
-    """The values of the channels V in StyleSpace, `[N, 32]`."""
-    return torch.stack([styles[c.layer][:, c.index] for c in channels], dim=1)
-
-
-def add_channels(styles: Sequence[Tensor], channels: Sequence[Channel], alpha: Tensor) -> list[Tensor]:
-    """LH^ss + alpha on the channels V (the paper, Eq. 13): styles `[N, C_l]`, `alpha [N, 32]`."""
-    out = list(styles)
-    by_layer: dict[int, list[int]] = {}
-    for i, channel in enumerate(channels):
-        by_layer.setdefault(channel.layer, []).append(i)
-    for layer, places in by_layer.items():
-        index = torch.tensor([channels[i].index for i in places], device=alpha.device)
-        out[layer] = out[layer].index_add(1, index, alpha[:, places].to(out[layer].dtype))
-    return out
-
-
-def driven_styles(
-    generator: Generator,
-    flow: HeadPoseFlow,
-    channels: Sequence[Channel],
-    identity: Tensor,
-    angles: Tensor,
-    alpha: Tensor,
-) -> list[Tensor]:
-    """A(flow(L_ID, Y_t, P_t)) + alpha_t on V (the paper, Eq. 13): `identity [L, D]`, `angles [N, 2]` in degrees,
-    `alpha [N, 32]` -> styles `[N, C_l]`."""
-    return add_channels(generator.styles(pose_latents(flow, identity, angles)), channels, alpha)
-
-
-def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:
-    """LH_t: the identity latent `[L, D]`, facing the camera, turned to `angles [N, 2]` (degrees): `[N, L, D]`."""
-    prior = flow.prior(identity[None], angles.new_zeros(1, 2))
-    n = len(angles)
-    return flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mien.face.masks import Masks, Regions
 from mien.method.index_sensitivity import Candidates, moved_styles
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.nets.stylespace import Channel
 
 COUNT = 32
@@ -54,15 +54,15 @@ def clip_channels(
     here = regions.part(slice(middle, middle + 1))
     shared = F.interpolate(here.attention, (size, size), mode="area")[0].sqrt()
     left = torch.cat([
-        (generator.synthesis(w_plus[i], size) - generator.synthesis(posed[i], size)) * shared
+        (generator.picture([s[i] for s in wanted], size) - generator.picture([s[i] for s in base], size)) * shared
         for i in chosen.split(batch)
     ])  # fmt: skip
     probe = [s[middle : middle + 1] for s in base]
-    still = generator.synthesis_from_styles(probe, size)
+    still = generator.picture(probe, size)
     effects = []
     for start in range(0, len(tried), batch):
         part = slice(start, min(start + batch, len(tried)))
-        change = generator.synthesis_from_styles(moved_styles(probe, tried, part, 1.0), size) - still
+        change = generator.picture(moved_styles(probe, tried, part, 1.0), size) - still
         effects.append(change * shared)
         tick(len(change))
     effect = torch.cat(effects)

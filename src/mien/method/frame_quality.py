@@ -7,21 +7,21 @@ from torch import Tensor
 
 from mien.face.masks import ClipRegions
 from mien.media.images import to_float
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.runtime.frame_store import Crops
 
 SIZE = 64
 
 
 def outliers(values: Tensor) -> Tensor:
-    """Frames `[T]` bool far above the clip's usual value: more than half of the median and six median deviations."""
+    """ImageSequence `[T]` bool far above the clip's usual value: more than half of the median and six median deviations."""
     middle = values.median()
     spread = (values - middle).abs().median()
     return values > 1.5 * middle + 6 * spread
 
 
 @torch.no_grad()
-def region_errors(crops: Crops, synthesised: Frames, regions: ClipRegions) -> Tensor:
+def region_errors(crops: Crops, synthesised: ImageSequence, regions: ClipRegions) -> Tensor:
     """Mean squared error of S_t `[T, 3, R, R]` against the crops uint8 `[T, S, S, 3]` over mouth and jaw, over eyes and
     brows, and over the rest of the face: `[T, 3]`."""
     out = []
@@ -36,11 +36,11 @@ def region_errors(crops: Crops, synthesised: Frames, regions: ClipRegions) -> Te
 
 
 def poor_frames(fit_loss: Tensor, errors: Tensor) -> list[int]:
-    """Frames whose stage 5 ended far from S_t (`fit_loss [T]`), or whose S_t is far from the frame itself in some
+    """ImageSequence whose stage 5 ended far from S_t (`fit_loss [T]`), or whose S_t is far from the frame itself in some
     region (`errors [T, 3]`, see `region_errors`): what covers a face is no face, and the encoder draws one."""
     return torch.nonzero(outliers(fit_loss.cpu()) | unlike(errors))[:, 0].tolist()
 
 
 def unlike(errors: Tensor) -> Tensor:
-    """Frames `[T]` that are far from the picture of them in some region (`errors [T, 3]`, see `region_errors`)."""
+    """ImageSequence `[T]` that are far from the picture of them in some region (`errors [T, 3]`, see `region_errors`)."""
     return torch.stack([outliers(column) for column in errors.cpu().T]).any(0)

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Masks
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
-from mien.method.reduced_resolution import Seen, at_most
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator, at_most
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
@@ -66,7 +65,7 @@ def descend(
     renders: Callable[[slice, int], Render],
     start: Tensor,
     home: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     regions: Masks,
     frozen: Tensor,
     code: Tensor | None,
@@ -85,7 +84,7 @@ def descend(
     value = start.clone()
     initial, final = start.new_zeros(len(start)), start.new_zeros(len(start))
     before: Tensor | None = None
-    run = generator.frames_at_once(options.run, resolution) if isinstance(generator, Seen) else options.run
+    run = generator.frames_at_once(options.run, resolution)
     for first in range(0, len(start), run):
         part = slice(first, min(first + run, len(start)))
         target = at_most(targets[part], resolution)

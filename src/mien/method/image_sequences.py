@@ -8,34 +8,35 @@ import torch
 from torch import Tensor
 
 from mien.media.images import to_float
-from mien.method.stage2_invert import synthesise
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.runtime.frame_store import Crops
 
+BATCH = 16  # renders of 256x256 at once, without gradients
 
-class Frames(Protocol):
-    """Float images `[T, 3, R, R]` in [-1, 1]: a tensor, or one of the classes below, which make `frames[part]` anew
-    each time that it is asked for."""
+
+class ImageSequence(Protocol):
+    """Float images `[T, 3, R, R]` in [-1, 1]: a tensor, or a class that makes `frames[part]` anew each time that it is
+    asked for."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice | Tensor, /) -> Tensor: ...
 
 
-class Synthesised:
-    """S_t = G(L_t) of `w_plus [T, L, D]`."""
+class InvertedFrames:
+    """S_t = G(L_t) of `w_plus [T, L, D]` at `size`, by default the generator's own."""
 
-    def __init__(self, generator: Generator, w_plus: Tensor, resolution: int | None = None) -> None:
-        self._generator, self._w_plus, self._resolution = generator, w_plus, resolution
+    def __init__(self, generator: Generator, w_plus: Tensor, size: int | None = None) -> None:
+        self._generator, self._w_plus, self._size = generator, w_plus, size
 
     def __len__(self) -> int:
         return len(self._w_plus)
 
     def __getitem__(self, part: slice | Tensor, /) -> Tensor:
-        return synthesise(self._generator, self._w_plus[part], resolution=self._resolution)
+        return synthesise(self._generator, self._w_plus[part], self._size)
 
 
-class Cropped:
+class CropFrames:
     """I_t of crops uint8 `[T, S, S, 3]`, at `size`."""
 
     def __init__(self, crops: Crops, size: int, device: str | torch.device = "cpu") -> None:
@@ -47,3 +48,12 @@ class Cropped:
     def __getitem__(self, part: slice | Tensor, /) -> Tensor:
         chosen = self._crops[part.cpu().numpy() if isinstance(part, Tensor) else part]
         return to_float(chosen, self._size, self._device)
+
+
+@torch.no_grad()
+def synthesise(generator: Generator, w_plus: Tensor, size: int | None = None) -> Tensor:
+    """S_t = G(L_t): `w_plus [T, L, D]` -> `[T, 3, size, size]` in [-1, 1]. S_t, never I_t, is the target of stages 4 and 5
+    (the paper, Sec. 4.2)."""
+    size = generator.resolution if size is None else size
+    batch = generator.frames_at_once(BATCH, size)
+    return torch.cat([generator.picture(generator.styles(w), size) for w in w_plus.split(batch)])

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.nets.stylespace import Channel
 
 ATTRIBUTES = ("mouth", "eyes", "brows", "gaze")
@@ -104,7 +104,7 @@ def index_sensitivity(
         raise ValueError("index_sensitivity needs at least two deltas")
     binary = (masks > 0.5).float()
     inside, whole = torch.zeros(len(candidates), len(masks)), torch.zeros(len(candidates))
-    at_rest = generator.synthesis_from_styles(list(styles), resolution)
+    at_rest = generator.picture(list(styles), resolution)
     size = at_rest.shape[-1]
     picture = F.interpolate(binary[:, None], (size, size), mode="nearest")
 
@@ -124,7 +124,7 @@ def index_sensitivity(
             if delta == 0:
                 now = [[f.expand(n, -1, -1, -1) for f in maps] for maps in rest]
             else:
-                now = look(generator.synthesis_from_styles(moved_styles(styles, candidates, part, delta), resolution))
+                now = look(generator.picture(moved_styles(styles, candidates, part, delta), resolution))
             if before is not None:
                 step = abs(delta - deltas[k - 1]) * len(deltas)
                 whole[part] += _distance(now[0], before[0]) / step

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face.measures import face_measures, mesh_points
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.nets.face_parser import LandmarkReader
 
 FEWEST = 12  # frames, under which a clip says nothing of how well the parser reads it
@@ -66,7 +66,7 @@ def of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
     return face_measures(mesh_points(landmarks, size))
 
 
-def of_frames(reader: LandmarkReader | None, frames: Frames, mesh: Tensor) -> Reading | None:
+def of_frames(reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor) -> Reading | None:
     """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the pack reads no landmarks
     or the clip is too short to calibrate it."""
     if reader is None or len(mesh) < FEWEST:
@@ -77,7 +77,9 @@ def of_frames(reader: LandmarkReader | None, frames: Frames, mesh: Tensor) -> Re
     return Reading(read, _weight(mesh) * agrees.clamp_min(0))
 
 
-def of_inversions(reader: LandmarkReader | None, frames: Frames, mesh: Tensor, real: Reading | None) -> Reading | None:
+def of_inversions(
+    reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor, real: Reading | None
+) -> Reading | None:
     """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
     `real`: the reading of the frames I_t, whose trust is taken; None where that is."""
     if real is None or reader is None:
@@ -91,7 +93,7 @@ def _some(count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _read(reader: LandmarkReader, frames: Frames, some: Tensor) -> Tensor:
+def _read(reader: LandmarkReader, frames: ImageSequence, some: Tensor) -> Tensor:
     return torch.cat([face_measures(reader.read_landmarks(frames[part])) for part in some.split(_BATCH)])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mien.errors import InputError
 from mien.media.images import to_float
 from mien.nets.e4e import ReStyleLoop
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.packs.pack import Pack
 from mien.runtime.frame_store import Crops
 
@@ -96,10 +96,3 @@ def invert(
         latents[start : start + batch] = found
         tick(len(images))
     return latents
-
-
-@torch.no_grad()
-def synthesise(generator: Generator, w_plus: Tensor, *, batch: int = 16, resolution: int | None = None) -> Tensor:
-    """S_t = G(L_t): `[T, 3, R, R]` in [-1, 1]. S_t, never I_t, is the target of stages 4 and 5 (the paper, Sec. 4.2)."""
-    parts = [generator.synthesis(w_plus[i : i + batch], resolution) for i in range(0, len(w_plus), batch)]
-    return torch.cat(parts)

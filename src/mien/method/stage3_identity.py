@@ -7,29 +7,18 @@ back to the angles of the chosen frame returns that frame's latent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
+from mien.method.types import Identity
 from mien.nets.styleflow import HeadPoseFlow
 
 NEAR_FRONTAL = 10.0  # degrees; the paper's supplement has the number, this one is ours
 SMALLEST_SHARE = 0.2  # where fewer frames than this are near frontal, the most frontal fifth is looked at
-
-
-@dataclass(frozen=True)
-class Identity:
-    """`frame`: index of the chosen frame; `similarity`: of I_t and S_t there, in [-1, 1];
-    `w_plus [L, D]`: the identity latent facing the camera, rounded to half floats as it travels."""
-
-    frame: int
-    similarity: float
-    w_plus: Tensor
 
 
 def near_frontal(angles: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -49,8 +38,8 @@ def similarities(network: nn.Module, real: Tensor, synthesised: Tensor) -> Tenso
 def select(
     network: nn.Module,
     flow: HeadPoseFlow,
-    real: Frames,
-    synthesised: Frames,
+    real: ImageSequence,
+    synthesised: ImageSequence,
     w_plus: Tensor,
     angles: NDArray[np.floating],
     allowed: NDArray[np.bool_] | None = None,

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Masks, Regions
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading, residual
 from mien.method.losses import look
-from mien.method.reduced_resolution import at_most
+from mien.method.types import HeadPose
+from mien.nets.generator import Generator, at_most
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,6 @@ class PoseOptions:
     smooth: float = 1e-4
     measures: float = 3.0
     batch: int = 32
-
-
-@dataclass(frozen=True)
-class Pose:
-    """`angles [T, 2]`: yaw and pitch in degrees, rounded to half floats as they travel; `loss [T]`: Eq. 2's loss
-    there; `initial_loss [T]`: at the measured angles (the comparison of the paper's Table 3)."""
-
-    angles: Tensor
-    loss: Tensor
-    initial_loss: Tensor
 
 
 class PoseObjective:
@@ -88,13 +78,13 @@ def fit_pose(
     flow: HeadPoseFlow,
     perceptual: Any,
     identity: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     measured: Tensor,
     regions: Masks,
     options: PoseOptions = PoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
     reading: Reading | None = None,
-) -> Pose:
+) -> HeadPose:
     """Eq. 2 for all frames, by damped Gauss-Newton from the measured angles.
 
     `identity [L, D]`: the identity latent facing the camera; `targets [T, 3, R, R]`: S_t; `measured [T, 2]`: degrees;
@@ -104,12 +94,11 @@ def fit_pose(
     """
     prior = flow.prior(identity[None], identity.new_zeros(1, 2))
     measured = flow.clamp(measured.float())
-    resolution = min(options.resolution, generator.resolution)
 
     def render(angles: Tensor) -> Tensor:
         n = len(angles)
         w_plus = flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
-        return at_most(generator.synthesis(w_plus, max(resolution, 32)), options.resolution)
+        return generator.picture(generator.styles(w_plus), options.resolution)
 
     angles = measured.clone()
     initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))
@@ -153,7 +142,7 @@ def fit_pose(
             if sweep == 0:
                 initial[part] = loss
             tick(len(best) if sweep == options.iterations - 1 else 0)
-    return Pose(angles.half().float(), final, initial)
+    return HeadPose(angles.half().float(), final, initial)
 
 
 def _penalty(angles: Tensor, measured: Tensor, neighbours: Tensor, options: PoseOptions) -> Tensor:

@@ -9,32 +9,20 @@ start is kept for frames whose face was out of sight). The step is Gauss-Newton'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mien.face.masks import Masks
-from mien.method.avatar import add_channels, read_channels
 from mien.method.gauss_newton import DescentOptions, Render, descend
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
-from mien.method.reduced_resolution import at_most
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
+from mien.method.types import Attributes
+from mien.nets.generator import Generator
+from mien.nets.stylespace import Channel, add_channels, read_channels
 
 _OPTIONS = DescentOptions()
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """`alpha [T, 32]`, rounded to half floats as it travels; `loss [T]`: Eq. 9's L2 and perceptual part at the end;
-    `initial_loss [T]`: at the warm start."""
-
-    alpha: Tensor
-    loss: Tensor
-    initial_loss: Tensor
 
 
 def warm_start(generator: Generator, w_plus: Tensor, posed: Tensor, channels: Sequence[Channel]) -> Tensor:
@@ -49,7 +37,7 @@ def fit_attributes(
     networks: LossNetworks,
     channels: Sequence[Channel],
     posed: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     regions: Masks,
     start: Tensor,
     blink: Tensor,
@@ -78,7 +66,7 @@ def fit_attributes(
 
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
             moved = add_channels([s[ids] for s in styles], channels, now * scale)
-            return at_most(generator.synthesis_from_styles(moved, resolution), resolution)
+            return generator.picture(moved, resolution)
 
         return render
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets import irse
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 
 INPUT_SIZE = 256
 RESTYLE_STEPS = 5

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.nets.generator import Generator, StyleLayer, Window
+
 _SQRT2 = math.sqrt(2.0)
 _DEMODULATION_EPSILON = 1e-8
 
@@ -41,6 +43,8 @@ class GeneratorConfig:
     channels: tuple[int, ...]
     noise: bool = False  # whether the layers carry noise constants and strengths (the official weights do)
     clamp: float | None = None  # limit of every layer's output, where the weights were trained with one
+    # From which resolution on the RGB sum is the finished picture at a lower resolution; None: at the last block only.
+    rgb_valid_from: int | None = None
 
     def __post_init__(self) -> None:
         blocks = int(math.log2(self.resolution)) - 1
@@ -60,17 +64,6 @@ class GeneratorConfig:
         return 2 * len(self.channels)
 
 
-@dataclass(frozen=True)
-class StyleLayer:
-    """One entry of the StyleSpace map: its name, block resolution, W+ row and width."""
-
-    name: str
-    resolution: int
-    row: int
-    width: int
-    to_rgb: bool
-
-
 def style_layers(config: GeneratorConfig) -> tuple[StyleLayer, ...]:
     """The StyleSpace map of a generator, in StyleSpace order (26 layers at 1024x1024)."""
     layers = [
@@ -86,51 +79,6 @@ def style_layers(config: GeneratorConfig) -> tuple[StyleLayer, ...]:
             StyleLayer(f"{name}/ToRGB", resolution, row + 2, config.channels[i], True),
         ]
     return tuple(layers)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of the picture, in pixels of one resolution: rows `top` to `bottom`, columns `left` to `right`."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    def cut(self, x: Tensor) -> Tensor:
-        """The part of a tensor `[..., H, W]`."""
-        if x.ndim == 4 and x.requires_grad:
-            return _Cut.apply(x, self)
-        return x[..., self.top : self.bottom, self.left : self.right]
-
-    def grown(self, margin: int, size: int) -> Window:
-        """The window with a margin on all sides, as far as a picture of `size` reaches."""
-        low, high = lambda v: max(0, v - margin), lambda v: min(size, v + margin)
-        return Window(low(self.top), low(self.left), high(self.bottom), high(self.right))
-
-    def scaled(self, up: int = 1, down: int = 1) -> Window:
-        """The window at another resolution; `down` must divide it."""
-        return Window(*(v * up // down for v in (self.top, self.left, self.bottom, self.right)))
-
-    def within(self, outer: Window) -> Window:
-        """The window in coordinates that begin at `outer`'s corner."""
-        return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
-
-
-class _Cut(torch.autograd.Function):
-    """`Window.cut` of `[N, C, H, W]`. The gradient of two slices is two copies of the whole size, in the wrong layout."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:
-        ctx.size, ctx.window = x.shape[-2:], window
-        return x[..., window.top : window.bottom, window.left : window.right]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (g,) = gradients
-        whole = g.new_zeros((len(g), *ctx.size, g.shape[1])).permute(0, 3, 1, 2)  # channels last
-        ctx.window.cut(whole).copy_(g)
-        return whole, None
 
 
 class Affine(nn.Module):
@@ -303,18 +251,18 @@ def upsample_rgb(image: Tensor) -> Tensor:
     return F.pixel_shuffle(F.conv2d(image, kernel, padding=1, groups=3), 2)
 
 
-class Generator(nn.Module):
-    """StyleGAN2's synthesis network.
+class StyleGAN2Generator(Generator):
+    """StyleGAN2's synthesis network."""
 
-    Attributes: `resolution`, `w_dim`, `num_ws` (rows of W+), `layers` (the StyleSpace map).
-    Images are float `[N, 3, H, W]`, nominally in [-1, 1] and not clamped.
-    """
+    draws_windows = True
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.resolution, self.w_dim, self.num_ws = config.resolution, config.w_dim, config.num_ws
         self.layers = style_layers(config)
+        self.rgb_valid_from = config.rgb_valid_from or config.resolution
+        self.sizes = (config.resolution,)
         self.const = nn.Parameter(torch.randn(1, config.channels[0], 4, 4))
         modules: list[nn.Module] = []
         for layer in self.layers:
@@ -387,8 +335,10 @@ class Generator(nn.Module):
             sums[-1] = window.within(cut).cut(sums[-1])
         return sums
 
-    def synthesis(self, w_plus: Tensor, resolution: int | None = None) -> Tensor:
-        """G(L) = G_ss(A(L)): `w_plus [N, num_ws, w_dim]` -> image `[N, 3, H, W]`, nominally in [-1, 1]."""
-        return self.synthesis_from_styles(self.styles(w_plus), resolution)
+    def tunable_names(self) -> tuple[str, ...]:
+        """All but the affine layers, and the strength of the noise, whose constants may change."""
+        names = [name for name, _ in self.named_parameters()]
+        return tuple(n for n in names if ".affine." not in n and not n.endswith("noise_strength"))
 
-    forward = synthesis
+    def noise_names(self) -> tuple[str, ...]:
+        return tuple(n for n in self.tunable_names() if n.endswith("noise_const"))

@@ -24,16 +24,17 @@ from torch import Tensor, nn
 from mien.errors import PackError
 from mien.nets.e4e import ReStyleLoop
 from mien.nets.face_parser import FaceParser, LandmarkReader
+from mien.nets.generator import Generator
 from mien.nets.lpips import LPIPS
 from mien.nets.perceptual import ParserPerceptual, PerceptualNetwork, SeparatePerceptual
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
 from mien.nets.stylespace import Channel
 from mien.packs.registry import BUILDERS
 from mien.runtime.memory_format import channels_last
 
 FORMAT = 1
-EMBEDDED = ("mini",)
+# Embedded packs, and from which resolution the pictures of their generators are valid: their files do not say so.
+EMBEDDED = {"mini": 128}
 
 
 @dataclass
@@ -127,7 +128,7 @@ class Pack:
 
     @property
     def device(self) -> torch.device:
-        return self.generator.const.device
+        return self.generator.device
 
     def save(self, path: str | Path, *, half: bool = True) -> None:
         """Write the pack, whole or not at all. `half`: floating tensors as float16 (the embedded pack does)."""
@@ -202,6 +203,9 @@ def _load(path: Path, modified: int, size: int) -> Pack:
         raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise PackError(f"{path} is damaged or made by another version: {str(error).splitlines()[0]}") from error
+    generator = networks.get("generator")
+    if isinstance(generator, Generator) and header["networks"]["generator"].get("rgb_valid_from") is None:
+        generator.rgb_valid_from = EMBEDDED.get(header["name"], generator.rgb_valid_from)
     for slot, network in networks.items():
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")

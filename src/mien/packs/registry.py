@@ -21,7 +21,7 @@ from mien.nets.libreface import LibreFace
 from mien.nets.lpips import LPIPS
 from mien.nets.mapping import Mapping
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
-from mien.nets.stylegan2 import Generator, GeneratorConfig
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 
 
 class People(nn.Module):
@@ -47,7 +47,7 @@ def _flow(config: dict[str, Any]) -> nn.Module:
 
 
 def _generator(config: dict[str, Any]) -> nn.Module:
-    return Generator(GeneratorConfig(**(config | {"channels": tuple(config["channels"])})))
+    return StyleGAN2Generator(GeneratorConfig(**(config | {"channels": tuple(config["channels"])})))
 
 
 # How to build each network from its configuration: slot -> kind -> builder. Other kinds register here.

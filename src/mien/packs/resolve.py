@@ -11,7 +11,7 @@ from mien.errors import PackError, StreamError
 from mien.format.person import Person, find_person
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.packs.pack import Pack
 
 Where = Person | str | Path | None  # a person, its file, or a folder to look in

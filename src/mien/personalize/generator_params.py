@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.format import lowrank
-from mien.format.weights_codec import apply_delta, encode_delta, tunable, tunable_names
-from mien.nets.stylegan2 import Generator
+from mien.format.weights_codec import apply_delta, encode_delta, tunable
+from mien.nets.generator import Generator
 
 NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, finer, or more, coarser
 FACTOR_RATE = 4.0  # a factor moves so much faster than a weight: a weight moves by sums of its products
@@ -137,7 +137,7 @@ class CompactWeights:
         shapes = [tuple(p.shape) for p in before]
         self.rank = lowrank.rank_for(shapes, size * 8 / NUMBER_BITS)
         self.plan = lowrank.pieces(shapes, self.rank)
-        device = base.const.device
+        device = base.device
         self._signs = lowrank.sign_tensors(self.plan, device)
         numbers: list[NDArray[np.float32]] = [np.zeros(p.shape, np.float32) for p in self.plan]
         if start:
@@ -235,13 +235,13 @@ def _rounded(value: Tensor, step: float) -> Tensor:
 
 def noise_places(generator: Generator) -> frozenset[int]:
     """Which of the tunable tensors are noise constants."""
-    return frozenset(i for i, name in enumerate(tunable_names(generator)) if name.endswith("noise_const"))
+    return frozenset(generator.tunable_names().index(name) for name in generator.noise_names())
 
 
 def _slots(generator: Generator) -> list[tuple[nn.Module, str]]:
     """Where each tunable weight belongs, as plain attributes from now on: they are computed, not stored."""
     found: list[tuple[nn.Module, str]] = []
-    for name in tunable_names(generator):
+    for name in generator.tunable_names():
         path, _, leaf = name.rpartition(".")
         module = generator.get_submodule(path)
         del module._parameters[leaf]

@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mien.method.avatar import driven_styles
-from mien.nets.stylegan2 import Generator
+from mien.method.avatar import Avatar
+from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.motion_regularizer import MotionLocality
 from mien.personalize.pti import TuneOptions
@@ -94,7 +94,7 @@ def refine(
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index
-        styles = driven_styles(generator, flow, channels, w, turn[index], units[index] * scale)
+        styles = Avatar(generator, flow, channels, w).styles(turn[index], units[index] * scale)
         strayed = (units[index] - units_start[index]).square().sum(1) + (turn[index] - turn_start[index]).square().sum(
             1
         )

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
+
+SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 
 
 def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tensor:
@@ -56,17 +58,15 @@ def feature_loss(seen: list[Tensor], wanted: list[Tensor], weight: Tensor) -> Te
     return total
 
 
-def locality_loss(
-    generator: Generator, original: Generator, others: Tensor, through: int, random: np.random.RandomState
-) -> Tensor:
-    """Difference to the untuned generator on mixtures of other people's latents (PTI's locality regularisation), in
-    pictures of the resolution `through`."""
+def locality_loss(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
+    """Difference to the untuned generator on mixtures of other people's latents, in small pictures."""
     pick = random.choice(len(others), (2, 2))
     share = float(random.rand())
     latents = others[pick[0]] * share + others[pick[1]] * (1 - share)
+    size = original.drawn_resolution(SMALL)
     with torch.no_grad():
-        wanted = original.synthesis(latents, through)
-    return (generator.synthesis(latents, through) - wanted).abs().mean()
+        wanted = original.picture(original.styles(latents), size)
+    return (generator.picture(generator.styles(latents), size) - wanted).abs().mean()
 
 
 def resized(mask: Tensor, size: int) -> Tensor:

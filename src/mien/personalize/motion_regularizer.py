@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.method.avatar import driven_styles
-from mien.method.reduced_resolution import at_most
-from mien.nets.stylegan2 import Generator
+from mien.method.avatar import Avatar
+from mien.nets.generator import Generator
 from mien.personalize.trainer import Material
 
 EVERY = 8  # steps
@@ -24,9 +23,9 @@ SIDE = 32  # pixels of the pictures that are compared
 _ANGLES = 10.0  # standard deviation of yaw and pitch, degrees
 
 
-def coarse(generator: Generator, styles: list[Tensor], through: int) -> Tensor:
-    """Small pictures of styles, `[N, 3, 32, 32]` at most, from blocks up to the resolution `through`."""
-    return at_most(generator.synthesis_from_styles(styles, through), SIDE)
+def coarse(generator: Generator, styles: list[Tensor]) -> Tensor:
+    """Small pictures of styles, `[N, 3, 32, 32]`."""
+    return generator.picture(styles, SIDE)
 
 
 def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
@@ -43,7 +42,7 @@ class MotionLocality:
         channels = material.channels
         device = identity.device
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
-        side = min(SIDE, material.through)
+        side = min(SIDE, material.original.resolution)
         self._features = F.interpolate(material.regions.mean(lambda these: these.attention), (side, side), mode="area")[
             0
         ]
@@ -64,5 +63,5 @@ class MotionLocality:
 
     def _moved(self, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor) -> Tensor:
         material = self._material
-        styles = driven_styles(generator, material.flow, material.channels, identity, angles, alpha)
-        return coarse(generator, styles, material.through)
+        avatar = Avatar(generator, material.flow, material.channels, identity)
+        return coarse(generator, avatar.styles(angles, alpha))

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mien.media.images import to_float
-from mien.method.avatar import add_channels, read_channels
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
+from mien.nets.stylespace import add_channels, read_channels
 from mien.personalize.generator_params import Weights
 from mien.personalize.motion_regularizer import MotionLocality
 from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
@@ -85,7 +85,7 @@ def tune(
         inner = [p.requires_grad_(True) for p in encoder.parameters()]
     flow, channels, full = material.flow, material.channels, material.original.resolution
     angles = flow.clamp(angles)
-    device = material.original.const.device
+    device = material.original.device
     schedule = Schedule(
         options.steps, options.batch, min(options.resolution, full // 2), options.steps * 2 // 3,
         10, options.perceptual, options.locality, options.least_gain, options.seed,

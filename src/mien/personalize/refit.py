@@ -8,7 +8,7 @@ the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,11 @@ import torch
 from torch import Tensor
 
 from mien.face.masks import Masks
-from mien.method.avatar import driven_styles
+from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, descend
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
-from mien.method.reduced_resolution import at_most
-from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
 
 DEGREES = 3.0  # what a unit of an angle is
 _OPTIONS = DescentOptions(iterations=3)
@@ -41,37 +37,12 @@ class Polished:
     loss: Tensor
 
 
-class Driven:
-    """Renders of numbers a frame, as `Frames`: an identity latent `[L, D]`, `angles [T, 2]` in degrees and `alpha [T, 32]` on
-    `channels`."""
-
-    def __init__(
-        self, generator: Generator, flow: HeadPoseFlow, channels: Sequence[Channel], identity: Tensor, angles: Tensor,
-        alpha: Tensor, resolution: int,
-    ) -> None:  # fmt: skip
-        self._generator, self._flow, self._channels, self._identity = generator, flow, channels, identity
-        self._angles, self._alpha, self._resolution = angles, alpha, resolution
-
-    def __len__(self) -> int:
-        return len(self._angles)
-
-    @torch.no_grad()
-    def __getitem__(self, part: slice | Tensor, /) -> Tensor:
-        styles = driven_styles(
-            self._generator, self._flow, self._channels, self._identity, self._angles[part], self._alpha[part]
-        )
-        return at_most(self._generator.synthesis_from_styles(styles, self._resolution), self._resolution)
-
-
 def polish(
-    generator: Generator,
+    avatar: Avatar,
     perceptual: Any,
-    flow: HeadPoseFlow,
-    channels: Sequence[Channel],
-    identity: Tensor,
     angles: Tensor,
     alpha: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     regions: Masks,
     fixed: Tensor,
     blink: Tensor,
@@ -81,27 +52,28 @@ def polish(
 ) -> Polished:
     """Eq. 9 of every frame, over its two angles and 32 channels.
 
-    `identity [L, D]`, facing the camera; `angles [T, 2]`, `alpha [T, 32]`: where they start; `targets [T, 3, R, R]`: I_t;
+    `angles [T, 2]`, `alpha [T, 32]`: where they start; `targets [T, 3, R, R]`: I_t;
     `fixed [T]` bool: frames that stay as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose
     gaze channels are left alone; `reading`: what expressions measure (`mien.method.landmark_targets`); the ridge of
     `options` pulls to where the numbers were. Identity and parsing losses are left out: they change nothing that was
     measured.
     """
-    scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=alpha.device)
-    gaze = torch.tensor([False, False, *(c.attribute == "gaze" for c in channels)], device=alpha.device)
+    scale, flow = avatar.scale, avatar.flow
+    gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])
     home = torch.cat([angles / DEGREES, alpha / scale], 1)
 
     def renders(part: slice, resolution: int) -> Render:
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
             turned = flow.clamp(now[:, :2] * DEGREES)
-            styles = driven_styles(generator, flow, channels, identity, turned, now[:, 2:] * scale)
-            return at_most(generator.synthesis_from_styles(styles, resolution), resolution)
+            return avatar.generator.picture(avatar.styles(turned, now[:, 2:] * scale), resolution)
 
         return render
 
     frozen = (blink[:, None] & gaze[None]) | fixed[:, None]
     networks = LossNetworks(perceptual, None, None)
-    solved = descend(generator, networks, renders, home, home, targets, regions, frozen, None, reading, options, tick)
+    solved = descend(
+        avatar.generator, networks, renders, home, home, targets, regions, frozen, None, reading, options, tick
+    )
     turned = flow.clamp(solved.value[:, :2] * DEGREES)
     moved = solved.value[:, 2:] * scale
     return Polished(turned.half().float(), moved.half().float(), solved.initial_loss, solved.loss)

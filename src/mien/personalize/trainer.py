@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from mien.face.masks import ClipRegions
 from mien.media.images import to_float
-from mien.method.image_sequences import Cropped
+from mien.method.image_sequences import CropFrames
 from mien.method.landmark_targets import Reading, of_frames, of_mesh
 from mien.method.losses import look
-from mien.method.reduced_resolution import as_seen, at_most
+from mien.nets.generator import Generator, Window
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator, Window
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import Weights
@@ -40,7 +39,6 @@ _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance 
 _RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
 TEXTURE, MEASURES = 1.0, 0.3  # weights of texture, and of what landmarks measure, beside the pixel loss
-SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 MOMENTUM, SHARE = 0.85, 0.6  # of Muon (research/personalization.md has the figures)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
@@ -80,17 +78,15 @@ def batch_at(size: int, batch: int) -> int:
 @dataclass(frozen=True)
 class Material:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
-    V; `others [M, L, D]`: latents of other people, for locality; `through`: the resolution from which the pack's sums of
-    RGB are pictures, as small ones are made (`mien.method.reduced_resolution`); `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
+    V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
     and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`); `reading`: what
     their expressions measure, if that is known."""
 
     original: Generator
     flow: HeadPoseFlow
     perceptual: Any
-    channels: Sequence[Channel]
+    channels: tuple[Channel, ...]
     others: Tensor
-    through: int
     crops: Crops
     landmarks: NDArray[np.floating]
     regions: ClipRegions
@@ -100,12 +96,10 @@ class Material:
     @staticmethod
     def of(pack: Pack, crops: Crops, landmarks: NDArray[np.floating]) -> Material:
         """Of crops and their landmarks, with the pack's networks."""
-        frames = Cropped(crops, min(128, pack.resolution), pack.device)
+        frames = CropFrames(crops, min(128, pack.resolution), pack.device)
         mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
-        small = min(SMALL, pack.resolution)
-        through = as_seen(pack.generator, pack.people, (small,)).through[small]
         return Material(
-            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, through, crops, landmarks,
+            pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks,
             ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.landmark_reader, frames, mesh),
         )  # fmt: skip
 
@@ -180,10 +174,9 @@ class Trainer:
         frame, by default `even_sampling`."""
         self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
         self._random = np.random.RandomState(schedule.seed)
-        # Where sums of RGB are no pictures, small pictures are made of more blocks, and there are no windows.
-        full = material.original.resolution
-        small = {min(schedule.resolution, full), max(full // 2, 4)}
-        self._through = as_seen(material.original, material.others, tuple(sorted(small))).through
+        # Where the sum of RGB below the last block is no picture, there are no windows.
+        original = material.original
+        self._windows = original.draws_windows and original.rgb_valid_from <= original.resolution // 2
         self._probability = even_sampling(material.landmarks) if probability is None else probability
         self._texture_places = texture_places(material.regions, material.steady)
         self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
@@ -233,7 +226,6 @@ class Trainer:
                     weights.generator,
                     self._material.original,
                     self._material.others,
-                    self._material.through,
                     self._random,
                 )
         if extra is not None:
@@ -254,7 +246,7 @@ class Trainer:
         target, weight, loss = drawn.target, drawn.weight, drawn.target.new_zeros(())
         if drawn.window is None:
             size = target.shape[-1]
-            image = at_most(generator.synthesis_from_styles(styles, self._through.get(size, size)), size)
+            image = generator.picture(styles, size)
         else:
             image, detail = generator.synthesis_with_detail(styles, drawn.window)
             whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
@@ -285,7 +277,7 @@ class Trainer:
         images = to_float(self._material.crops[chosen], size, device)
         index = torch.from_numpy(chosen)
         window = None
-        if size >= WINDOWS_FROM and size == full and self._through[full // 2] == full // 2:
+        if size >= WINDOWS_FROM and size == full and self._windows:
             places = 2 * self._random.randint(-_RIM, size // 4 + 1 + _RIM, size=2)
             top, left = places.clip(0, size // 2).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)

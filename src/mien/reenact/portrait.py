@@ -22,12 +22,12 @@ from mien.errors import FaceError
 from mien.face import mesh as lm
 from mien.face.masks import dilate
 from mien.media.images import to_bytes
-from mien.method.avatar import add_channels, pose_latents, read_channels
+from mien.method.avatar import pose_latents
 from mien.method.stage2_invert import invert
 from mien.method.stage3_identity import frontal
+from mien.nets.generator import Generator
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
+from mien.nets.stylespace import Channel, add_channels, read_channels
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
@@ -302,4 +302,4 @@ def _moved(
 ) -> Tensor:  # fmt: skip
     """The identity doing what the driver does at some frames, `[N, 3, 32, 32]` at most: where things are, not how
     sharp they are."""
-    return coarse(generator, _driven(generator, material.flow, channels, identity, driver, frames), material.through)
+    return coarse(generator, _driven(generator, material.flow, channels, identity, driver, frames))

@@ -21,10 +21,10 @@ from mien.face.measures import gaze_direction
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.video import read_image
-from mien.method.avatar import channel_difference, pose_latents, read_channels
+from mien.method.avatar import channel_difference, pose_latents
 from mien.method.stage6_render.render import FrameRenderer
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel, channel_table
+from mien.nets.generator import Generator
+from mien.nets.stylespace import Channel, channel_table, read_channels
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, stream_channels, tuned_generator
 from mien.reenact.portrait import Doing, Driver, PortraitOptions, farthest, person_face, portrait_face

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.media.images import psnr_from_mse
-from mien.nets.stylegan2 import Generator, Window
+from mien.nets.generator import Generator, Window
+from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import LARGEST
 from mien.personalize.muon import Muon
@@ -49,7 +50,8 @@ class Confiner:
     def __init__(self, pack: Pack, latents: Tensor, poses: Tensor, frames: Tensor, seed: int) -> None:
         self.pack, self.teacher = pack, pack.generator
         self.latents, self.poses, self.frames = latents, poses, frames
-        self.generator: Generator = copy.deepcopy(pack.generator).requires_grad_(False)
+        assert isinstance(pack.generator, StyleGAN2Generator)
+        self.generator = copy.deepcopy(pack.generator).requires_grad_(False)
         for name, parameter in self.generator.named_parameters():
             parameter.requires_grad_(name.endswith(("conv.weight", "bias")) and "affine" not in name)
         self.random = torch.Generator().manual_seed(seed)

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from mien.method import index_sensitivity as s
-from mien.method.avatar import add_channels
-from mien.method.reduced_resolution import as_seen
-from mien.nets.stylespace import Channel
+from mien.nets.stylespace import Channel, add_channels
 from mien.packs.pack import Pack
 from mien.train.expression import attribute_masks
 
@@ -35,13 +33,12 @@ def measure(
     labels = pack.parser(images)[0].argmax(1).repeat_interleave(2, 1).repeat_interleave(2, 2)
     masks = attribute_masks(labels)
     tried = s.Candidates.all(pack.generator, scales, layers)
-    seen = as_seen(pack.generator, latents, (resolution,))
     found: list[s.Sensitivity] = []
     for i in range(people):
         one = pack.generator.styles(latents[i : i + 1])
         found.append(
             s.index_sensitivity(
-                seen,
+                pack.generator,
                 pack.perceptual,
                 one,
                 masks[i],

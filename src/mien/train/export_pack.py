@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from mien.nets.face_parser import FaceParser
+from mien.nets.generator import measured_rgb_valid_from
 from mien.nets.identity_net import IdentityNet
-from mien.nets.stylegan2 import Generator
+from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
@@ -51,9 +52,9 @@ def truncated(networks: Networks, resolution: int) -> Networks:
 
 
 @torch.no_grad()
-def with_silent_noise(generator: Generator) -> Generator:
+def with_silent_noise(generator: StyleGAN2Generator) -> StyleGAN2Generator:
     """The same generator with noise inputs of strength 1 whose constants are 0: a place for what tuning finds still."""
-    out = Generator(replace(generator.config, noise=True))
+    out = StyleGAN2Generator(replace(generator.config, noise=True))
     state = out.state_dict()
     for name, value in state.items():
         state[name] = torch.full_like(value, float(name.endswith("noise_strength")))
@@ -100,6 +101,7 @@ def assemble(
     table = with_scales(nets, faces, table)
     for network in networks.values():
         network.eval().requires_grad_(False)
+    configs["generator"]["rgb_valid_from"] = measured_rgb_valid_from(nets.generator, people.w_plus[:4])
     pack = Pack(name, networks, configs, table, card or {})
     pack.save(out)
     return Pack.load(out)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mien.errors import PackError
 from mien.nets.encoders import Encoder, EncoderConfig
 from mien.nets.styleflow import HeadPoseFlow, mini_flow
-from mien.nets.stylegan2 import Generator, GeneratorConfig
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 
 W_DIM = 256
 CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: thin where pixels are many
@@ -22,7 +22,7 @@ CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: 
 class Networks:
     """What is trained, with its running average (which is what a pack takes)."""
 
-    generator: Generator
+    generator: StyleGAN2Generator
     encoder: Encoder
     flow: HeadPoseFlow
 
@@ -30,7 +30,7 @@ class Networks:
     def build(resolution: int) -> Networks:
         blocks = int(np.log2(resolution)) - 1
         config = GeneratorConfig(resolution, W_DIM, CHANNELS[:blocks])
-        return Networks(Generator(config), Encoder(EncoderConfig(config.num_ws, W_DIM)), mini_flow(W_DIM))
+        return Networks(StyleGAN2Generator(config), Encoder(EncoderConfig(config.num_ws, W_DIM)), mini_flow(W_DIM))
 
     def modules(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "encoder": self.encoder, "flow": self.flow}

@@ -17,7 +17,7 @@ from mien.api import encode_with_report
 from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.media.images import to_bytes
-from mien.method.avatar import add_channels, channel_difference, pose_latents
+from mien.method.avatar import channel_difference, pose_latents
 from mien.method.clip_channels import clip_channels
 from mien.method.frame_quality import poor_frames, region_errors
 from mien.method.losses import LossNetworks
@@ -25,7 +25,7 @@ from mien.method.stage1_align.align import already_aligned
 from mien.method.stage4_pose import fit_pose
 from mien.method.stage5_attributes import fit_attributes
 from mien.method.stage6_render.render import render
-from mien.nets.stylespace import Channel
+from mien.nets.stylespace import Channel, add_channels
 from mien.pipeline import encode_crops
 from mien.runtime.progress import NoProgress
 from mien.runtime.stage_cache import NullCache

@@ -14,7 +14,9 @@ CONFIG = sg.GeneratorConfig(32, 16, (12, 12, 8, 8))
 @pytest.fixture(params=[False, True], ids=["plain", "noise"])
 def generator(request: pytest.FixtureRequest) -> sg.Generator:
     torch.manual_seed(0)
-    made = sg.Generator(sg.GeneratorConfig(CONFIG.resolution, CONFIG.w_dim, CONFIG.channels, noise=request.param))
+    made = sg.StyleGAN2Generator(
+        sg.GeneratorConfig(CONFIG.resolution, CONFIG.w_dim, CONFIG.channels, noise=request.param)
+    )
     for name, parameter in made.named_parameters():
         if "bias" in name or "strength" in name:
             torch.nn.init.normal_(parameter, std=0.5)

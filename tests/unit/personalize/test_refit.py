@@ -12,10 +12,11 @@ from torch import Tensor
 from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.face.measures import POINTS, face_measures
-from mien.method.avatar import add_channels, pose_latents
+from mien.method.avatar import Avatar, pose_latents
 from mien.method.landmark_targets import EXPRESSION, FEWEST, HEAD, Reading, of_frames, of_inversions, of_mesh
 from mien.method.losses import AttributeObjective, AttributeWeights
 from mien.nets.face_parser import FaceParser
+from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
 from mien.personalize.refit import DEGREES, Polished, polish
 from tolerances import CONVERGED
@@ -109,7 +110,7 @@ def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor,
     pack, angles, alpha, pictures, off = shaken
     scale = torch.tensor([c.scale for c in pack.channels])
     return polish(
-        pack.generator, pack.perceptual, pack.flow, pack.channels, pack.people[0],
+        Avatar(pack.generator, pack.flow, pack.channels, pack.people[0]), pack.perceptual,
         angles + DEGREES * off[:, :2], alpha + scale * off[:, 2:], pictures, areas(FRAMES), fixed, blink,
     )  # fmt: skip
 

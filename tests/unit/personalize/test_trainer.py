@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from factories.packs import tiny_pack
 from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
-from mien.format.weights_codec import tunable_names
-from mien.method import reduced_resolution
 from mien.personalize import trainer as module
 from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.joint_refinement import for_clip
@@ -46,9 +44,9 @@ def losses(
 ) -> tuple[float, int, bool]:
     """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, steps, windows."""
     monkeypatch.setattr(module, "WINDOWS_FROM", 64 if window else 1024)
-    monkeypatch.setattr(reduced_resolution, "CLOSE", -100.0)  # the random generator's sums are no pictures
     pack = tiny_pack()
     generator = pack.generator
+    generator.rgb_valid_from = 32  # the random generator's sums are no pictures
     random = np.random.RandomState(0)
     torch.manual_seed(0)
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
@@ -110,7 +108,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
     trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
     tuned = weights.finish()[0]
-    largest = [n for n in tunable_names(tuned) if n.endswith("noise_const")][-1]
+    largest = [n for n in tuned.tunable_names() if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)
     rates = noise_rates(ClipRegions(landmarks, 64), steadiness(crops))[0, 0]
     at = lambda i: float(rates[tuple(landmarks[0, i, ::-1].round().astype(int))])

@@ -17,7 +17,7 @@ from factories.fake_device import crops as alignment
 from mien.errors import MienError
 from mien.face import mesh as lm
 from mien.face.masks import ClipRegions, regions
-from mien.method.stage1_align.align import Alignment
+from mien.method.types import FaceTrack
 from mien.runtime.frame_store import CropFile, Joined
 from mien.runtime.stage_cache import work_folder
 
@@ -98,13 +98,13 @@ def test_an_alignment_comes_back_from_the_work_folder_and_a_damaged_one_does_not
     made = alignment(5)
     output = tmp_path / "out.mien"
     with pytest.raises(KeyboardInterrupt), work_folder(output, "key") as work:
-        first = work.stage("align", Alignment, lambda: made)
+        first = work.stage("align", FaceTrack, lambda: made)
         raise KeyboardInterrupt
     refuse = lambda: pytest.fail("it is there")
     with pytest.raises(KeyboardInterrupt), work_folder(output, "key") as work:
-        again = work.stage("align", Alignment, refuse)
+        again = work.stage("align", FaceTrack, refuse)
         assert work.resumed == ["align"] and isinstance(again.crops, CropFile)
-        for field in fields(Alignment):
+        for field in fields(FaceTrack):
             assert np.array_equal(getattr(again, field.name), getattr(made, field.name)), field.name
         assert np.array_equal(first.crops, made.crops)
         raise KeyboardInterrupt
@@ -115,7 +115,7 @@ def test_an_alignment_comes_back_from_the_work_folder_and_a_damaged_one_does_not
     data[data.index(made.crops[3][:4].tobytes()) + 5] ^= 1
     file.write_bytes(data)
     with work_folder(output, "key") as work:
-        anew = work.stage("align", Alignment, lambda: alignment(2))
+        anew = work.stage("align", FaceTrack, lambda: alignment(2))
         assert len(anew) == 2 and not work.resumed
 
 

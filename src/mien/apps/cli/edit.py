@@ -12,7 +12,9 @@ from mien.apps.cli.common import Output, summary
 
 def edit(
     file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to do to its curves (docs/guide/editing.md).")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="What to do to its curves (docs/guide/editing.md).")
+    ],
     output: Output,
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from mien.errors import InputError
 from mien.format.stream import Stream
+from mien.method.types import FaceTrack
 from mien.runtime.files import atomic_path, check_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mien.method.stage1_align.align import Alignment
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 POSE = ("roll R", "yaw Y", "pitch P")
@@ -89,7 +89,7 @@ def plot_alignment(facts: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     _save(figure, path)
 
 
-def alignment_facts(alignment: Alignment, fps: Fraction) -> dict[str, Any]:
+def alignment_facts(alignment: FaceTrack, fps: Fraction) -> dict[str, Any]:
     """What `mien align --json` writes: an alignment without its pictures, as values that JSON can hold."""
     lists = ("roll", "yaw", "pitch", "key_frame", "residual", "bridged", "lost", "cuts", "quads")
     values = {name: getattr(alignment, name) for name in lists}

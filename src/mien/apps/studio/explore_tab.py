@@ -20,7 +20,7 @@ from mien.apps.studio.media import checked_clip, data_address
 from mien.apps.studio.sessions import CLIPS, Session
 from mien.errors import InputError
 from mien.media.images import to_bytes
-from mien.method.avatar import driven_styles
+from mien.method.avatar import Avatar
 from mien.packs.pack import Pack
 
 REACH = 3.0  # a channel's slider goes so many standard deviations either way
@@ -98,15 +98,12 @@ def _order(pack: Pack) -> list[int]:
 
 def _render(pack: Pack, person: int, rows: np.ndarray) -> np.ndarray:
     """Faces `[N, H, W, 3]` of a shelf's person; `rows [N, 34]`: yaw, pitch in degrees, channels in their own units."""
-    identity = pack.people[person].to(pack.device)
-    scales = torch.tensor([c.scale for c in pack.channels], device=pack.device)
+    avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[person].to(pack.device))
     numbers = torch.from_numpy(rows.astype(np.float32)).to(pack.device)
     made = []
     with torch.no_grad():
         for part in numbers.split(8):
-            styles = driven_styles(
-                pack.generator, pack.flow, pack.channels, identity, pack.flow.clamp(part[:, :2]), part[:, 2:] * scales
-            )
+            styles = avatar.styles(pack.flow.clamp(part[:, :2]), part[:, 2:] * avatar.scale)
             made.append(to_bytes(pack.generator.synthesis_from_styles(styles)))
     return np.concatenate(made)
 

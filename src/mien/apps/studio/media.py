@@ -20,7 +20,7 @@ from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
 from mien.media.video import Clip, read_image, read_video, write_video
 from mien.method.stage6_render.render import render_frames
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for
 from mien.runtime.progress import Progress

@@ -16,17 +16,15 @@ import torch
 from torch import Tensor
 
 from mien.face.masks import Masks
-from mien.method.avatar import add_channels, read_channels
-from mien.method.image_sequences import Frames
+from mien.method.image_sequences import ImageSequence
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.landmark_targets import Reading
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
-from mien.method.reduced_resolution import at_most
-from mien.method.stage4_pose import Pose, PoseObjective, PoseOptions
-from mien.method.stage5_attributes import Attributes
+from mien.method.stage4_pose import PoseObjective, PoseOptions
+from mien.method.types import Attributes, HeadPose
+from mien.nets.generator import Generator, at_most
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
-from mien.nets.stylespace import Channel
+from mien.nets.stylespace import Channel, add_channels, read_channels
 
 # Which mask an attribute's sensitivity is measured over (Eq. 5) and its losses are taken over (Eq. 10-12).
 MASK_OF = {"mouth": 0, "jaw": 0, "eyes": 1, "brows": 1, "gaze": 2, "other": 3}
@@ -78,13 +76,13 @@ def fit_pose_reference(
     flow: HeadPoseFlow,
     perceptual: Any,
     identity: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     measured: Tensor,
     regions: Masks,
     options: ReferencePoseOptions = ReferencePoseOptions(),
     tick: Callable[[int], None] = lambda n: None,
     reading: Reading | None = None,
-) -> Pose:
+) -> HeadPose:
     """Eq. 2, frame by frame: Adam on yaw and pitch through the flow and the generator.
 
     Arguments and result as `method.stage4_pose.fit_pose`, but that `reading` is not looked at. The first frame starts at its measured angles, each later one at
@@ -94,15 +92,14 @@ def fit_pose_reference(
     with torch.no_grad():
         prior = flow.prior(identity[None], identity.new_zeros(1, 2))
     measured = flow.clamp(measured.float())
-    resolution = max(min(options.resolution, generator.resolution), 32)
     found = torch.zeros_like(measured)
     final, initial = measured.new_zeros(len(measured)), measured.new_zeros(len(measured))
     for t in range(len(measured)):
         objective = PoseObjective(perceptual, targets[t : t + 1], regions.part(slice(t, t + 1)), look)
 
         def loss_at(angles: Tensor) -> Tensor:
-            image = generator.synthesis(flow.place(identity[None], prior, angles), resolution)
-            return objective(at_most(image, look.resolution), slice(None)).square().sum()  # noqa: B023
+            styles = generator.styles(flow.place(identity[None], prior, angles))
+            return objective(generator.picture(styles, look.resolution), slice(None)).square().sum()  # noqa: B023
 
         with torch.no_grad():
             initial[t] = loss_at(measured[t : t + 1])
@@ -122,7 +119,7 @@ def fit_pose_reference(
                 angles = flow.clamp(angles.detach() - rate * direction(gradient))
         found[t] = best[0]
         tick(1)
-    return Pose(found.half().float(), final, initial)
+    return HeadPose(found.half().float(), final, initial)
 
 
 @torch.no_grad()
@@ -160,7 +157,7 @@ def fit_attributes_reference(
     networks: LossNetworks,
     channels: Sequence[Channel],
     posed: Tensor,
-    targets: Frames,
+    targets: ImageSequence,
     regions: Masks,
     start: Tensor,
     blink: Tensor,
@@ -200,8 +197,7 @@ def fit_attributes_reference(
         best, best_loss, best_image = value, float("inf"), target
         for epoch in range(options.epochs + 1):
             value = value.detach().requires_grad_(True)
-            made = generator.synthesis_from_styles(add_channels(styles, channels, value * scale), resolution)
-            image = at_most(made, resolution)
+            image = generator.picture(add_channels(styles, channels, value * scale), resolution)
             fit = objective.residual(image).square().sum()
             loss = fit + objective.inter_frame(image, wrong).sum()
             if code is not None and weights.identity:

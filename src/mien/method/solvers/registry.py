@@ -9,8 +9,9 @@ from functools import partial
 from mien.errors import InputError
 from mien.method.gauss_newton import DescentOptions
 from mien.method.solvers.adam_reference import fit_attributes_reference, fit_pose_reference
-from mien.method.stage4_pose import Pose, PoseOptions, fit_pose
-from mien.method.stage5_attributes import Attributes, fit_attributes
+from mien.method.stage4_pose import PoseOptions, fit_pose
+from mien.method.stage5_attributes import fit_attributes
+from mien.method.types import Attributes, HeadPose
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Optimizer:
     `refits`: whether a re-fit of each frame to I_t (`mien.personalize.refit`) ends a tuned encode; the paper has none."""
 
     name: str
-    pose: Callable[..., Pose]
+    pose: Callable[..., HeadPose]
     attributes: Callable[..., Attributes]
-    pose_to_refine: Callable[..., Pose]
+    pose_to_refine: Callable[..., HeadPose]
     attributes_to_refine: Callable[..., Attributes]
     refits: bool
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import cv2
@@ -21,6 +21,7 @@ from mien.face import mesh as lm
 from mien.method.stage1_align.crop_geometry import crop_from_quad, quad_from_crop, wrap
 from mien.method.stage1_align.keyframes import Stabiliser
 from mien.method.stage1_align.tracking import FaceTracker, Window
+from mien.method.types import FaceTrack
 from mien.runtime.frame_store import CropFile
 
 Array = NDArray[np.float64]
@@ -29,40 +30,6 @@ Image = NDArray[np.uint8]
 BRIDGE_SECONDS = 0.5  # a face out of sight for less than this is bridged
 CUT_ALIKE = 0.5  # two frames whose thumbnails correlate less than this are of different shots
 CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """The crops of a clip and where they came from. T frames, `size` pixels a crop.
-
-    `crops` are uint8 RGB, on disk. `quads` are the crop's corners in frame pixels: top left, bottom left, bottom right, top
-    right. `roll` is R_t of the paper in degrees, positive clockwise on the screen; `yaw` (positive to the viewer's
-    right) and `pitch` (positive up) are the mesh's, in degrees. `key_frame` is the index of the frame that frame t was
-    registered to (t itself where it is a key frame), `residual` what the registration left, in grey levels (0..255).
-    `bridged`: the face was out of sight for less than half a second, the crop goes smoothly across. `lost`: it was out
-    of sight for longer; the crop stays where it was last, and the landmarks and angles are the nearest known ones.
-    `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
-    """
-
-    crops: CropFile  # [T, size, size, 3]
-    quads: Array  # [T, 4, 2]
-    roll: Array  # [T]
-    key_frame: NDArray[np.int64]  # [T]
-    residual: Array  # [T]
-    bridged: NDArray[np.bool_]  # [T]
-    lost: NDArray[np.bool_]  # [T]
-    landmarks: NDArray[np.float32]  # [T, 478, 2]
-    yaw: Array  # [T]
-    pitch: Array  # [T]
-    frame_size: tuple[int, int]  # width, height
-    cuts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    @property
-    def size(self) -> int:
-        return self.crops.size
-
-    def __len__(self) -> int:
-        return len(self.crops)
 
 
 def _ignore(done: int) -> None:
@@ -88,7 +55,7 @@ def align(
     size: int,
     face: int | None = None,
     tick: Callable[[int], None] = _ignore,
-) -> Alignment:
+) -> FaceTrack:
     """Stabilised FFHQ-framed crops of one face (the paper, Sec. 3.2).
 
     A cut begins a new key frame and a new framing, of the largest face of the new shot: one person seen in several
@@ -253,7 +220,7 @@ def _collect(
     frame_size: tuple[int, int],
     quads: Array | None = None,
     cuts: Iterable[int] = (),
-) -> Alignment:
+) -> FaceTrack:
     """Stack the rows; frames without a mesh take their landmarks and angles from the nearest frames that have one."""
     size = crops.size
     if quads is None:
@@ -271,7 +238,7 @@ def _collect(
         values[before] + (values[after] - values[before]) * share.reshape(-1, *[1] * (values.ndim - 1))
     )
     turned = blend(angles)
-    return Alignment(
+    return FaceTrack(
         crops=crops,
         quads=quads,
         roll=np.degrees([row.crop[3] for row in rows]),
@@ -287,7 +254,7 @@ def _collect(
     )
 
 
-def align_image(image: Image, size: int) -> Alignment:
+def align_image(image: Image, size: int) -> FaceTrack:
     """`align` for one RGB uint8 image `[H, W, 3]`: T = 1. Raises `FaceError` if there is no face."""
     tracker = FaceTracker()
     try:
@@ -301,7 +268,7 @@ def align_image(image: Image, size: int) -> Alignment:
     return _collect(crops, [_Row(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
 
 
-def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> Alignment:
+def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> FaceTrack:
     """For frames that are FFHQ-framed crops already (`--aligned`): the quad is the whole frame and roll is 0.
 
     Frames that are not square are stretched. Raises `VideoError` if there are no frames or they change size,

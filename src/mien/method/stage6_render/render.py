@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.format.stream import Stream
-from mien.method.avatar import add_channels
+from mien.method.avatar import Avatar
+from mien.method.types import Motion
 from mien.nets.decoder.decoder import Decoder
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 from mien.packs.pack import Pack
-from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
+from mien.packs.resolve import Where, pack_for, tuned_generator
 from mien.runtime.device import resolve_device
 
 BATCH = 8
@@ -45,13 +46,8 @@ class FrameRenderer:
     """Renders any frames of a stream, with all that is the same for every frame done once."""
 
     def __init__(self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False) -> None:
-        self._pack, self._generator = pack, generator
-        self._channels = stream_channels(stream, pack)
-        identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(pack.device)
-        self._numbers = torch.from_numpy(np.asarray(stream.frames, np.float32)).to(pack.device)
-        self._identity = identity
-        with torch.no_grad():
-            self._prior = pack.flow.prior(identity[None], identity.new_zeros(1, 2))
+        self._avatar = Avatar.of(stream, pack, generator)
+        self._motion = Motion.from_rows(stream.frames, pack.device)
         self._decoder = Decoder(generator, exact=exact or len(stream) < WORTH_PREPARING)
 
     @staticmethod
@@ -69,7 +65,7 @@ class FrameRenderer:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         # Latents of many frames at once, since the flow is small; pictures of a few, since they are large.
-        for start in range(0, len(self._numbers), STYLES_AT_ONCE):
+        for start in range(0, len(self._motion), STYLES_AT_ONCE):
             styles = self.styles(start, start + STYLES_AT_ONCE)
             for i in range(0, len(styles[0]), BATCH):
                 yield from self._decoder([s[i : i + BATCH] for s in styles])
@@ -77,7 +73,5 @@ class FrameRenderer:
     @torch.no_grad()
     def styles(self, first: int, last: int) -> list[Tensor]:
         """A(LH_t) + alpha_t of frames `first` to `last` - 1 (Eq. 13)."""
-        part = self._numbers[first:last]
-        flow, n = self._pack.flow, len(part)
-        posed = flow.place(self._identity.expand(n, -1, -1), self._prior.expand(n, -1, -1), flow.clamp(part[:, 1:3]))
-        return add_channels(self._generator.styles(posed), self._channels, part[:, 3:])
+        part = self._motion.part(slice(first, last))
+        return self._avatar.styles(self._avatar.flow.clamp(part.angles), part.alpha)

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from mien.format.rate_control import measure_sensitivity
 from mien.format.stream import Stream
 from mien.media.images import psnr_from_mse, to_bytes
-from mien.method.avatar import add_channels, pose_latents
+from mien.method.avatar import Avatar
 from mien.method.stage6_render.render import BATCH
+from mien.method.types import Motion
 from mien.packs.pack import Pack
-from mien.packs.resolve import Where, pack_for, stream_channels, tuned_generator
+from mien.packs.resolve import Where, pack_for, tuned_generator
 from mien.runtime.device import resolve_device
 
 DEFAULT_PROBES = 3
@@ -44,10 +45,7 @@ class Viewer:
     ) -> None:  # fmt: skip
         found = pack_for(stream, pack).to(resolve_device(device))
         self.tick = tick
-        self._generator = tuned_generator(stream, found, person)
-        self._flow, self._device = found.flow, found.device
-        self._channels = stream_channels(stream, found)
-        self._identity = torch.from_numpy(np.asarray(stream.identity, np.float32)).to(found.device)
+        self._avatar = Avatar.of(stream, found, tuned_generator(stream, found, person))
         self._curves = np.asarray(stream.frames)
         slow = found.resolution > LARGEST and found.device.type == "cpu"
         most = min(len(stream), MOST_LARGE if slow else MOST_FRAMES)
@@ -58,10 +56,11 @@ class Viewer:
     def draw(self, parameters: np.ndarray) -> np.ndarray:
         """Parameters [N, 35] as images float32 [N, 3, H, W] in [-1, 1]."""
         images = []
-        for part in torch.from_numpy(parameters.astype(np.float32)).to(self._device).split(BATCH):
-            latents = pose_latents(self._flow, self._identity, self._flow.clamp(part[:, 1:3]))
-            styles = add_channels(self._generator.styles(latents), self._channels, part[:, 3:])
-            drawn = self._generator.synthesis_from_styles(styles).clamp(-1, 1)
+        avatar = self._avatar
+        for rows in np.array_split(parameters, range(BATCH, len(parameters), BATCH)):
+            part = Motion.from_rows(rows, avatar.identity.device)
+            styles = avatar.styles(avatar.flow.clamp(part.angles), part.alpha)
+            drawn = avatar.generator.synthesis_from_styles(styles).clamp(-1, 1)
             if drawn.shape[-1] > LARGEST:
                 drawn = F.interpolate(drawn, (LARGEST, LARGEST), mode="area")
             images.append(drawn.cpu().numpy())

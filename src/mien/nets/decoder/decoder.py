@@ -20,11 +20,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.media.images import to_bytes
 from mien.nets.decoder import native
-from mien.nets.stylegan2 import Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
+from mien.nets.generator import Generator
+from mien.nets.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
 
 _SQRT2 = math.sqrt(2.0)
 _EPSILON = 1e-8  # of the demodulation
@@ -136,11 +137,15 @@ class Decoder:
 
     def __init__(self, generator: Generator, *, exact: bool = False) -> None:
         self.generator = generator
-        self._library = None if exact or generator.const.device.type != "cpu" else native.library()
-        self._first = len(generator.layers) if self._library is None else _first_native(generator)
+        self._library = None
+        self._first = len(generator.layers)
+        if isinstance(generator, StyleGAN2Generator) and not exact and generator.device.type == "cpu":
+            self._library = native.library()
+            self._first = self._first if self._library is None else _first_native(generator)
         self.native = self._first < len(generator.layers)
         if not self.native:
             return
+        assert isinstance(generator, StyleGAN2Generator)
         convolutions = [i for i, layer in enumerate(generator.layers) if not layer.to_rgb]
         self._small = {i: _prepare_small(generator, i) for i in convolutions if i < self._first}
         self._layers = {i: _prepare(generator, i) for i in convolutions if i >= self._first}
@@ -215,6 +220,7 @@ class Decoder:
         """The layers with few pixels, for all frames at once: features `[N, h, w, C]`, and the RGB sum
         `[N, 3, h', w']` of the last block whose ToRGB is among them."""
         generator = self.generator
+        assert isinstance(generator, StyleGAN2Generator)
         x = generator.const.permute(0, 2, 3, 1).expand(len(styles[0]), -1, -1, -1)
         image: Tensor | None = None
         for i, (block, style) in enumerate(zip(generator.blocks, styles, strict=True)):
@@ -249,7 +255,7 @@ class Decoder:
 
     def _upsampled(self, low: Tensor, index: int, out: Tensor | None) -> Tensor:
         """The RGB sum `[h, w, 3]` at twice its size, in `out` or a new tensor, plus the bias of ToRGB layer `index`."""
-        library, to_rgb = self._library, self.generator.blocks[index]
+        library, to_rgb = self._library, _blocks(self.generator)[index]
         assert library is not None and isinstance(to_rgb, ToRGB)
         rgb = torch.empty(2 * low.shape[0], 2 * low.shape[1], 3) if out is None else out
         bias = to_rgb.bias.contiguous()
@@ -273,7 +279,7 @@ class Decoder:
         spread = self._spread_of(first_layer) if first_layer.up and len(step) == 1 else None
         weight: Tensor | None = None
         if not last_layer.up:
-            to_rgb = self.generator.blocks[last_layer.index + 1]
+            to_rgb = _blocks(self.generator)[last_layer.index + 1]
             assert isinstance(to_rgb, ToRGB)
             weight = (to_rgb.conv.weight[:, :, 0, 0] * to_rgb.conv.scale * styles[last_layer.index + 1]).contiguous()
 
@@ -329,7 +335,12 @@ class Decoder:
         return self._maps[key]
 
 
-def _first_native(generator: Generator) -> int:
+def _blocks(generator: Generator) -> nn.ModuleList:
+    assert isinstance(generator, StyleGAN2Generator)
+    return generator.blocks
+
+
+def _first_native(generator: StyleGAN2Generator) -> int:
     """The first layer from which on all convolutions have enough pixels, and widths of whole vectors."""
     first = len(generator.layers)
     for i in reversed(range(len(generator.layers))):
@@ -352,7 +363,7 @@ def _first_native(generator: Generator) -> int:
     return first
 
 
-def _prepare(generator: Generator, index: int) -> _Prepared:
+def _prepare(generator: StyleGAN2Generator, index: int) -> _Prepared:
     block, layer = generator.blocks[index], generator.layers[index]
     assert isinstance(block, SynthesisLayer)
     weight, bias, noise = _constants(block)
@@ -368,7 +379,7 @@ def _prepare(generator: Generator, index: int) -> _Prepared:
     )
 
 
-def _prepare_small(generator: Generator, index: int) -> _Small:
+def _prepare_small(generator: StyleGAN2Generator, index: int) -> _Small:
     block = generator.blocks[index]
     assert isinstance(block, SynthesisLayer)
     weight, bias, noise = _constants(block)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mien.nets.arcface import ArcFace, CurricularFace
 from mien.nets.bisenet import BiSeNet
 from mien.nets.e4e import E4E, ReStyle
+from mien.nets.generator import StyleLayer
 from mien.nets.i3d import I3D
 from mien.nets.inception import Inception
 from mien.nets.l2cs import L2CS
@@ -26,7 +27,7 @@ from mien.nets.libreface import LibreFace
 from mien.nets.lpips import LPIPS, Backbone
 from mien.nets.mapping import Mapping
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
-from mien.nets.stylegan2 import Generator, GeneratorConfig, StyleLayer
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from mien.packs.convert.pickle_names import LazyTensor, Record, UnsafePickle
 from mien.packs.convert.torchfile import tensors
 
@@ -108,7 +109,7 @@ def _strip(source: MappingABC[str, LazyTensor], prefix: str) -> dict[str, LazyTe
 class StyleGAN2:
     """A generator and, where the file has it, its mapping network."""
 
-    generator: Generator
+    generator: StyleGAN2Generator
     mapping: Mapping | None
 
 
@@ -136,7 +137,7 @@ def _rosinality(source: dict[str, LazyTensor], latent_avg: Any) -> StyleGAN2:
     for name in source:
         if re.fullmatch(r"(convs\.\d+\.conv\.blur|to_rgbs\.\d+\.upsample)\.kernel", name):
             _check_fir(fill.get(name))
-    generator = Generator(config)
+    generator = StyleGAN2Generator(config)
     fill.into(generator.const, "input.input")
     noises = iter(range(2 * len(widths) - 1))
     block: Any
@@ -183,7 +184,7 @@ def _nvidia(network: Record) -> StyleGAN2:
     noise = fill.has("synthesis.b4.conv1.noise_const")
     w_dim = fill.get("synthesis.b4.conv1.affine.weight").shape[1]
     config = GeneratorConfig(4 * 2 ** (len(widths) - 1), w_dim, tuple(widths), noise, _nvidia_clamp(network))
-    generator = Generator(config)
+    generator = StyleGAN2Generator(config)
     fill.into(generator.const, "synthesis.b4.const")
     block: Any
     for layer, block in zip(generator.layers, generator.blocks, strict=True):

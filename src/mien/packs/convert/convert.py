@@ -17,9 +17,10 @@ from torch import nn
 
 from mien.errors import MienError, PackError
 from mien.nets.e4e import ReStyle, to_input
+from mien.nets.generator import measured_rgb_valid_from
 from mien.nets.mapping import Mapping as MappingNetwork
 from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylegan2 import Generator
+from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.convert import checkpoint_layouts, ffhq1024_channels, pose_sign_calibration
 from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
@@ -50,6 +51,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("mapping",), "sampling people: train channels"),
 )
 CHANNEL_COUNT = 32  # as many as a stream carries
+RESOLUTION_PROBES = 4  # random people that partial pictures are compared on
 _SAMPLES = 4096  # random latents from which the units of the channels are measured
 
 
@@ -109,6 +111,7 @@ def convert_pack(
         add_network(pack, "lpips_vgg", "lpips", read_lpips(files["lpips-vgg"], files["vgg16"], "vgg"), {})
     if "lpips-alex" in files:
         add_network(pack, "lpips_alex", "lpips", read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
+    _measure_resolution(pack)
     pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
     check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
@@ -118,6 +121,14 @@ def convert_pack(
     except OSError as error:
         raise MienError(f"{out} could not be written: {error.strerror or error}.") from None
     return pack
+
+
+def _measure_resolution(pack: Pack) -> None:
+    """Say in the pack from which resolution its generator's partial pictures are valid, seen on random people."""
+    if "mapping" in pack.networks:
+        generator = pack.generator
+        generator.rgb_valid_from = measured_rgb_valid_from(generator, pack.people[:RESOLUTION_PROBES])
+        pack.configs["generator"]["rgb_valid_from"] = generator.rgb_valid_from
 
 
 def _check_roles(files: Mapping[str, Path]) -> None:
@@ -185,6 +196,7 @@ def _flow_config(flow: HeadPoseFlow) -> dict[str, Any]:
 def _channels(pack: Pack) -> tuple[Channel, ...]:
     """The prior table, with each channel's unit: its standard deviation over random people."""
     generator = pack.generator
+    assert isinstance(generator, StyleGAN2Generator)
     if (generator.resolution, generator.config.channels) != (ffhq1024_channels.RESOLUTION, ffhq1024_channels.WIDTHS):
         return ()
     spread = _spread(generator, pack.networks.get("mapping"))  # type: ignore[arg-type]
@@ -196,7 +208,7 @@ def _channels(pack: Pack) -> tuple[Channel, ...]:
 
 
 @torch.no_grad()
-def _spread(generator: Generator, mapping: MappingNetwork | None) -> dict[tuple[int, int], float]:
+def _spread(generator: StyleGAN2Generator, mapping: MappingNetwork | None) -> dict[tuple[int, int], float]:
     if mapping is None:
         return {}
     noise = torch.randn(_SAMPLES, generator.w_dim, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.nets.stylegan2 import Generator
+from mien.nets.generator import Generator
 
 ANGLE = 10.0  # degrees, to either side
 PEOPLE = 6

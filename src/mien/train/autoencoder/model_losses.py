@@ -10,9 +10,9 @@ from torch import Tensor
 from mien.face.measures import expression_measures, gaze, pose_measures
 from mien.media.images import psnr_from_mse
 from mien.nets.face_parser import FaceParser
+from mien.nets.generator import Window
 from mien.nets.identity_net import IdentityNet
 from mien.nets.perceptual import distance_maps, normalised
-from mien.nets.stylegan2 import Window
 from mien.personalize.gaze_augmentation import LARGEST
 from mien.runtime.precision import autocast_bf16
 from mien.train.common import Run

@@ -13,12 +13,13 @@ from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.errors import InputError
 from mien.face.measures import face_measures
-from mien.method.avatar import add_channels, pose_latents, read_channels
+from mien.method.avatar import pose_latents
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.losses import LossNetworks, look
 from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
 from mien.method.solvers.registry import OPTIMIZERS, optimizer
-from mien.method.stage5_attributes import Attributes
+from mien.method.types import Attributes
+from mien.nets.stylespace import add_channels, read_channels
 from mien.packs.pack import Pack
 from tolerances import CONVERGED
 

@@ -12,7 +12,7 @@ from mien.media.images import to_bytes
 from mien.nets.decoder import decoder as module
 from mien.nets.decoder import native
 from mien.nets.decoder.decoder import Decoder
-from mien.nets.stylegan2 import Generator, GeneratorConfig
+from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from tolerances import DECODER_DB, DECODER_RELATIVE, FLOAT32_EXACT
 
 needs_compiler = pytest.mark.skipif(
@@ -27,9 +27,9 @@ CONFIGS = {
 }
 
 
-def random_generator(config: GeneratorConfig) -> Generator:
+def random_generator(config: GeneratorConfig) -> StyleGAN2Generator:
     torch.manual_seed(1)
-    generator = Generator(config).eval().requires_grad_(False)
+    generator = StyleGAN2Generator(config).eval().requires_grad_(False)
     for name, parameter in generator.named_parameters():
         if name.endswith(("bias", "noise_strength")):
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -57,7 +57,7 @@ def test_fast_is_exact_but_for_rounding(
     assert any(len(step) == 2 for step in fast._steps) == (in_one_go and (name, threads) != ("wide", 3))
     wanted = generator.synthesis_from_styles(styles)
     if generator.config.clamp is not None:  # it must matter
-        free = Generator(replace(generator.config, clamp=None)).eval()
+        free = StyleGAN2Generator(replace(generator.config, clamp=None)).eval()
         free.load_state_dict(generator.state_dict())
         assert (free.synthesis_from_styles(styles) - wanted).abs().mean() > 0.01 * wanted.std()
     for _ in range(2):  # the second time in buffers that have been used
@@ -107,15 +107,14 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path)
 
 def test_frames_made_when_looked_at_are_the_frames() -> None:
     from mien.media.images import to_float
-    from mien.method.image_sequences import Cropped, Synthesised
-    from mien.method.stage2_invert import synthesise
+    from mien.method.image_sequences import CropFrames, InvertedFrames, synthesise
 
     generator = random_generator(CONFIGS["plain"])
     w_plus = torch.randn(9, generator.num_ws, generator.w_dim)
     crops = np.random.RandomState(0).randint(0, 256, (9, 64, 64, 3)).astype(np.uint8)
     for made, whole in (
-        (Synthesised(generator, w_plus, 32), synthesise(generator, w_plus, resolution=32)),
-        (Cropped(crops, 32), to_float(crops, 32)),
+        (InvertedFrames(generator, w_plus, 32), synthesise(generator, w_plus, 32)),
+        (CropFrames(crops, 32), to_float(crops, 32)),
     ):
         assert len(made) == 9
         for part in (slice(2, 5), torch.tensor([7, 0, 3])):
