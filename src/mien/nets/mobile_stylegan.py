@@ -81,7 +81,9 @@ def style_layers(config: MobileGeneratorConfig) -> tuple[StyleLayer, ...]:
             StyleLayer(f"{side}x{side}/conv2", side, row + 2, out, False),
         ]
     last = layers[-1]
-    layers.append(StyleLayer(f"{config.resolution}x{config.resolution}/image", last.resolution, last.row + 1, out, True))
+    layers.append(
+        StyleLayer(f"{config.resolution}x{config.resolution}/image", last.resolution, last.row + 1, out, True)
+    )
     return tuple(layers)
 
 
@@ -244,7 +246,9 @@ class PictureHead(nn.Module):
             bands = styles[layer][:, order] * styles[layer + 1].repeat(1, 4)
             for j, style in ((i, bands), (i + 1, styles[layer + 2])):
                 weight = self.weight[j][:, :, 0, 0] * (style * self.gains[j])[:, None]
-                x = _activate(pointwise(depthwise(x, self.depthwise[j]), weight, self.bias[j]), cut(self.noise_const[j]))
+                x = _activate(
+                    pointwise(depthwise(x, self.depthwise[j]), weight, self.bias[j]), cut(self.noise_const[j])
+                )
         weight = self.image_weight[:, :, 0, 0] * (styles[-1] * self.image_gain)[:, None]
         return inverse_haar(pointwise(x, weight, self.image_bias).float())
 
@@ -302,7 +306,7 @@ class MobileGenerator(nn.Module):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (*sorted(int(size) for size in self.heads), self.resolution)
+        return tuple(sorted({int(size) for size in self.heads} | {self.resolution}))
 
     def at(self, size: int) -> MobileGenerator:
         """The generator that draws pictures of `size` and no larger: it shares all weights with this one and lacks what
@@ -346,7 +350,9 @@ class MobileGenerator(nn.Module):
             image: Tensor = self.heads[str(drawn)](x, styles)
         else:
             image = self._finish(self.features(styles, self.config.blocks - 2), styles, window)
-        return image if image.shape[-1] <= size or window is not None else F.interpolate(image, (size, size), mode="area")
+        return (
+            image if image.shape[-1] <= size or window is not None else F.interpolate(image, (size, size), mode="area")
+        )
 
     def synthesis_with_detail(self, styles: list[Tensor], window: Window) -> tuple[Tensor, Tensor]:
         """The whole picture at half of the resolution, `[N, 3, R/2, R/2]`, and `window` of the finished one: what a loss

@@ -6,8 +6,8 @@ run code.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,11 @@ class Graph:
         if layer.kind != "Const" or kind is None:
             raise PackError(f"the layer {layer.name} of the graph is no constant of numbers.")
         offset, size = int(layer.attributes["offset"]), int(layer.attributes["size"])
-        if offset < 0 or offset + size > len(self._numbers) or size != np.prod(shape, initial=1) * np.dtype(kind).itemsize:
+        if (
+            offset < 0
+            or offset + size > len(self._numbers)
+            or size != np.prod(shape, initial=1) * np.dtype(kind).itemsize
+        ):
             raise PackError(f"the layer {layer.name} of the graph does not fit its file of numbers.")
         array = np.frombuffer(self._numbers, kind, size // np.dtype(kind).itemsize, offset)
         return array.reshape(shape).astype(np.float32)
