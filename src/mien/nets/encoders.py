@@ -18,11 +18,16 @@ INPUT_SIZE = 128
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Width of the encoder's first feature map, and the W+ that it writes."""
+    """Width of the encoder's first feature map, and the W+ that it writes.
+
+    `coarse`, `middle`: how many rows, from the first, are read from 4x4 and then from 8x8 features; the rest from 16x16.
+    """
 
     num_ws: int
     w_dim: int
     width: int = 32
+    coarse: int = 4
+    middle: int = 4
 
 
 class _Residual(nn.Module):
@@ -53,8 +58,6 @@ class _Head(nn.Module):
 class Encoder(nn.Module):
     """Images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, w_dim]`; any size is resampled to 128x128 first."""
 
-    COARSE, MIDDLE = 4, 4  # rows read from 4x4 and from 8x8; the rest from 16x16
-
     w_mean: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -65,9 +68,9 @@ class Encoder(nn.Module):
         self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(_Residual(x) for x in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
-        fine = config.num_ws - self.COARSE - self.MIDDLE
-        self.coarse = _Head(widths[4], widths[4], 4, 16 * w, 1 + self.COARSE, config.w_dim)
-        self.middle = _Head(widths[3], 48, 8, 12 * w, self.MIDDLE, config.w_dim)
+        fine = config.num_ws - config.coarse - config.middle
+        self.coarse = _Head(widths[4], widths[4], 4, 16 * w, 1 + config.coarse, config.w_dim)
+        self.middle = _Head(widths[3], 48, 8, 12 * w, config.middle, config.w_dim)
         self.fine = _Head(widths[2], 16, 16, 12 * w, fine, config.w_dim)
         self.register_buffer("w_mean", torch.zeros(config.num_ws, config.w_dim))
 

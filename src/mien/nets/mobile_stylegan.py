@@ -281,6 +281,11 @@ class PictureHead(nn.Module):
             mine[:3] = theirs[:3]  # the mean of three colours: twice the mean of the pixels, as the head's bands are
 
 
+def picture_heads(config: MobileGeneratorConfig) -> nn.ModuleDict:
+    """The heads of a generator, by the side of their pictures as text."""
+    return nn.ModuleDict({str(size): PictureHead(config, config.head_blocks[size]) for size in config.heads})
+
+
 class MobileGenerator(nn.Module):
     """MobileStyleGAN's synthesis network.
 
@@ -302,7 +307,7 @@ class MobileGenerator(nn.Module):
             modules += [Styled(w, width), SeparableConv(w, width // 4, out, side), SeparableConv(w, out, out, side)]
         modules.append(ToImage(w, out))
         self.blocks = nn.ModuleList(modules)
-        self.heads = nn.ModuleDict({str(size): PictureHead(config, config.head_blocks[size]) for size in config.heads})
+        self.heads = picture_heads(config)
 
     @property
     def sizes(self) -> tuple[int, ...]:

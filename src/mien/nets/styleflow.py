@@ -86,6 +86,11 @@ class StyleFlow(nn.Module):
         scale = config.condition_scale or (1.0,) * config.condition
         self.register_buffer("condition_scale", torch.tensor(scale), persistent=False)
 
+    def velocity(self, t: Tensor, x: Tensor, condition: Tensor) -> Tensor:
+        """dw/dt at time `t` (a scalar), `[N, dim]`; `condition [N, condition]` is divided by its scale already."""
+        c = torch.cat([t.expand(len(x), 1), condition], dim=1)
+        return self._velocity(x, [layer.bends(c) for layer in self._squashes])
+
     @property
     def _squashes(self) -> list[ConcatSquash]:
         return [cast(ConcatSquash, layer) for layer in self.layers]

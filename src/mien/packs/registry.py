@@ -20,6 +20,7 @@ from mien.nets.l2cs import L2CS
 from mien.nets.libreface import LibreFace
 from mien.nets.lpips import LPIPS
 from mien.nets.mapping import Mapping
+from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig, picture_heads
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 
@@ -50,9 +51,20 @@ def _generator(config: dict[str, Any]) -> nn.Module:
     return StyleGAN2Generator(GeneratorConfig(**(config | {"channels": tuple(config["channels"])})))
 
 
+def _mobile_generator(config: dict[str, Any]) -> nn.Module:
+    lists = {name: tuple(config[name]) for name in ("channels", "heads")}
+    return MobileGenerator(MobileGeneratorConfig(**(config | lists)))
+
+
+def _picture_heads(config: dict[str, Any]) -> nn.Module:
+    lists = {name: tuple(config[name]) for name in ("channels", "heads")}
+    return picture_heads(MobileGeneratorConfig(**(config | lists)))
+
+
 # How to build each network from its configuration: slot -> kind -> builder. Other kinds register here.
 BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
-    "generator": {"stylegan2": _generator},
+    "generator": {"stylegan2": _generator, "mobile_stylegan": _mobile_generator},
+    "heads": {"mobile_stylegan": _picture_heads},  # of a pack whose generator is had elsewhere
     "mapping": {"stylegan2": lambda config: Mapping(**config)},
     "encoder": {"mini": _mini_encoder, "e4e": lambda config: E4E(**config)},
     "restyle": {"e4e": lambda config: ReStyle(**config)},

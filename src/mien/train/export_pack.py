@@ -43,7 +43,7 @@ def truncated(networks: Networks, resolution: int) -> Networks:
     own = networks.generator.state_dict()
     small.generator.load_state_dict({k: own[k] for k in small.generator.state_dict()})
     state = networks.encoder.state_dict()
-    fine = (keep - small.encoder.COARSE - small.encoder.MIDDLE) * small.generator.w_dim
+    fine = (keep - small.encoder.config.coarse - small.encoder.config.middle) * small.generator.w_dim
     state["fine.out.weight"], state["fine.out.bias"] = state["fine.out.weight"][:fine], state["fine.out.bias"][:fine]
     state["w_mean"] = state["w_mean"][:keep]
     small.encoder.load_state_dict(state)

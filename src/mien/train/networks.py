@@ -71,7 +71,7 @@ def take_over(nets: Networks, pack: Path) -> None:
                 own[key][place] = value[place]
         module.load_state_dict(own)
     # Rows of W+ that the pack's encoder does not write begin as its last one.
-    fine, known = nets.encoder.fine, encoder.config.num_ws - nets.encoder.COARSE - nets.encoder.MIDDLE
+    fine, known = nets.encoder.fine, encoder.config.num_ws - encoder.config.coarse - encoder.config.middle
     for parameter in (fine.out.weight, fine.out.bias):
         rows = parameter.view(fine.rows, fine.w_dim, -1)
         rows[known:] = rows[known - 1]

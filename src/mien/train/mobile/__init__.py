@@ -1,0 +1,1 @@
+"""How the networks of the pack `ffhq-mobile` are trained, one command each."""
