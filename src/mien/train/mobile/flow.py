@@ -106,7 +106,9 @@ def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPos
         pick = torch.randint(len(w), (options.batch,), generator=random)
         signs = torch.randint(0, 2, (options.batch, w.shape[1]), generator=random) * 2.0 - 1
         for group in optimiser.param_groups:
-            group["lr"] = options.rate * min(1, step / 100) * (0.01 + 0.495 * (1 + math.cos(math.pi * step / options.steps)))
+            group["lr"] = (
+                options.rate * min(1, step / 100) * (0.01 + 0.495 * (1 + math.cos(math.pi * step / options.steps)))
+            )
         loss = negative_log_likelihood(flow.flow, w[pick], c[pick], signs).mean() / w.shape[1]
         optimiser.zero_grad()
         loss.backward()
