@@ -374,12 +374,15 @@ class MobileGenerator(nn.Module):
 
     forward = synthesis
 
-    def features(self, styles: list[Tensor], block: int) -> Tensor:
-        """The features of block `block` (from 0), `[N, C, H, W]`, sorted by `band_order` but for the last block's."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.const.dtype
-        x = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        x = self.blocks[0](x, styles[0], band_order(self.config.channels[0]).to(x.device))
-        for k in range(block + 1):
+    def features(self, styles: list[Tensor], block: int, after: tuple[int, Tensor] | None = None) -> Tensor:
+        """The features of block `block` (from 0; -1: of the first layer), `[N, C, H, W]`, sorted by `band_order` but for
+        the last block's. `after`: a block and its features, where they are known."""
+        if after is None:
+            dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.const.dtype
+            x = self.const.to(dtype).expand(len(styles[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            after = (-1, self.blocks[0](x, styles[0], band_order(self.config.channels[0]).to(x.device)))
+        known, x = after
+        for k in range(known + 1, block + 1):
             x = self._block(x, styles, k)
         return x
 

@@ -22,7 +22,6 @@ from mien.train.common import Run
 from mien.train.mobile.samples import CONDITIONS, conditions, read
 
 POSE_ROWS = 7  # rows of W+ up to 16x16: those that turn the head (StyleGAN2's rows 0 to 3)
-HIDDEN = (512, 512, 512)
 STEPS = 4  # of RK4 for one pass
 LIMIT_DEG = 25.0
 
@@ -35,14 +34,15 @@ class FlowTraining:
     batch: int = 160
     rate: float = 1e-3
     decay: float = 1e-3
+    hidden: tuple[int, ...] = (512, 512, 512)
     seed: int = 0
 
 
-def new_flow(w: Tensor, c: Tensor) -> HeadPoseFlow:
+def new_flow(w: Tensor, c: Tensor, hidden: tuple[int, ...]) -> HeadPoseFlow:
     """An untrained flow for rows `w [N, D]` and conditions `c [N, 6]`; it starts as the two normalisations."""
-    scale = tuple(float(s) for s in c.std(0))
+    scale = tuple(float(s) for s in c.std(0).clamp_min(1e-3))
     neutral = [0.0, 0.0, *c.median(0).values[2:].tolist()]
-    flow = StyleFlow(FlowConfig(w.shape[1], HIDDEN, len(CONDITIONS), STEPS, scale))
+    flow = StyleFlow(FlowConfig(w.shape[1], hidden, len(CONDITIONS), STEPS, scale))
     with torch.no_grad():
         flow.norm_in.running_mean.copy_(w.mean(0))
         flow.norm_in.running_var.copy_(w.var(0))
@@ -92,7 +92,7 @@ def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPos
     low, high = np.percentile(c.numpy(), [1, 99], axis=0)
     print({n: (round(float(a), 3), round(float(b), 3)) for n, a, b in zip(CONDITIONS, low, high, strict=True)}, len(w))
     torch.manual_seed(options.seed)
-    flow = new_flow(w, c)
+    flow = new_flow(w, c, options.hidden)
     trained = list(flow.parameters())
     optimiser = torch.optim.AdamW(trained, lr=options.rate, betas=(0.9, 0.99), weight_decay=options.decay)
     first = 0

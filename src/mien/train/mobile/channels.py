@@ -1,0 +1,178 @@
+"""Choose the 32 channels V of `ffhq-mobile` by index sensitivity over all of StyleSpace (the paper, Sec. 3.4, Eq. 5).
+
+Two passes, since Eq. 5 of all channels on many people takes days: one person and one step for all channels (`coarse`),
+ten people and two steps (+-3 standard deviations) for those that this leaves (`fine`). A perturbed picture is drawn from
+the block of its channel on; what comes before is the same.
+
+Eq. 5 does not tell a motion from a look: a beard is as particular to the jaw as a dropping jaw. Beside it, what the
+channel does to the landmarks is measured, and a channel is taken only where landmarks of its attribute move.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.face.masks import region_labels
+from mien.face.measures import expression_measures, pose_measures
+from mien.face.mesh import FaceMesh
+from mien.media.images import to_bytes
+from mien.nets.face_parser import FaceParser
+from mien.nets.mapping import Mapping
+from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.perceptual import normalised
+from mien.nets.stylespace import Channel
+from mien.runtime.files import atomic_path, write_text
+
+SIZE = 128  # pixels a side of the pictures that are compared
+ATTRIBUTES = ("mouth", "eyes", "brows", "gaze", "jaw")
+COARSE_DELTAS, FINE_DELTAS = (0.0, 3.0), (-3.0, 0.0, 3.0)  # standard deviations of each channel over people
+FINE_PEOPLE, TRUNCATION = 10, 0.7
+MEASURES = 10  # eight of expression, yaw and pitch
+# Which measures (see `expression_measures`) have to move for a channel to serve an attribute, and by how much (of the
+# distance between the eyes' outer corners) for the whole step; a gaze is in widths of an eye.
+MOVES: dict[str, tuple[tuple[int, ...], float]] = {
+    "mouth": ((0, 1, 2), 0.02),
+    "eyes": ((3, 4), 0.008),
+    "brows": ((5, 6), 0.01),
+    "gaze": ((7,), 0.02),
+    "jaw": ((0, 1, 2), 0.015),
+}
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person to perturb: `styles` with N = 1, the `masks` [F, S, S] of `ATTRIBUTES`, binary."""
+
+    styles: list[Tensor]
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Eq. 5 of K channels on one person, per standard deviation: `inside` [K, F], `whole` [K]; `moved` [K, D, 10]: how
+    far the measures moved at each delta; `area` [F]: the share of the picture in each mask."""
+
+    inside: NDArray[np.float64]
+    whole: NDArray[np.float64]
+    moved: NDArray[np.float32]
+    area: NDArray[np.float64]
+
+
+def spreads(generator: MobileGenerator, mapping: Mapping, count: int = 4000) -> list[Tensor]:
+    """The standard deviation of every channel over people of W, `[C_l]` a layer."""
+    with torch.no_grad():
+        w = mapping(torch.randn(count, generator.w_dim, generator=torch.Generator().manual_seed(3)))
+        return [style.std(0) for style in generator.styles(w[:, None].expand(-1, generator.num_ws, -1))]
+
+
+@torch.no_grad()
+def draw_people(generator: MobileGenerator, mapping: Mapping, count: int, seed: int = 77) -> list[Person]:
+    """People with a face that the mesh finds, at a truncation of 0.7."""
+    mesh, people = FaceMesh(min_confidence=0.2), []
+    while len(people) < count:
+        z = torch.randn(1, generator.w_dim, generator=torch.Generator().manual_seed(seed))
+        seed += 1
+        w = mapping.w_mean + (mapping(z) - mapping.w_mean) * TRUNCATION
+        styles = generator.styles(w[:, None].expand(-1, generator.num_ws, -1))
+        (image,) = to_bytes(generator.synthesis_from_styles(styles, SIZE))
+        found = mesh(cv2.resize(image, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC))  # type: ignore[arg-type]
+        if found:
+            people.append(Person(styles, attribute_masks(found[0][:, :2] / 2)))
+    return people
+
+
+def attribute_masks(points: NDArray[np.float64]) -> Tensor:
+    """Binary masks `[F, S, S]` of `ATTRIBUTES` for mesh points `[478, 2]` in pixels of a picture of `SIZE`."""
+    label = region_labels(points, SIZE, 1.0)
+
+    def grown(area: NDArray[np.bool_], by: int = 7) -> NDArray[np.uint8]:
+        return cv2.dilate(area.astype(np.uint8), np.ones((by, by), np.uint8))  # type: ignore[return-value]
+
+    mouth, eyes = grown(np.isin(label, (6, 7))), grown(np.isin(label, (3, 4)))
+    below_nose = np.arange(SIZE)[:, None] > points[2, 1]
+    jaw = (label == 1) & below_nose & (mouth == 0)
+    masks = [mouth, eyes, grown(label == 2) * (1 - eyes), label == 4, jaw]
+    return torch.from_numpy(np.stack(masks).astype(np.float32))
+
+
+@torch.no_grad()
+def sensitivity(
+    generator: MobileGenerator,
+    parser: FaceParser,
+    person: Person,
+    channels: Sequence[tuple[int, int]],
+    spread: list[Tensor],
+    deltas: Sequence[float],
+    *,
+    masked_images: bool,
+) -> Measured:
+    """Eq. 5 for one person. `masked_images`: mask pictures, as it is written; else the perceptual network's maps."""
+    head = generator.config.head_blocks[SIZE]
+    count = len(channels)
+    inside, whole = np.zeros((count, len(ATTRIBUTES))), np.zeros(count)
+    moved = np.zeros((count, len(deltas), MEASURES), np.float32)
+    rest = generator.synthesis_from_styles(person.styles, SIZE)
+    rest_maps, rest_measures = _maps(parser, rest, person.masks, masked_images), _measures(parser, rest)
+    before: tuple[int, Tensor] | None = None
+    for i in sorted(range(count), key=lambda n: channels[n]):
+        layer, index = channels[i]
+        block = min((layer - 1) // 3 if layer else -1, head + 1)  # the first block that the channel changes
+        if block >= 0 and (before is None or before[0] != block - 1):
+            before = (block - 1, generator.features(person.styles, block - 1))
+        previous = rest_maps
+        for d, delta in enumerate(deltas):
+            maps = rest_maps
+            if delta:
+                styles = list(person.styles)
+                styles[layer] = styles[layer].clone()
+                styles[layer][0, index] += delta * spread[layer][index]
+                x = generator.features(styles, head, before if block >= 0 else None)
+                image = generator.heads[str(SIZE)](x, styles)
+                maps, moved[i, d] = (
+                    _maps(parser, image, person.masks, masked_images),
+                    _measures(parser, image) - rest_measures,
+                )
+            if d:
+                step = abs(delta - deltas[d - 1]) * (len(deltas) - 1)
+                whole[i] += _distance(maps[0], previous[0]) / step
+                inside[i] += [
+                    _masked_distance(maps, previous, person.masks, f, masked_images) / step
+                    for f in range(len(ATTRIBUTES))
+                ]
+            previous = maps
+    return Measured(inside, whole, moved, person.masks.mean((1, 2)).double().numpy())
+
+
+def _maps(parser: FaceParser, image: Tensor, masks: Tensor, masked: bool) -> list[list[Tensor]]:
+    """Maps of the whole picture and, where pictures are masked, of each mask's."""
+    pictures = [image, *(image * mask for mask in masks)] if masked else [image]
+    return [normalised(parser.features(picture)) for picture in pictures]
+
+
+def _measures(parser: FaceParser, image: Tensor) -> NDArray[np.float32]:
+    points = parser.read_landmarks(image)
+    return torch.cat([expression_measures(points), pose_measures(points)], 1)[0].numpy()
+
+
+def _distance(a: list[Tensor], b: list[Tensor]) -> float:
+    return float(sum((x - y).square().sum(1).mean() for x, y in zip(a, b, strict=True)))
+
+
+def _masked_distance(a: list[list[Tensor]], b: list[list[Tensor]], masks: Tensor, f: int, masked: bool) -> float:
+    if masked:
+        return _distance(a[1 + f], b[1 + f])
+    total = 0.0
+    for x, y in zip(a[0], b[0], strict=True):
+        weight = F.interpolate(masks[f][None, None], x.shape[-2:], mode="area")[0]
+        total += float(((x - y).square().sum(1) * weight).mean())
+    return total

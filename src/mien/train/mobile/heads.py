@@ -1,0 +1,166 @@
+"""Train the heads of `ffhq-mobile`'s generator: small pictures that are the finished picture averaged down.
+
+A head starts as the blocks that it stands for (`PictureHead.start_from`) and is trained on windows of the features of
+the generator, which stays as it is, towards the same window of the finished picture, averaged down.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.nets.mapping import Mapping
+from mien.nets.mobile_stylegan import MobileGenerator, PictureHead
+from mien.nets.stylegan2 import Window
+from mien.runtime.files import atomic_path
+from mien.train.common import Run
+
+MARGIN = 4  # features at a window's border that are not compared: the convolutions there see zeros
+HELD_OUT = 16  # people that are never trained on
+EMA_DECAY = 0.998
+BEYOND_WEIGHT = 0.1  # of an error where both pictures are outside of [-1, 1] on the same side: it is cut off when shown
+
+
+@dataclass(frozen=True)
+class HeadTraining:
+    """How a head is trained. `windows`: side of the windows in features; `rate`: of a weight's own spread, a step."""
+
+    steps: int = 2500
+    batch: int = 4
+    window: int = 32
+    rate: float = 0.015
+    people: int = 950
+    seed: int = 0
+
+
+def random_latent(mapping: Mapping, spread: Tensor, num_ws: int, seed: int) -> Tensor:
+    """A latent `[num_ws, D]` as inversions give: truncated, one person's rows or two persons', rows apart at times."""
+    random = torch.Generator().manual_seed(seed)
+    z, u = torch.randn(2, len(spread), generator=random), torch.rand(6, generator=random).tolist()
+    truncation = 1.0 if u[0] < 0.3 else 0.5 + 0.5 * u[1]
+    w = mapping.w_mean + (mapping(z) - mapping.w_mean) * truncation
+    rows = w[0].expand(num_ws, -1).clone()
+    if u[2] < 0.35:
+        first = 2 + int(u[3] * (num_ws - 7))
+        rows[first:] = w[1]
+    if u[4] < 0.35:
+        rows += torch.randn(rows.shape, generator=random) * spread * 0.2 * u[5]
+    return rows
+
+
+@torch.no_grad()
+def draw_pictures(generator: MobileGenerator, mapping: Mapping, folder: Path, count: int) -> None:
+    """Latents and finished pictures at half the resolution, one .npz each; those that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spread = mapping(torch.randn(20_000, generator.w_dim, generator=torch.Generator().manual_seed(0))).std(0)
+    for number in range(count):
+        path = folder / f"{number:05d}.npz"
+        if not path.exists():
+            w = random_latent(mapping, spread, generator.num_ws, 1000 + number)
+            image = F.avg_pool2d(generator.synthesis(w[None]), 2)[0]
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, w=w.half().numpy(), im=image.half().numpy())
+
+
+@dataclass(frozen=True)
+class _Person:
+    features: Tensor  # float16 [C, h, w]
+    styles: list[Tensor]
+    target: Tensor  # float16 [3, 2h, 2w]
+
+
+class _People:
+    """The features, styles and targets of the drawn people for one head, made once and kept in half floats."""
+
+    def __init__(self, generator: MobileGenerator, head: PictureHead, paths: list[Path]) -> None:
+        self.generator, self.head, self.paths = generator, head, paths
+        self.known: dict[int, _Person] = {}
+
+    @torch.no_grad()
+    def __getitem__(self, number: int) -> _Person:
+        if number not in self.known:
+            with np.load(self.paths[number]) as file:
+                w, image = (torch.from_numpy(file[name]).float()[None] for name in ("w", "im"))
+            styles = self.generator.styles(w)
+            x = self.generator.features(styles, self.head.block)
+            target = F.interpolate(image, (2 * x.shape[-1],) * 2, mode="area")
+            self.known[number] = _Person(x[0].half(), styles, target[0].half())
+        return self.known[number]
+
+
+def train(
+    generator: MobileGenerator, size: int, data: Path, out: Path, options: HeadTraining | None = None
+) -> PictureHead:
+    """Train the head for pictures of `size` on the people in `data`; resumes from `out`."""
+    options = options or HeadTraining()
+    run = Run(out)
+    head = generator.heads[str(size)]
+    assert isinstance(head, PictureHead)
+    head.start_from(generator)
+    head.requires_grad_(True)
+    groups = [
+        {"params": [p], "spread": 2e-3 / 0.15 if "noise" in name else max(float(p.detach().std()), 0.02)}
+        for name, p in head.named_parameters()
+    ]
+    optimiser = torch.optim.Adam(groups, lr=options.rate, betas=(0.9, 0.98))
+    average = {name: value.clone() for name, value in head.state_dict().items()}
+    first = 0
+    if (kept := run.load()) is not None:
+        head.load_state_dict(kept["head"])
+        optimiser.load_state_dict(kept["optimiser"])
+        average, first = kept["ema"], kept["step"]
+    people = _People(generator, head, sorted(data.glob("[0-9]*.npz"))[: options.people + HELD_OUT])
+    for step in range(first, options.steps):
+        random = np.random.default_rng((options.seed, step))
+        share = 0.01 + 0.495 * (1 + math.cos(math.pi * step / options.steps))
+        for group in optimiser.param_groups:
+            group["lr"] = options.rate * min(1, step / 100) * share * group["spread"]
+        loss = _loss(head, people, random, options)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimiser.step()
+        keep = min(EMA_DECAY, (2 + step) / (11 + step))
+        with torch.no_grad():
+            for name, value in head.state_dict().items():
+                average[name].lerp_(value, 1 - keep)
+        if (step + 1) % 100 == 0:
+            state = {name: value.clone() for name, value in head.state_dict().items()}
+            head.load_state_dict(average)
+            values = [psnr(head, people[i]) for i in range(HELD_OUT)]
+            head.load_state_dict(state)
+            run.save(head=state, optimiser=optimiser.state_dict(), ema=average, step=step + 1)
+            run.log(step + 1, loss=float(loss.detach()), psnr=np.mean(values), least=min(values))
+    head.load_state_dict(average)
+    head.requires_grad_(False)
+    return head
+
+
+def _loss(head: PictureHead, people: _People, random: np.random.Generator, options: HeadTraining) -> Tensor:
+    total = torch.zeros(())
+    for number in random.integers(HELD_OUT, len(people.paths), options.batch):
+        person = people[int(number)]
+        top, left = random.integers(0, person.features.shape[-1] - options.window + 1, 2).tolist()
+        window = Window(top, left, top + options.window, left + options.window)
+        made = head(window.cut(person.features)[None].float(), person.styles, window)[0]
+        target = window.scaled(up=2).cut(person.target).float()
+        beyond = (target.abs() > 1) & (made * target.sign() > 1)
+        error = (made - target) * torch.where(beyond, BEYOND_WEIGHT, 1.0)
+        inner = slice(2 * MARGIN, -2 * MARGIN)
+        squared = error[:, inner, inner].square().mean()
+        # Beside the mean squared error its logarithm, so that pictures that are nearly right count too.
+        total = total + squared.clamp(max=0.3) + 0.005 * (squared + 2e-4).log()
+    return total / options.batch
+
+
+@torch.no_grad()
+def psnr(head: PictureHead, person: _Person) -> float:
+    """PSNR in dB of a person's small picture, both cut off at [-1, 1]."""
+    made = head(person.features[None].float(), person.styles)[0].clamp(-1, 1)
+    return float(10 * torch.log10(4 / (made - person.target.float().clamp(-1, 1)).square().mean()))
