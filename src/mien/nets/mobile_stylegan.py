@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.nets.stylegan2 import Affine, StyleLayer, Window
+from mien.nets.generator import Generator, StyleLayer, Window
+from mien.nets.stylegan2 import Affine
 
 BLOCK_MARGIN = 4  # pixels of a block's input that its two 3x3 convolutions cannot reach across, and to spare
 IMAGE_BANDS = 12  # 3 colours, each with its mean and 3 details
@@ -286,13 +287,9 @@ def picture_heads(config: MobileGeneratorConfig) -> nn.ModuleDict:
     return nn.ModuleDict({str(size): PictureHead(config, config.head_blocks[size]) for size in config.heads})
 
 
-class MobileGenerator(nn.Module):
-    """MobileStyleGAN's synthesis network.
-
-    Attributes: `resolution` (side of the picture), `w_dim`, `num_ws` (rows of W+), `layers` (the StyleSpace map),
-    `sizes` (sides that it draws: those of its heads, and `resolution`). Images are float `[N, 3, H, W]`, nominally in
-    [-1, 1] and not clamped.
-    """
+class MobileGenerator(Generator):
+    """MobileStyleGAN's synthesis network. It draws the sizes of its heads and the finished picture; smaller pictures
+    are the smallest head's, averaged down."""
 
     def __init__(self, config: MobileGeneratorConfig) -> None:
         super().__init__()
@@ -308,10 +305,9 @@ class MobileGenerator(nn.Module):
         modules.append(ToImage(w, out))
         self.blocks = nn.ModuleList(modules)
         self.heads = picture_heads(config)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return tuple(sorted({int(size) for size in self.heads} | {self.resolution}))
+        self.sizes = (*sorted(config.heads), config.resolution)
+        self.rgb_valid_from = self.sizes[0]
+        self.draws_windows = config.resolution // 2 in config.heads
 
     def at(self, size: int) -> MobileGenerator:
         """The generator that draws pictures of `size` and no larger: it shares all weights with this one and lacks what
@@ -320,9 +316,10 @@ class MobileGenerator(nn.Module):
             raise ValueError(f"this generator draws pictures of {', '.join(map(str, self.sizes))}, not {size}")
         small = copy.copy(self)
         small._modules = dict(self._modules)
-        small.resolution = size
-        if size == self.resolution:
+        small.resolution, small.sizes = size, tuple(s for s in self.sizes if s <= size)
+        if size == self.config.resolution:
             return small
+        small.draws_windows = False
         needed = 2 + 3 * (self.config.head_blocks[size] + 1)
         blocks = [b if i < needed - 1 else _only_styled(b) for i, b in enumerate(self.blocks)]
         small.blocks = nn.ModuleList(blocks)
@@ -368,11 +365,12 @@ class MobileGenerator(nn.Module):
         x = self.features(styles, self.config.blocks - 2)
         return self.heads[half](x, styles), self._finish(x, styles, window)
 
-    def synthesis(self, w_plus: Tensor, resolution: int | None = None) -> Tensor:
-        """G(L) = G_ss(A(L)): `w_plus [N, num_ws, w_dim]` -> image `[N, 3, H, W]`, nominally in [-1, 1]."""
-        return self.synthesis_from_styles(self.styles(w_plus), resolution)
+    def tunable_names(self) -> tuple[str, ...]:
+        """All but the affine layers, heads included: they draw what the tuned blocks would."""
+        return tuple(name for name, _ in self.named_parameters() if ".affine." not in name)
 
-    forward = synthesis
+    def noise_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.tunable_names() if "noise_const" in name)
 
     def features(self, styles: list[Tensor], block: int, after: tuple[int, Tensor] | None = None) -> Tensor:
         """The features of block `block` (from 0; -1: of the first layer), `[N, C, H, W]`, sorted by `band_order` but for

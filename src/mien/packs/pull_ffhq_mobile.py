@@ -83,8 +83,7 @@ def join(wheel: Path, target: Path) -> Pack:
             if slot not in networks:
                 networks[slot], configs[slot] = source.need(slot), source.configs[slot]
     pack = Pack(
-        NAME, networks, configs, trained.channels, trained.card, channels_absolute=trained.channels_absolute,
-        rgb_valid_from=min(generator.sizes),
+        NAME, networks, configs, trained.channels, trained.card, channels_absolute=trained.channels_absolute
     )  # fmt: skip
     pack.save(target, half=False)
     return Pack.load(target)

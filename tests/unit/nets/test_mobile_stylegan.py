@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mien.nets.generator import Window
 from mien.nets.mobile_stylegan import (
     MobileGenerator,
     MobileGeneratorConfig,
@@ -11,7 +12,6 @@ from mien.nets.mobile_stylegan import (
     inverse_haar,
     pointwise,
 )
-from mien.nets.stylegan2 import Window
 
 CONFIG = MobileGeneratorConfig(w_dim=8, channels=(16, 16, 16, 8, 8), heads=(16, 32, 64))
 

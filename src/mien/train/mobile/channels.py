@@ -10,10 +10,8 @@ channel does to the landmarks is measured, and a channel is taken only where lan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,8 +28,6 @@ from mien.nets.face_parser import FaceParser
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.perceptual import normalised
-from mien.nets.stylespace import Channel
-from mien.runtime.files import atomic_path, write_text
 
 SIZE = 128  # pixels a side of the pictures that are compared
 ATTRIBUTES = ("mouth", "eyes", "brows", "gaze", "jaw")

@@ -43,7 +43,7 @@ def export(
         "flow": {"kind": "styleflow", "flow": asdict(flow.flow.config), "pose": asdict(flow.pose)},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    pack = Pack(NAME, networks, configs, channels, card, channels_absolute=False, rgb_valid_from=min(config.heads))
+    pack = Pack(NAME, networks, configs, channels, card, channels_absolute=False)
     pack.save(out)
     return Pack.load(out)
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.nets.generator import Window
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator, PictureHead
-from mien.nets.stylegan2 import Window
 from mien.runtime.files import atomic_path
 from mien.train.common import Run
 
