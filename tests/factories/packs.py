@@ -9,11 +9,14 @@ import torch
 from mien.nets.encoders import Encoder, EncoderConfig
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
+from mien.nets.mapping import Mapping
+from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
 from mien.nets.styleflow import mini_flow
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
+from mien.train.mobile.flow import new_flow
 
 
 def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:
@@ -47,3 +50,38 @@ def tiny_pack(seed: int = 0, noise: bool = False) -> Pack:
         "people": {"kind": "latents", "count": 4, "num_ws": generator.num_ws, "w_dim": 32},
     }
     return Pack("tiny", networks, configs, channels, {"licence": "Apache-2.0"}, "ab" * 32)
+
+
+def tiny_mobile_pack(seed: int = 0) -> Pack:
+    """As `tiny_pack`, with a MobileStyleGAN of 128x128 whose heads draw 16, 32 and 64, and a flow of likelihood's kind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = MobileGeneratorConfig(32, (16, 16, 16, 16, 8), heads=(16, 32, 64))
+        generator = MobileGenerator(config)
+        for head in generator.heads.values():
+            head.start_from(generator)
+        encoder = Encoder(EncoderConfig(generator.num_ws, 32, 8, coarse=7, middle=3))
+        flow = new_flow(torch.randn(50, 32), torch.randn(50, 6) * 10, (16,))
+        torch.nn.init.normal_(flow.flow.layers[-1].layer.weight, std=0.2)
+        mapping = Mapping(32, 2)
+        networks = {
+            "generator": generator,
+            "mapping": mapping,
+            "encoder": encoder,
+            "flow": flow,
+            "identity": IdentityNet(8),
+            "parser": FaceParser(8),
+        }
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    attributes = ("mouth",) * 14 + ("jaw",) * 4 + ("eyes",) * 5 + ("brows",) * 5 + ("gaze",) * 4
+    channels = tuple(Channel((7, 9, 10, 6)[i % 4], i // 4, name, 0.5) for i, name in enumerate(attributes))
+    configs = {
+        "generator": {"kind": "mobile_stylegan", **asdict(config)},
+        "mapping": {"kind": "stylegan2", "dim": 32, "layers": 2},
+        "encoder": {"kind": "mini", **asdict(encoder.config)},
+        "flow": {"kind": "styleflow", "flow": asdict(flow.flow.config), "pose": asdict(flow.pose)},
+        "identity": {"kind": "mini", "width": 8},
+        "parser": {"kind": "mini", "width": 8},
+    }
+    return Pack("tiny-mobile", networks, configs, channels, {"licence": "Apache-2.0"}, "cd" * 32)

@@ -1,0 +1,60 @@
+"""The whole pipeline on a tiny pack of the kind of `ffhq-mobile`."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from factories.packs import tiny_mobile_pack
+from mien.api import encode_with_report
+from mien.format.stream import Stream
+from mien.media.video import write_video
+from mien.method.stage6_render.render import render
+from mien.packs.pack import Pack
+from mien.reenact.puppeteer import puppeteer
+
+
+@pytest.fixture(scope="module")
+def mobile_pack(tmp_path_factory) -> Pack:
+    path = tmp_path_factory.mktemp("pack") / "tiny-mobile.safetensors"
+    tiny_mobile_pack().save(path, half=False)
+    return Pack.load(path)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    from skimage.data import astronaut
+
+    face = astronaut()[20:200, 140:320]
+    path = tmp_path_factory.mktemp("clip") / "face.mp4"
+    write_video(path, [np.roll(face, (t, t), (0, 1)) for t in range(5)], Fraction(25))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stream(clip, mobile_pack) -> Stream:
+    return encode_with_report(clip, pack=mobile_pack, tune=False)[0]
+
+
+def test_a_pack_is_saved_and_read(mobile_pack):
+    fresh = tiny_mobile_pack()
+    w_plus = torch.randn(1, fresh.generator.num_ws, 32)
+    assert torch.equal(mobile_pack.generator.synthesis(w_plus), fresh.generator.synthesis(w_plus))
+
+
+def test_encode_without_tuning_and_render(stream, mobile_pack):
+    assert stream.resolution == 128 and stream.identity.shape == (14, 32) and stream.frames.shape == (5, 35)
+    frames = list(render(stream, pack=mobile_pack))
+    assert len(frames) == 5 and frames[0].shape == (128, 128, 3) and frames[0].dtype == np.uint8
+
+
+def test_a_stream_drives_a_stream(stream, mobile_pack):
+    puppet = puppeteer(stream, stream, pack=mobile_pack)
+    assert len(puppet) == 5 and np.isfinite(puppet.frames.astype(float)).all()
+
+
+def test_encode_with_tuning(clip, mobile_pack):
+    stream, report = encode_with_report(clip, pack=mobile_pack, effort=0.1)
+    assert stream.tuning and report.to_json()["psnr"]["resynthesis"] > 0
+    assert len(list(render(stream, pack=mobile_pack))) == 5
