@@ -187,10 +187,11 @@ def latents_of(pack: Pack, faces: Faces, rank: int, workers: int) -> tuple[Tenso
 
 
 def train(
-    pack_path: Path, data: Path, out: Path, *, minutes: float, batch: int = 8, rate: float = 5e-4, seed: int = 0
-) -> None:
-    """Train for `minutes`, resuming from `out`, and write `pack.safetensors` there: the pack with the running average of
-    its generator."""
+    pack_path: Path, data: Path, out: Path, *, minutes: float, steps: int | None = None, batch: int = 8,
+    rate: float = 5e-4, seed: int = 0,
+) -> None:  # fmt: skip
+    """Train for `minutes`, or for so many further `steps`, resuming from `out`, and write `pack.safetensors` there: the
+    pack with the running average of its generator."""
     torch.manual_seed(seed)
     workers = Workers()
     pack = Pack.load(pack_path)
@@ -207,7 +208,12 @@ def train(
         step = state["step"]
     trainer.random.manual_seed(seed + step + 7919 * workers.rank)
     first, began, since, sums = step, time.time(), step, dict[str, float]()
-    end = workers.agree(began) + 60 * minutes
+    start = workers.agree(began)
+
+    def left() -> float:
+        """The share of this run that is left, the same for all workers."""
+        done = (step - first) / steps if steps else (workers.agree(time.time()) - start) / (60 * minutes)
+        return 1 - done
 
     def save() -> None:
         if workers.rank == 0:
@@ -224,10 +230,9 @@ def train(
                     steps_s=count / (time.time() - began))  # fmt: skip
         began, since, sums = time.time(), step, {}
 
-    while (now := workers.agree(time.time())) < end:
-        left = (end - now) / (60 * minutes)
+    while (share := left()) > 0:
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step - first + 1) / 30, 2 * left + 0.05)
+            group["lr"] = rate * min(1.0, (step - first + 1) / 30, 2 * share + 0.05)
         losses = trainer.losses(batch)
         optimiser.zero_grad(set_to_none=True)
         sum_of(losses.values()).backward()

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from mien.face import mesh as lm
-from mien.face.masks import region_labels
 from mien.face.measures import POINTS, expression_measures, gaze
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
+from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import glance
 from mien.train.autoencoder.model_losses import Trainer
 from mien.train.dataset import Faces
@@ -20,28 +20,7 @@ from mien.train.networks import Networks, take_over
 from tolerances import FLOAT32_EXACT, FLOAT32_NETWORK
 
 
-def tiny_data(folder: Path) -> Faces:
-    """A handful of drawn "faces": the canonical mesh at changing places, coloured by its own labels."""
-    random = np.random.RandomState(0)
-    shape = lm.canonical_face()[:, :2] * 62 + [128, 120]
-    count = 520  # 500 of the stills are held out
-    points = np.stack([shape + random.randn(2) * 3 for _ in range(count)]).astype(np.float32)
-    labels = np.stack([region_labels(p.astype(np.float64), 128, 0.5) for p in points[:20]])
-    labels = np.concatenate([labels, np.repeat(labels[:1], count - 20, 0)])
-    palette = random.randint(0, 255, (8, 3)).astype(np.uint8)
-    np.save(folder / "images.npy", palette[labels])
-    np.save(folder / "points.npy", points)
-    np.save(folder / "labels.npy", labels)
-    np.save(folder / "valid.npy", np.full((count, 64, 64), 255, np.uint8))
-    np.save(folder / "pose.npy", random.randn(count, 2).astype(np.float32) * 8)
-    group = np.full(count, -1, np.int16)
-    group[:12] = np.arange(12) // 6
-    np.save(folder / "group.npy", group)
-    return Faces(folder, 128)
-
-
-def test_a_step_teaches(tmp_path: Path) -> None:
-    faces = tiny_data(tmp_path)
+def test_a_step_teaches(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
     trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
@@ -60,10 +39,10 @@ def test_a_step_teaches(tmp_path: Path) -> None:
     assert np.mean(sums[-2:]) < np.mean(sums[:2])
 
 
-def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(tmp_path: Path) -> None:
+def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0, identity=IdentityNet())
+    trainer = Trainer(nets, FaceParser(8), faces, 64, 0, identity=IdentityNet())
     losses, *_ = trainer.losses(4, 4)
     assert 0 <= float(losses["person"].detach()) <= 0.3
     picture = torch.rand(2, 3, 128, 128) * 2 - 1
@@ -79,8 +58,7 @@ def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(tmp_path: Path) 
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in nets.encoder.parameters())
 
 
-def test_rare_frames_are_the_ends_of_a_measure(tmp_path: Path) -> None:
-    faces = tiny_data(tmp_path)
+def test_rare_frames_are_the_ends_of_a_measure(faces: Faces) -> None:
     for clip, rare in zip(faces.clip_of, faces.rare, strict=True):
         measures = expression_measures(faces.get(clip, np.zeros(len(clip), bool)).points).numpy()
         assert len(rare) == 2 * measures.shape[1]
@@ -94,21 +72,17 @@ def test_expression_channels_are_32_and_distinct() -> None:
     assert len(channels) == len({(layer, index) for layer, index, _ in channels}) == 32
 
 
-def test_a_larger_generator_starts_from_the_pack() -> None:
+def test_a_larger_generator_starts_from_the_pack(mini: Pack) -> None:
     nets = Networks.build(256)
     take_over(nets, Path("mini"))
-    from mien.packs.pack import Pack
-
-    pack = Pack.load("mini")
     with torch.no_grad():
-        small = pack.generator.synthesis(pack.people[:1])
-        rows = torch.cat([pack.people[:1], torch.zeros(1, 14 - pack.generator.num_ws, 256)], 1)
-        large = nets.generator.synthesis(rows, pack.resolution)
+        small = mini.generator.synthesis(mini.people[:1])
+        rows = torch.cat([mini.people[:1], torch.zeros(1, 14 - mini.generator.num_ws, 256)], 1)
+        large = nets.generator.synthesis(rows, mini.resolution)
     assert torch.allclose(small, large, atol=FLOAT32_NETWORK)
 
 
-def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:
-    faces = tiny_data(tmp_path)
+def test_a_glance_moves_the_irises_and_nothing_else(faces: Faces) -> None:
     plain = np.zeros(2, bool)
     before = faces.get(np.array([0, 1]), plain)
     after = faces.get(np.array([0, 1]), plain, np.array([[0.1, 0.03], [-0.1, -0.03]]))
@@ -127,8 +101,7 @@ def test_a_glance_moves_the_irises_and_nothing_else(tmp_path: Path) -> None:
     assert [float(x) for x in (column(after.label) - column(before.label)).sign()] == [1, -1]
 
 
-def test_a_shut_eye_does_not_glance(tmp_path: Path) -> None:
-    faces = tiny_data(tmp_path)
+def test_a_shut_eye_does_not_glance(faces: Faces) -> None:
     batch = faces.get(np.array([0]), np.zeros(1, bool))
     points = batch.points[0].numpy().copy()
     lids = [POINTS.index(p) for eye in lm.EYES for p in eye]
@@ -138,8 +111,7 @@ def test_a_shut_eye_does_not_glance(tmp_path: Path) -> None:
     assert np.array_equal(seen[0], image) and np.array_equal(seen[2], points)
 
 
-def test_gaze_channels_are_told_where_irises_are(tmp_path: Path) -> None:
-    faces = tiny_data(tmp_path)
+def test_gaze_channels_are_told_where_irises_are(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
     trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
@@ -159,10 +131,10 @@ def test_gaze_channels_are_told_where_irises_are(tmp_path: Path) -> None:
     assert float(trainer.told_gaze(styles, points)[1]) < 1e-6 < float(far.detach())
 
 
-def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(tmp_path: Path) -> None:
+def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0)
+    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
     least = trainer.least_inside(8)
     assert least.shape == (32,) and bool((least > 0).all())
     batch = trainer.faces.get(np.arange(8), np.zeros(8, bool))
@@ -186,10 +158,10 @@ def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(tmp_path
     assert abs(gain_wanted()) < 1e-5  # all of it to keep: the share does not change with the gain
 
 
-def test_what_a_channel_changes_is_not_what_bfloat16_rounds_away(tmp_path: Path) -> None:
+def test_what_a_channel_changes_is_not_what_bfloat16_rounds_away(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), tiny_data(tmp_path), 64, 0)
+    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
     batch = trainer.faces.get(np.arange(4), np.zeros(4, bool))
     styles = [layer.detach() for layer in nets.generator.styles(nets.encoder(batch.image))]
     shares = []
