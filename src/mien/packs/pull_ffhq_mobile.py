@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError, PackError
-from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
 from mien.packs.convert import mobile_stylegan
 from mien.packs.convert.common import sha256
 from mien.packs.convert.openvino_ir import Graph
@@ -68,15 +68,14 @@ def join(wheel: Path, target: Path) -> Pack:
     """Make the pack of the wheel and of what is embedded, and write it to `target`, whole or not at all."""
     trained = Pack.load(trained_file())
     config: dict[str, Any] = dict(trained.configs["heads"])
-    generator = MobileGenerator(dataclasses.replace(mobile_stylegan.CONFIG, heads=tuple(config["heads"])))
-    synthesis, mapping = (_graph(wheel, stem) for stem in ("SynthesisNetwork", "MappingNetwork"))
-    generator.load_state_dict(mobile_stylegan.read_generator(synthesis).state_dict(), strict=False)
+    generator = with_heads(wheel, dataclasses.replace(mobile_stylegan.CONFIG, heads=tuple(config["heads"])))
+    mapping = mobile_stylegan.read_mapping(graph(wheel, "MappingNetwork"))
     generator.heads = trained.need("heads")  # type: ignore[assignment]
     mini = Pack.load("mini")
-    networks = {"generator": generator.eval().requires_grad_(False), "mapping": mobile_stylegan.read_mapping(mapping)}
+    networks = {"generator": generator.eval().requires_grad_(False), "mapping": mapping}
     configs: dict[str, dict[str, Any]] = {
         "generator": config,
-        "mapping": {"kind": "stylegan2", "dim": generator.w_dim, "layers": len(networks["mapping"].weights)},  # type: ignore[arg-type]
+        "mapping": {"kind": "stylegan2", "dim": generator.w_dim, "layers": len(mapping.weights)},
     }
     for source, slots in ((trained, [s for s in trained.networks if s != "heads"]), (mini, FROM_MINI)):
         for slot in slots:
@@ -97,7 +96,16 @@ def trained_file() -> Path:
     return path
 
 
-def _graph(wheel: Path, stem: str) -> Graph:
+def with_heads(wheel: Path, config: MobileGeneratorConfig) -> MobileGenerator:
+    """The wheel's synthesis network with heads that nothing was learned for yet. Raises PackError."""
+    generator = MobileGenerator(config)
+    known = mobile_stylegan.read_generator(graph(wheel, "SynthesisNetwork")).state_dict()
+    generator.load_state_dict(known, strict=False)
+    return generator.eval().requires_grad_(False)
+
+
+def graph(wheel: Path, stem: str) -> Graph:
+    """One of the wheel's two graphs. Raises PackError where the wheel cannot be read."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             parts = [archive.read(f"random_face/data/{stem}.{suffix}") for suffix in ("xml", "bin")]

@@ -10,8 +10,10 @@ channel does to the landmarks is measured, and a channel is taken only where lan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,6 +30,9 @@ from mien.nets.face_parser import FaceParser
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.perceptual import normalised
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
+from mien.runtime.files import atomic_path, write_text
 
 SIZE = 128  # pixels a side of the pictures that are compared
 ATTRIBUTES = ("mouth", "eyes", "brows", "gaze", "jaw")
@@ -139,7 +144,7 @@ def sensitivity(
                     _measures(parser, image) - rest_measures,
                 )
             if d:
-                step = abs(delta - deltas[d - 1]) * (len(deltas) - 1)
+                step = abs(delta - deltas[d - 1]) * len(deltas)
                 whole[i] += _distance(maps[0], previous[0]) / step
                 inside[i] += [
                     _masked_distance(maps, previous, person.masks, f, masked_images) / step
@@ -172,3 +177,87 @@ def _masked_distance(a: list[list[Tensor]], b: list[list[Tensor]], masks: Tensor
         weight = F.interpolate(masks[f][None, None], x.shape[-2:], mode="area")[0]
         total += float(((x - y).square().sum(1) * weight).mean())
     return total
+
+
+def run(generator: MobileGenerator, mapping: Mapping, judges: Pack, out: Path) -> list[Channel]:
+    """Both passes and the choice; each person's figures are kept in `out`, so that a stopped run goes on."""
+    out.mkdir(parents=True, exist_ok=True)
+    parser = judges.parser
+    assert isinstance(parser, FaceParser)
+    spread = spreads(generator, mapping)
+    everything = [(layer, index) for layer, widths in enumerate(spread) for index in range(len(widths))]
+    people = draw_people(generator, mapping, FINE_PEOPLE)
+    coarse = _kept(out / "coarse.npz", lambda: sensitivity(
+        generator, parser, people[0], everything, spread, COARSE_DELTAS, masked_images=False))  # fmt: skip
+    candidates = [everything[i] for i in shortlist(coarse)]
+    fine = [
+        _kept(out / f"fine_{number}.npz", lambda person=person: sensitivity(
+            generator, parser, person, candidates, spread, FINE_DELTAS, masked_images=True))  # type: ignore[misc]
+        for number, person in enumerate(people)
+    ]  # fmt: skip
+    table = mean(fine)
+    chosen = [
+        Channel(*candidates[i], name, float(spread[candidates[i][0]][candidates[i][1]]),
+                float(table.inside[i, ATTRIBUTES.index(name)]), float(table.whole[i]))
+        for i, name in choose(table)
+    ]  # fmt: skip
+    write_text(out / "channels.json", json.dumps({"channels": [asdict(channel) for channel in chosen]}, indent=1))
+    return chosen
+
+
+def _kept(path: Path, make: Callable[[], Measured]) -> Measured:
+    """What `make` measures, read from `path` where it was measured before."""
+    if not path.is_file():
+        found = make()
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **asdict(found))
+    with np.load(path) as file:
+        return Measured(*(file[name] for name in ("inside", "whole", "moved", "area")))
+
+
+def mean(people: Sequence[Measured]) -> Measured:
+    """The mean over people."""
+    return Measured(
+        *(np.mean([getattr(one, name) for one in people], 0) for name in ("inside", "whole", "moved", "area"))
+    )
+
+
+SHORTLIST = 60  # channels of the coarse pass that the fine pass takes for each attribute
+
+
+def shortlist(coarse: Measured) -> list[int]:
+    """The rows of the coarse table that go into the fine pass: for each attribute, the channels with the most effect
+    inside its mask among those whose effect is mostly there (Gamma_f large, Gamma small), and those that move its
+    measures most for what they change elsewhere."""
+    kept: set[int] = set()
+    share = coarse.inside / np.maximum(coarse.whole[:, None], 1e-12)
+    for f, name in enumerate(ATTRIBUTES):
+        particular = share[:, f] >= np.quantile(share[:, f], 0.9)
+        by_gamma = np.argsort(-coarse.inside[:, f] * particular)[:SHORTLIST]
+        moves = np.abs(coarse.moved[:, -1][:, list(MOVES[name][0])]).max(1)
+        by_motion = np.argsort(-moves * share[:, f])[: SHORTLIST // 2]
+        kept |= set(by_gamma.tolist()) | set(by_motion.tolist())
+    return sorted(kept)
+
+
+# How many of the 32 each attribute gets; the paper's split is in its supplement, this one is ours.
+COUNTS = {"gaze": 3, "brows": 6, "eyes": 5, "jaw": 4, "mouth": 14}
+
+
+def choose(table: Measured, counts: dict[str, int] = COUNTS) -> list[tuple[int, str]]:
+    """Rows of the table and their attributes: for each attribute, in the order of `counts`, the channels with the
+    highest Gamma_f among those whose effect is mostly inside the mask and that move its measures (`MOVES`) on average;
+    where too few do, the most particular others follow."""
+    share = table.inside / np.maximum(table.whole[:, None], 1e-12) / np.sqrt(np.maximum(table.area, 1e-6))
+    taken: set[int] = set()
+    chosen: list[tuple[int, str]] = []
+    for name, count in counts.items():
+        f = ATTRIBUTES.index(name)
+        measures, least = MOVES[name]
+        reach = np.abs(table.moved[:, -1] - table.moved[:, 0])[:, list(measures)].max(1)
+        best = share[:, f] >= 0.999 * np.delete(share, f, 1).max(1)
+        score = table.inside[:, f] * np.where(reach >= least, 1.0, 0.05) * np.where(best, 1.0, 0.1)
+        rows = [int(i) for i in np.argsort(-score * share[:, f]) if int(i) not in taken][:count]
+        taken.update(rows)
+        chosen += [(row, name) for row in rows]
+    return chosen

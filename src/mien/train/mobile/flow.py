@@ -8,6 +8,7 @@ afterwards, so that what is trained is what is run.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -117,7 +118,13 @@ def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPos
         losses.append(float(loss.detach()))
         if (step + 1) % 100 == 0:
             held = _held_out(flow, held_w, held_c)
-            run.save(flow=flow.state_dict(), optimiser=optimiser.state_dict(), step=step + 1)
+            run.save(
+                flow=flow.state_dict(),
+                neutral=flow.pose.neutral,
+                condition_scale=flow.flow.config.condition_scale,
+                optimiser=optimiser.state_dict(),
+                step=step + 1,
+            )
             run.log(step + 1, nats_a_number=np.mean(losses), held_out=held, rate=group["lr"], samples=len(w))
             losses = []
     print(f"{time.perf_counter() - begin:.0f} s")
@@ -130,3 +137,14 @@ def _held_out(flow: HeadPoseFlow, w: Tensor, c: Tensor) -> float:
     value = negative_log_likelihood(flow.flow, w, c, signs).mean() / w.shape[1]
     assert parameters == [p.requires_grad for p in flow.parameters()]
     return float(value.detach())
+
+
+def load_flow(run: Path, options: FlowTraining, width: int = 512) -> HeadPoseFlow:
+    """The trained flow of a run's folder."""
+    kept = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    flow = new_flow(torch.randn(2, width), torch.ones(2, len(CONDITIONS)), options.hidden)
+    pose = PoseCondition(tuple(kept["neutral"]), 0, 1, POSE_ROWS, -1, LIMIT_DEG)
+    config = dataclasses.replace(flow.flow.config, condition_scale=tuple(kept["condition_scale"]))
+    made = HeadPoseFlow(StyleFlow(config), pose)
+    made.load_state_dict(kept["flow"])
+    return made.eval().requires_grad_(False)
