@@ -1,7 +1,8 @@
 # make setup   a virtual environment in .venv with everything in it
 # make demo    encode a clip, render it beside its input, let it drive a second face, draw its 35 curves
 #              (make demo CLIP=path PORTRAIT=path for one's own)
-# make test    all tests        make lint   style, types and which part may import which
+# make test    all tests        make test-quick   without the slow ones
+# make lint    style, types and which part may import which
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
 CLIP ?= examples/clip.mp4
@@ -10,7 +11,7 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-quick lint clean
 
 setup: $(STAMP)
 
@@ -36,6 +37,9 @@ demo: $(STAMP)
 # Two processes of one thread each: far faster than one process of two threads.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-quick: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
