@@ -6,14 +6,20 @@ from dataclasses import asdict
 
 import torch
 
+from factories import checkpoints
+from mien.nets.arcface import ArcFace
+from mien.nets.bisenet import BiSeNet
+from mien.nets.e4e import E4E
 from mien.nets.encoders import Encoder, EncoderConfig
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
+from mien.nets.lpips import LPIPS
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
 from mien.nets.styleflow import mini_flow
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from mien.nets.stylespace import Channel
+from mien.packs.convert import checkpoint_layouts
 from mien.packs.pack import Pack
 from mien.packs.registry import People
 from mien.train.mobile.flow import new_flow
@@ -85,3 +91,43 @@ def tiny_mobile_pack(seed: int = 0) -> Pack:
         "parser": {"kind": "mini", "width": 8},
     }
     return Pack("tiny-mobile", networks, configs, channels, {"licence": "Apache-2.0"}, "cd" * 32)
+
+
+OFFICIAL_UNITS = ((16, 1), (16, 1), (16, 1), (32, 1))  # width and number of units of a trunk's groups
+
+
+def official_pack() -> Pack:
+    """The kinds of network that official checkpoints fill, at reduced width with random weights; 64x64, W of 32.
+
+    A StyleGAN2 generator with noise and its mapping network (rosinality's layout), e4e, StyleFlow with its 17
+    conditions, ArcFace, BiSeNet and LPIPS over AlexNet; no landmarks, and channels that are not absolute.
+    """
+    widths, w_dim = (16,) * 5, 32
+    tree = {"g_ema": checkpoints.rosinality(widths, w_dim, 2), "latent_avg": checkpoints.noise("avg", (w_dim,))}
+    found = checkpoint_layouts.stylegan2(checkpoints.lazy(tree))
+    generator, mapping = found.generator, found.mapping
+    assert mapping is not None
+    flow = checkpoint_layouts.styleflow(checkpoints.lazy(checkpoints.styleflow(w_dim, hidden=16)))
+    encoder, identity = E4E(generator.num_ws, OFFICIAL_UNITS), ArcFace(OFFICIAL_UNITS)
+    parser, lpips = BiSeNet(8), LPIPS("alex")
+    for name, network in (("e4e", encoder), ("arcface", identity), ("bisenet", parser), ("alex", lpips)):
+        network.load_state_dict(checkpoints.like(network.state_dict(), name))
+    networks = {
+        "generator": generator, "mapping": mapping, "encoder": encoder, "flow": flow, "identity": identity,
+        "parser": parser, "lpips_alex": lpips,
+    }  # fmt: skip
+    for network in networks.values():
+        network.eval().requires_grad_(False)
+    units = [list(group) for group in OFFICIAL_UNITS]
+    configs = {
+        "generator": {"kind": "stylegan2", **asdict(generator.config)},
+        "mapping": {"kind": "stylegan2", "dim": w_dim, "layers": 2},
+        "encoder": {"kind": "e4e", "num_ws": generator.num_ws, "units": units},
+        "flow": {"kind": "styleflow", "flow": asdict(flow.flow.config), "pose": asdict(flow.pose)},
+        "identity": {"kind": "arcface", "units": units},
+        "parser": {"kind": "bisenet", "width": 8},
+        "lpips_alex": {"kind": "lpips"},
+    }
+    attributes = ("mouth",) * 14 + ("jaw",) * 4 + ("eyes",) * 5 + ("brows",) * 5 + ("gaze",) * 4
+    channels = tuple(Channel((6, 8)[i % 2], i // 2, name, 0.5) for i, name in enumerate(attributes))
+    return Pack("official-kinds", networks, configs, channels, {}, "ef" * 32, channels_absolute=False)

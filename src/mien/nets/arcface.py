@@ -18,13 +18,18 @@ class ArcFace(nn.Module):
     """Identity vectors of FFHQ-framed faces. The cosine of two of them says how alike two people are."""
 
     def __init__(self, units: irse.Units = irse.UNITS, squeeze: bool = True, affine: bool = True) -> None:
-        """`affine`: whether the last normalisation has a weight and a bias, which IR-101's has not."""
+        """`units`: width and number of units of the trunk's groups; `affine`: whether the last normalisation has a weight and a bias, which IR-101's has not."""
         super().__init__()
-        self.input_layer = irse.input_layer(3)
+        width = units[-1][0]
+        self.input_layer = irse.input_layer(3, units[0][0])
         self.body = irse.body(units, squeeze)
         # Indices follow the official checkpoint, where 1 and 2 are dropout and flatten.
         self.output_layer = nn.ModuleDict(
-            {"0": nn.BatchNorm2d(512), "3": nn.Linear(512 * 7 * 7, 512), "4": nn.BatchNorm1d(512, affine=affine)}
+            {
+                "0": nn.BatchNorm2d(width),
+                "3": nn.Linear(width * 7 * 7, 512),
+                "4": nn.BatchNorm1d(512, affine=affine),
+            }
         )
 
     def embed(self, face: Tensor) -> Tensor:

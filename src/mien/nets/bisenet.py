@@ -34,16 +34,16 @@ class _ConvBN(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 without its classifier: `[N, 3, H, W]` -> maps at 1/8, 1/16 and 1/32 of 128, 256, 512 channels."""
+    """ResNet-18 without its classifier: `[N, 3, H, W]` -> maps at 1/8, 1/16 and 1/32 of 2, 4 and 8 `width` channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(Basic(64, 64, 1), Basic(64, 64, 1))
-        self.layer2 = nn.Sequential(Basic(64, 128, 2), Basic(128, 128, 1))
-        self.layer3 = nn.Sequential(Basic(128, 256, 2), Basic(256, 256, 1))
-        self.layer4 = nn.Sequential(Basic(256, 512, 2), Basic(512, 512, 1))
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(Basic(width, width, 1), Basic(width, width, 1))
+        self.layer2 = nn.Sequential(Basic(width, 2 * width, 2), Basic(2 * width, 2 * width, 1))
+        self.layer3 = nn.Sequential(Basic(2 * width, 4 * width, 2), Basic(4 * width, 4 * width, 1))
+        self.layer4 = nn.Sequential(Basic(4 * width, 8 * width, 2), Basic(8 * width, 8 * width, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = F.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
@@ -67,14 +67,14 @@ class _Attention(nn.Module):
 
 
 class _ContextPath(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.resnet = ResNet18()
-        self.arm16 = _Attention(256, 128)
-        self.arm32 = _Attention(512, 128)
-        self.conv_head32 = _ConvBN(128, 128)
-        self.conv_head16 = _ConvBN(128, 128)
-        self.conv_avg = _ConvBN(512, 128, 1)
+        self.resnet = ResNet18(width)
+        self.arm16 = _Attention(4 * width, 2 * width)
+        self.arm32 = _Attention(8 * width, 2 * width)
+        self.conv_head32 = _ConvBN(2 * width, 2 * width)
+        self.conv_head16 = _ConvBN(2 * width, 2 * width)
+        self.conv_avg = _ConvBN(8 * width, 2 * width, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         eighth, sixteenth, last = self.resnet(x)
@@ -109,16 +109,19 @@ class _Output(nn.Module):
 
 
 class BiSeNet(nn.Module):
-    """Face parsing. `forward` answers in the classes that all of mien's parsers share, `logits` in BiSeNet's own."""
+    """Face parsing. `forward` answers in the classes that all of mien's parsers share, `logits` in BiSeNet's own.
+
+    `width`: channels of the trunk's first stage, 64 in the official checkpoint.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.cp = _ContextPath()
-        self.ffm = _Fusion(256)
-        self.conv_out = _Output(256, len(CLASSES))
+        self.cp = _ContextPath(width)
+        self.ffm = _Fusion(4 * width)
+        self.conv_out = _Output(4 * width, len(CLASSES))
         # (x + 1) / 2 - mean, over std, as one affine step from [-1, 1].
         self.register_buffer("mean", 2 * torch.tensor(MEAN)[:, None, None] - 1, persistent=False)
         self.register_buffer("std", 2 * torch.tensor(STD)[:, None, None], persistent=False)

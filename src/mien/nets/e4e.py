@@ -20,7 +20,6 @@ from mien.nets.generator import Generator
 INPUT_SIZE = 256
 RESTYLE_STEPS = 5
 _MIDDLE, _FINE = 3, 7  # the first rows that read the middle and the fine level of the pyramid
-_MIDDLE_TAP, _FINE_TAP = 20, 6  # units of the body whose output feeds those levels
 
 
 class ScaledLinear(nn.Module):
@@ -37,7 +36,7 @@ class ScaledLinear(nn.Module):
 
 
 class StyleHead(nn.Module):
-    """A feature map `[N, 512, side, side]` to one row of W+, `[N, 512]`: strided convolutions down to one pixel."""
+    """A feature map `[N, width, side, side]` to one row of W+, `[N, width]`: strided convolutions down to one pixel."""
 
     def __init__(self, side: int, width: int = 512) -> None:
         super().__init__()
@@ -61,30 +60,36 @@ def to_input(image: Tensor) -> Tensor:
 
 
 class E4E(nn.Module):
-    """e4e: FFHQ-framed images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, 512]`."""
+    """e4e: FFHQ-framed images `[N, 3, H, W]` in [-1, 1] -> `w_plus [N, num_ws, D]`.
+
+    `units`: width and number of units of the trunk's four groups; the last width is D, 512 in the official checkpoint.
+    """
 
     w_mean: Tensor
 
-    def __init__(self, num_ws: int) -> None:
+    def __init__(self, num_ws: int, units: irse.Units = irse.UNITS) -> None:
         super().__init__()
         self.num_ws = num_ws
-        self.input_layer = irse.input_layer(3)
-        self.body = irse.body()
+        (stem, first), (fine, second), (middle, third), (w_dim, _) = units
+        # The last units of the second and third group feed the fine and the middle level.
+        self.fine_tap, self.middle_tap = first + second - 1, first + second + third - 1
+        self.input_layer = irse.input_layer(3, stem)
+        self.body = irse.body(units)
         sides = [16 if i < _MIDDLE else 32 if i < _FINE else 64 for i in range(num_ws)]
-        self.styles = nn.ModuleList(StyleHead(side) for side in sides)
-        self.latlayer1 = nn.Conv2d(256, 512, 1)
-        self.latlayer2 = nn.Conv2d(128, 512, 1)
-        self.register_buffer("w_mean", torch.zeros(num_ws, 512))
+        self.styles = nn.ModuleList(StyleHead(side, w_dim) for side in sides)
+        self.latlayer1 = nn.Conv2d(middle, w_dim, 1)
+        self.latlayer2 = nn.Conv2d(fine, w_dim, 1)
+        self.register_buffer("w_mean", torch.zeros(num_ws, w_dim))
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.input_layer(to_input(image))
         taps: dict[int, Tensor] = {}
         for i, unit in enumerate(self.body):
             x = unit(x)
-            if i in (_MIDDLE_TAP, _FINE_TAP):
+            if i in (self.middle_tap, self.fine_tap):
                 taps[i] = x
-        middle = _add_upsampled(x, self.latlayer1(taps[_MIDDLE_TAP]))
-        fine = _add_upsampled(middle, self.latlayer2(taps[_FINE_TAP]))
+        middle = _add_upsampled(x, self.latlayer1(taps[self.middle_tap]))
+        fine = _add_upsampled(middle, self.latlayer2(taps[self.fine_tap]))
         base = self.styles[0](x)
         rows = [base]
         for i in range(1, self.num_ws):

@@ -55,15 +55,15 @@ class Unit(nn.Module):
         return self.res_layer(x) + shortcut
 
 
-def input_layer(channels: int) -> nn.Sequential:
-    """The stem: `[N, channels, H, W] -> [N, 64, H, W]`."""
-    return nn.Sequential(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+def input_layer(channels: int, width: int = 64) -> nn.Sequential:
+    """The stem: `[N, channels, H, W] -> [N, width, H, W]`."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
 
 
 def body(groups: Units = UNITS, squeeze: bool = True) -> nn.Sequential:
-    """All units, with squeeze-and-excitation or without: `[N, 64, H, W] -> [N, 512, H / 16, W / 16]`."""
+    """All units, with squeeze-and-excitation or without: `[N, first width, H, W] -> [N, last width, H / 16, W / 16]`."""
     units: list[nn.Module] = []
-    width = 64
+    width = groups[0][0]
     for group_width, count in groups:
         for i in range(count):
             units.append(Unit(width, group_width, 2 if i == 0 else 1, squeeze))

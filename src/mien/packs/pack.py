@@ -45,8 +45,7 @@ class Pack:
     official pack made from some files only): `need` says so in one sentence.
 
     `channels_absolute`: whether a channel's value means the same on every person; if not, only its changes carry over
-    from one person to another. `rgb_valid_from`: the resolution from which the generator's partial sum of ToRGB outputs
-    is the image averaged down; None where that was not measured.
+    from one person to another.
     """
 
     name: str
@@ -56,7 +55,6 @@ class Pack:
     card: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "0" * 64
     channels_absolute: bool = True
-    rgb_valid_from: int | None = None
 
     @property
     def generator(self) -> Generator:
@@ -144,7 +142,6 @@ class Pack:
                 "networks": self.configs,
                 "channels": [asdict(c) for c in self.channels],
                 "channels_absolute": self.channels_absolute,
-                "rgb_valid_from": self.rgb_valid_from,
                 "card": self.card,
             }
         )
@@ -198,7 +195,7 @@ def _load(path: Path, modified: int, size: int) -> Pack:
             for slot, config in header["networks"].items():
                 networks[slot] = _build(slot, dict(config), file, [n for n in names if n.startswith(f"{slot}.")])
         channels = tuple(Channel(**c) for c in header["channels"])
-        absolute, valid_from = bool(header.get("channels_absolute", True)), header.get("rgb_valid_from")
+        absolute = bool(header.get("channels_absolute", True))
     except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -210,7 +207,7 @@ def _load(path: Path, modified: int, size: int) -> Pack:
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
     card = header.get("card", {})
-    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute, valid_from)
+    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute)
 
 
 def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:

@@ -39,6 +39,20 @@ def _mini_encoder(config: dict[str, Any]) -> nn.Module:
     return Encoder(EncoderConfig(**config))
 
 
+def _units(config: dict[str, Any]) -> dict[str, Any]:
+    return (
+        config | {"units": tuple((width, count) for width, count in config["units"])} if "units" in config else config
+    )
+
+
+def _e4e(config: dict[str, Any]) -> nn.Module:
+    return E4E(**_units(config))
+
+
+def _arcface(config: dict[str, Any]) -> nn.Module:
+    return ArcFace(**_units(config))
+
+
 def _flow(config: dict[str, Any]) -> nn.Module:
     flow = dict(config["flow"])
     flow["hidden"], flow["condition_scale"] = tuple(flow["hidden"]), tuple(flow["condition_scale"])
@@ -66,11 +80,11 @@ BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "generator": {"stylegan2": _generator, "mobile_stylegan": _mobile_generator},
     "heads": {"mobile_stylegan": _picture_heads},  # of a pack whose generator is had elsewhere
     "mapping": {"stylegan2": lambda config: Mapping(**config)},
-    "encoder": {"mini": _mini_encoder, "e4e": lambda config: E4E(**config)},
+    "encoder": {"mini": _mini_encoder, "e4e": _e4e},
     "restyle": {"e4e": lambda config: ReStyle(**config)},
     "flow": {"styleflow": _flow},
-    "identity": {"mini": lambda config: IdentityNet(**config), "arcface": lambda config: ArcFace()},
-    "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet()},
+    "identity": {"mini": lambda config: IdentityNet(**config), "arcface": _arcface},
+    "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet(**config)},
     "people": {"latents": lambda config: People(**config)},
     "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
     "lpips_alex": {"lpips": lambda config: LPIPS("alex")},

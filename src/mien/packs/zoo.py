@@ -80,22 +80,6 @@ FFHQ1024: dict[str, Remote] = {
         53_289_463,
         sha256=("468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",),
     ),
-    "lpips-vgg": Remote(
-        "lpips_vgg.pth",
-        ("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",),
-        "https://github.com/richzhang/PerceptualSimilarity/blob/master/lpips/weights/v0.1/vgg.pth",
-        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
-        7_289,
-        sha256=("a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",),
-    ),
-    "vgg16": Remote(
-        "vgg16-397923af.pth",
-        ("https://download.pytorch.org/models/vgg16-397923af.pth",),
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        "BSD-3-Clause (torchvision)",
-        553_433_881,
-        sha256=("397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",),
-    ),
     "lpips-alex": Remote(
         "lpips_alex.pth",
         ("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",),
@@ -114,6 +98,26 @@ FFHQ1024: dict[str, Remote] = {
     ),
 }
 
+# LPIPS by VGG16, for figures that others give so; a pack's perceptual distance is AlexNet's.
+LPIPS_VGG: dict[str, Remote] = {
+    "lpips-vgg": Remote(
+        "lpips_vgg.pth",
+        ("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",),
+        "https://github.com/richzhang/PerceptualSimilarity/blob/master/lpips/weights/v0.1/vgg.pth",
+        "BSD-2-Clause (richzhang/PerceptualSimilarity)",
+        7_289,
+        sha256=("a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",),
+    ),
+    "vgg16": Remote(
+        "vgg16-397923af.pth",
+        ("https://download.pytorch.org/models/vgg16-397923af.pth",),
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "BSD-3-Clause (torchvision)",
+        553_433_881,
+        sha256=("397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",),
+    ),
+}
+
 _HUGGING_FACE = "https://huggingface.co"
 _I3D_COMMIT, _L2CS_COMMIT = "810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de", "5c6e04d7fa3321e6228e79162f8ec98466bf308a"
 _DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
@@ -125,7 +129,8 @@ def _optional(remote: Remote) -> Remote:
 
 # The judges of `mien evaluate`. Each is optional: a metric whose network is not here says so and no other changes.
 METRICS: dict[str, Remote] = {
-    **{role: _optional(FFHQ1024[role]) for role in ("lpips-alex", "alexnet", "lpips-vgg", "vgg16", "arcface")},
+    **{role: _optional(FFHQ1024[role]) for role in ("lpips-alex", "alexnet", "arcface")},
+    **{role: _optional(remote) for role, remote in LPIPS_VGG.items()},
     "inception": Remote(
         "pt_inception-2015-12-05-6726825d.pth",
         ("https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",),

@@ -1,6 +1,6 @@
 """`python -m mien.train STEP`: make a pack from faces, one command a network.
 
-Each step resumes from its own folder, is seeded, and leaves its loss curve and sample sheets there.
+Each step resumes from its own folder, is seeded, and leaves its loss curve and contact sheets there.
 """
 
 from __future__ import annotations
@@ -73,31 +73,33 @@ def autoencoder(
     seed: int = 0,
 ) -> None:
     """Train generator, encoder and head-pose flow together, at one resolution after the other."""
-    from mien.train.autoencoder.loop import train
+    from mien.train.autoencoder.loop import AutoencoderOptions, train
 
-    train(data, parser, out, size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate,
-          adversary=adversary, decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device,
-          identity_run=identity)  # fmt: skip
+    options = AutoencoderOptions(
+        size=size, resolution=resolution, minutes=minutes, batch=batch, rate=rate, adversary=adversary,
+        decay_rate=decay, seed=seed, start=start, freeze_below=freeze_below, device=device, identity_run=identity,
+    )  # fmt: skip
+    train(data, parser, out, options)
 
 
 @app.command()
-def confine(
+def channel_locality(
     pack: Path = Path("src/mien/packs/mini/mini.safetensors"),
     data: Folder = Path("runs/data"),
-    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/confined"),
+    out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/local"),
     minutes: float = 30.0,
     batch: int = 8,
     rate: float = 5e-4,
     seed: int = 0,
 ) -> None:
-    """Hold each channel of a pack to its attribute's mask; all else stays as it is."""
+    """Fine-tune each channel of a pack to change its attribute's mask only."""
     from mien.train.channel_locality import train
 
     train(pack, data, out, minutes=minutes, batch=batch, rate=rate, seed=seed)
 
 
 @app.command()
-def assemble(
+def export_pack(
     autoencoder: Path = Path("runs/ae"),
     parser: Path = Path("runs/parser"),
     identity: Annotated[Path | None, typer.Option(help="Folder of the trained identity network.")] = None,
@@ -110,11 +112,13 @@ def assemble(
     """Put the trained networks together into a pack file."""
     import json
 
-    from mien.train.export_pack import assemble
+    from mien.train import export_pack as pack_file
 
     out.parent.mkdir(parents=True, exist_ok=True)
     facts = json.loads(card.read_text()) if card else None
-    pack = assemble(autoencoder, parser, identity, data, out, resolution=resolution, channels=channels, card=facts)
+    pack = pack_file.export_pack(
+        autoencoder, parser, identity, data, out, resolution=resolution, channels=channels, card=facts
+    )
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, fingerprint {pack.fingerprint[:16]}")
 
 

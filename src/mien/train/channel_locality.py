@@ -1,15 +1,13 @@
-"""Hold each of a pack's 32 channels to its attribute's mask, and leave everything else as it is.
+"""Fine-tune the locality of a pack's 32 channels by self-distillation: each changes its attribute's mask and nothing else.
 
-    python -m mien.train confine --pack PACK --data runs/data -o runs/confined --minutes 30
+    python -m mien.train channel-locality --pack PACK --data runs/data -o runs/local --minutes 30
 
-What a channel has to do is known: within the mask what it did, elsewhere nothing. So the generator is its own teacher. A
-frozen copy renders a latent as it is and with one channel moved; the one that learns has to render the first as the copy
-does, and the second as the copy does within the mask and as the first elsewhere. No photograph, encoder or adversary is asked,
-and for each pixel it is known what is right. Encoder, affine layers and channel
-scales stay, so latents and numbers keep their meaning.
+A frozen copy of the generator, the teacher, renders a latent as it is and with one channel moved. The student has to render
+the first as the teacher does, and the second as the teacher does within the channel's mask and as the first elsewhere.
+So every pixel has a target, without photographs, encoder or adversary. Encoder, affine layers and channel scales stay, so
+latents and numbers keep their meaning.
 
-All in float32: rounded to bfloat16, two renders differ by 0.0008 of 2 everywhere, which is as much as a gaze channel changes
-in the mean of a picture; a share of change is then mostly a share of rounding.
+All in float32: bfloat16 rounds by as much as a gaze channel changes the mean of an image.
 """
 
 from __future__ import annotations
@@ -40,12 +38,16 @@ from mien.train.losses import pixel_loss, sum_of
 from mien.train.parallel import Workers
 
 TURNS = (15.0, 8.0)  # degrees of yaw and pitch that half of the latents are turned by, standard deviations
-WELL = 0.1  # share outside the mask at which a channel is drawn least
+LOCAL = 0.1  # share of change outside the mask at which a channel is drawn least
 
 
-class Confiner:
-    """Steps of this training. `latents [N, L, D]` of pictures, their `poses [N, 2]` (degrees), `frames`: those of clips, whose
-    expressions are taken."""
+class LocalityTrainer:
+    """Losses of one step.
+
+    `latents [N, L, D]` of images with `poses [N, 2]` in degrees; `frames`: indices of clip frames, which lend expressions.
+    `leak_estimate [32]`: running mean of each channel's share of change outside its mask; `drawn [32]`: how often each was
+    drawn; `unmoved_psnr`: PSNR in dB of the student's unmoved renders against the teacher's, in the last step.
+    """
 
     def __init__(self, pack: Pack, latents: Tensor, poses: Tensor, frames: Tensor, seed: int) -> None:
         self.pack, self.teacher = pack, pack.generator
@@ -56,16 +58,16 @@ class Confiner:
             parameter.requires_grad_(name.endswith(("conv.weight", "bias")) and "affine" not in name)
         self.random = torch.Generator().manual_seed(seed)
         self.scales = [c.scale for c in pack.channels]
-        self.outside = np.ones(len(self.scales))  # running means of the share outside
-        self.drawn = np.zeros(len(self.scales))  # how often each was
-        self.kept = 0.0  # PSNR (dB) of what nothing was moved in, against the teacher's, in the last step
+        self.leak_estimate = np.ones(len(self.scales))
+        self.drawn = np.zeros(len(self.scales))
+        self.unmoved_psnr = 0.0
 
     def parameters(self) -> list[nn.Parameter]:
-        """What learns: convolutions and biases."""
+        """The parameters that are trained: convolutions and biases."""
         return [p for p in self.generator.parameters() if p.requires_grad]
 
     @torch.no_grad()
-    def _draw(self, count: int) -> list[Tensor]:
+    def _sample_styles(self, count: int) -> list[Tensor]:
         """Styles of `count` people, half of them turned, half of them with the channels of some clip frame."""
         rand = lambda *shape: torch.rand(*shape, generator=self.random)
         index = torch.randint(len(self.latents), (count,), generator=self.random)
@@ -75,22 +77,22 @@ class Confiner:
         donor = self.frames[torch.randint(len(self.frames), (count,), generator=self.random)]
         taken = (rand(count, 1) < 0.5).expand(count, len(ATTRIBUTES))
         styles = swap_channels(self.teacher.styles(w), self.teacher.styles(self.latents[donor]), taken)
-        # Clips hardly glance, and what gaze channels do together is more than what each does: half of the people look elsewhere.
-        looks = (2 * rand(count, 2) - 1) * torch.tensor(LARGEST) * (rand(count, 1) < 0.5)
+        # Gaze channels act together, and clips show little gaze: half of the people get a random one.
+        offsets = (2 * rand(count, 2) - 1) * torch.tensor(LARGEST) * (rand(count, 1) < 0.5)
         for turn, (layer, column) in enumerate(x[:2] for x in expression_channels() if x[2] == "gaze"):
             styles[layer] = styles[layer].clone()
-            styles[layer][:, column] += GAZE_VALUES[turn % 2] * looks[:, turn % 2]
+            styles[layer][:, column] += GAZE_VALUES[turn % 2] * offsets[:, turn % 2]
         return styles
 
     def _window(self) -> Window:
-        """A random quarter of the finished picture."""
+        """A random quarter of the image at full resolution."""
         full, half = self.generator.resolution, self.generator.resolution // 2
         top, left = (2 * int(torch.randint((full - half) // 2 + 1, (), generator=self.random)) for _ in range(2))
         return Window(top, left, top + half, left + half)
 
     @contextmanager
-    def _seen(self) -> Iterator[dict[int, Tensor]]:
-        """What layers with expression channels are given while a picture is made, by layer."""
+    def _recorded_inputs(self) -> Iterator[dict[int, Tensor]]:
+        """Inputs of the layers with expression channels, by layer, of the synthesis that runs within the block."""
         maps: dict[int, Tensor] = {}
         keep = lambda layer: lambda _, given: maps.update({layer: given[0]})
         hooks = [self.generator.blocks[layer].register_forward_pre_hook(keep(layer)) for layer in EXPRESSION]
@@ -100,8 +102,8 @@ class Confiner:
             for hook in hooks:
                 hook.remove()
 
-    def _elsewhere(self, maps: dict[int, Tensor], masks: Tensor) -> Tensor:
-        """The share of each expression channel's feature map outside its mask, mean over channels: what a channel scales."""
+    def _map_leak(self, maps: dict[int, Tensor], masks: Tensor) -> Tensor:
+        """Share of each expression channel's feature map, which the channel scales, outside its mask; mean over channels."""
         shares = []
         for layer, index, attribute in expression_channels():
             size = maps[layer].shape[-1]
@@ -112,12 +114,12 @@ class Confiner:
         return torch.stack(shares).mean()
 
     def losses(self, count: int) -> dict[str, Tensor]:
-        """The weighted losses of one step on `count` pictures, each with one channel moved."""
+        """The weighted losses of one step on `count` images, each with one channel moved."""
         channels = expression_channels()
-        chances = torch.from_numpy((self.outside - WELL).clip(0.02, 1))
+        chances = torch.from_numpy((self.leak_estimate - LOCAL).clip(0.02, 1))
         numbers = torch.multinomial(chances, count, replacement=True, generator=self.random).tolist()
         window = self._window()
-        styles = self._draw(count)
+        styles = self._sample_styles(count)
         moved = [layer.clone() for layer in styles]
         for i, n in enumerate(numbers):
             layer, column, _ = channels[n]
@@ -125,42 +127,43 @@ class Confiner:
             moved[layer][i, column] += amount if torch.rand((), generator=self.random) < 0.5 else -amount
         both = [torch.cat([a, b]) for a, b in zip(styles, moved, strict=True)]
         with torch.no_grad():
-            taught = self.teacher.synthesis_with_detail(both, window)
-            label = self.pack.parser(taught[0][:count].clamp(-1, 1))[0].argmax(1)
-        with self._seen() as maps:
-            made = self.generator.synthesis_with_detail(both, window)
+            target = self.teacher.synthesis_with_detail(both, window)
+            label = self.pack.parser(target[0][:count].clamp(-1, 1))[0].argmax(1)
+        with self._recorded_inputs() as maps:
+            rendered = self.generator.synthesis_with_detail(both, window)
         columns = torch.tensor([ATTRIBUTES.index(channels[n][2]) for n in numbers])
         every = attribute_masks(label.repeat_interleave(2, 1).repeat_interleave(2, 2))
         masks = every[torch.arange(count), columns]
         at = lambda masks, size: F.interpolate(masks[:, None], (size, size), mode="bilinear")
-        size = made[0].shape[-1]
+        size = rendered[0].shape[-1]
         mask, eyes = at(masks, size), at(every[:, ATTRIBUTES.index("gaze")], size)
         within = mask, window.cut(at(masks, self.generator.resolution))
         losses: dict[str, Tensor] = {}
-        for name, m, x, y in zip(("whole", "detail"), within, made, taught, strict=True):
+        for name, m, x, y in zip(("whole", "detail"), within, rendered, target, strict=True):
             before, after = y.chunk(2)
-            wanted = torch.cat([before, torch.lerp(before, after, m)])
+            goal = torch.cat([before, torch.lerp(before, after, m)])
             weight = torch.cat([torch.ones_like(m), 1 + 3 * m])
-            losses[name] = 2.0 * pixel_loss(x, wanted, weight, 3)
-        self.kept = float(psnr_from_mse((made[0].detach()[:count] - taught[0][:count]).square().mean(), peak=2))
-        was, now = (y[count:] - y[:count] for y in (taught[0], made[0]))
+            losses[name] = 2.0 * pixel_loss(x, goal, weight, 3)
+        self.unmoved_psnr = float(
+            psnr_from_mse((rendered[0].detach()[:count] - target[0][:count]).square().mean(), peak=2)
+        )
+        was, now = (y[count:] - y[:count] for y in (target[0], rendered[0]))
         does = (was * mask).abs().mean((1, 2, 3))
         losses["edit"] = ((now - was * mask).abs().mean((1, 2, 3)) / does.clamp_min(float(does.mean()) / 10)).mean()
-        apart = ((made[0] - taught[0])[:count].abs() * eyes).sum((1, 2, 3)) / (3 * eyes.sum((1, 2, 3))).clamp_min(1)
+        apart = ((rendered[0] - target[0])[:count].abs() * eyes).sum((1, 2, 3)) / (3 * eyes.sum((1, 2, 3))).clamp_min(1)
         losses["eyes"] = 4.0 * apart.mean()
         inside, elsewhere = ((now.detach() * m).abs().mean((1, 2, 3)) for m in (mask, 1 - mask))
         shares = elsewhere / (inside + elsewhere).clamp_min(1e-7)
-        losses["maps"] = self._elsewhere({layer: x[:count] for layer, x in maps.items()}, every)
+        losses["maps"] = self._map_leak({layer: x[:count] for layer, x in maps.items()}, every)
         for number, share in zip(numbers, shares.tolist(), strict=True):
             self.drawn[number] += 1
-            self.outside[number] += max(0.05, 1 / self.drawn[number]) * (share - self.outside[number])
+            self.leak_estimate[number] += max(0.05, 1 / self.drawn[number]) * (share - self.leak_estimate[number])
         return losses
 
 
 @torch.no_grad()
-def sheet(trainer: Confiner, generator: Generator, run: Run, name: str) -> None:
-    """For one person, each channel moved by three of its scales: as the teacher has it, as it is now, and eight times what each
-    changes."""
+def contact_sheet(trainer: LocalityTrainer, generator: Generator, run: Run, name: str) -> None:
+    """Write one person with each channel moved by three of its scales: teacher and student, and eight times each's change."""
     count = len(trainer.scales)
     styles = trainer.teacher.styles(trainer.latents[:1])
     moved = [layer.repeat(count, 1) for layer in styles]
@@ -170,12 +173,12 @@ def sheet(trainer: Confiner, generator: Generator, run: Run, name: str) -> None:
     for network in (trainer.teacher, generator):
         before, after = (network.synthesis_from_styles(s) for s in (styles, moved))
         rows += [after, 8 * (after - before).abs() - 1]
-    run.sheet(name, [part for i in range(0, count, 8) for part in (row[i : i + 8] for row in rows)])
+    run.contact_sheet(name, [part for i in range(0, count, 8) for part in (row[i : i + 8] for row in rows)])
 
 
 @torch.no_grad()
 def latents_of(pack: Pack, faces: Faces, rank: int, workers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """W+ of the stills and clip frames for training (a worker's part of them), their poses, and which of them are frames."""
+    """W+ `[N, L, D]` of a worker's part of the stills and clip frames, poses `[N, 2]`, and which indices are clip frames."""
     index = np.concatenate([faces.stills, faces.clips])[rank::workers]
     w, poses = [], []
     for start in range(0, len(index), 64):
@@ -195,7 +198,7 @@ def train(
     torch.manual_seed(seed)
     workers = Workers()
     pack = Pack.load(pack_path)
-    trainer = Confiner(pack, *latents_of(pack, Faces(data, 128), workers.rank, workers.count), seed)
+    trainer = LocalityTrainer(pack, *latents_of(pack, Faces(data, 128), workers.rank, workers.count), seed)
     generator, mean = trainer.generator, copy.deepcopy(trainer.generator)
     optimiser = Muon([{"params": trainer.parameters()}], (0.5, 0.99), momentum=0.9, share=0.25, fused=True)
     run = Run(out)
@@ -204,7 +207,7 @@ def train(
         generator.load_state_dict(state["generator"])
         mean.load_state_dict(state["mean"])
         optimiser.load_state_dict(state["optimiser"])
-        trainer.outside, trainer.drawn = np.array(state["outside"]), np.array(state["drawn"])
+        trainer.leak_estimate, trainer.drawn = np.array(state["leak_estimate"]), np.array(state["drawn"])
         step = state["step"]
     trainer.random.manual_seed(seed + step + 7919 * workers.rank)
     first, began, since, sums = step, time.time(), step, dict[str, float]()
@@ -218,15 +221,15 @@ def train(
     def save() -> None:
         if workers.rank == 0:
             run.save(generator=generator.state_dict(), mean=mean.state_dict(), optimiser=optimiser.state_dict(), step=step,
-                     outside=trainer.outside.tolist(), drawn=trainer.drawn.tolist())  # fmt: skip
+                     leak_estimate=trainer.leak_estimate.tolist(), drawn=trainer.drawn.tolist())  # fmt: skip
 
     def log() -> None:
         nonlocal began, since, sums
         count = step - since
         if workers.rank == 0 and count:
-            within = float((trainer.outside <= 0.2).mean())
+            within = float((trainer.leak_estimate <= 0.2).mean())
             means = {name: value / count for name, value in sums.items()}
-            run.log(step, **means, share=trainer.outside.mean(), worst=trainer.outside.max(), within=within,
+            run.log(step, **means, share=trainer.leak_estimate.mean(), worst=trainer.leak_estimate.max(), within=within,
                     steps_s=count / (time.time() - began))  # fmt: skip
         began, since, sums = time.time(), step, {}
 
@@ -243,7 +246,7 @@ def train(
         step += 1
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
-        sums["kept"] = sums.get("kept", 0.0) + trainer.kept
+        sums["unmoved_psnr"] = sums.get("unmoved_psnr", 0.0) + trainer.unmoved_psnr
         if step % 50 == 0:
             log()
         if step % 200 == 0:
@@ -253,5 +256,5 @@ def train(
     if workers.rank == 0:
         finished = replace(pack, networks={**pack.networks, "generator": mean.eval().requires_grad_(False)})
         finished.save(out / "pack.safetensors")
-        sheet(trainer, mean, run, f"sheet_{step:06d}")
+        contact_sheet(trainer, mean, run, f"sheet_{step:06d}")
         plot_losses(out)

@@ -2,7 +2,7 @@
 
     python -m mien.train channels --pack src/mien/packs/mini/mini.safetensors -o runs/channels
 
-Writes `channels.json` (for `mien.train assemble`), `sensitivity.npz` and a table.
+Writes `channels.json` (for `mien.train export-pack`), `sensitivity.npz` and a table.
 """
 
 from __future__ import annotations

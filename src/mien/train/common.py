@@ -40,8 +40,8 @@ class Run:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
-    def sheet(self, name: str, rows: list[Tensor]) -> None:
-        """Write a picture: each row is a batch of images `[N, 3, H, W]` in [-1, 1]."""
+    def contact_sheet(self, name: str, rows: list[Tensor]) -> None:
+        """Write `NAME.png`: each row is a batch of images `[N, 3, H, W]` in [-1, 1]."""
         size = rows[0].shape[-1]
         strips = []
         for row in rows:

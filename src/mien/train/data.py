@@ -76,8 +76,9 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def prepare(faces: Path, clips: Path, out: Path) -> None:
-    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `pose.npy [N, 2]`
-    (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`."""
+    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy [N, 128, 128]`,
+    `pose.npy [N, 2]` (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`, and
+    `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to."""
     out.mkdir(parents=True, exist_ok=True)
     mesh = lm.FaceMesh()
     pad = 32
@@ -88,7 +89,9 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
         if found:
             stills.append((name, image, found[0] - [pad, pad, 0]))
     canonical = canonical_shape(np.stack([s[2] for s in stills]))
-    np.savez_compressed(Path(lm.__file__).with_name("canonical_face.npz"), points=canonical.astype(np.float16))
+    shape = out / "canonical_face.npz"
+    np.savez_compressed(shape, points=canonical.astype(np.float16))
+    print(f"the neutral face shape of these data is in {shape}; stage 1 uses the one in src/mien/face", flush=True)
 
     names, images, points, valids, poses, groups = [], [], [], [], [], []
 

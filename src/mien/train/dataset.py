@@ -13,7 +13,8 @@ from torch import Tensor
 from mien.face import mesh as lm
 from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
-from mien.personalize.gaze_augmentation import glance, random_glances
+from mien.personalize.gaze_augmentation import glance as warp_gaze
+from mien.personalize.gaze_augmentation import random_glances as sample_gaze_offsets
 
 RARE = 20  # one frame in so many counts as rare in one measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
@@ -74,15 +75,15 @@ class Faces:
         self.rare = [self._rare(frames) for frames in self.clip_of]
 
     def _rare(self, frames: np.ndarray) -> list[np.ndarray]:
-        """The frames of a clip with the least and the most of each expression measure: blinks, glances, wide mouths."""
+        """Frames of a clip with the least and the most of each expression measure: blinks, gaze to a side, wide mouths."""
         points = torch.from_numpy(np.ascontiguousarray(self.all_points[frames][:, list(POINTS)])).float()
         order = expression_measures(points).argsort(0).numpy()
         some = max(len(frames) // RARE, 1)
         return [frames[order[part, m]] for m in range(order.shape[1]) for part in (slice(some), slice(-some, None))]
 
-    def get(self, index: np.ndarray, flip: np.ndarray, glances: np.ndarray | None = None) -> Batch:
-        """Read items; where `flip` is set, mirrored left to right with all labels; where `glances [N, 2]` are not 0, looking
-        right and down by that much of the eye's width (`personalize/gaze_augmentation.py`)."""
+    def get(self, index: np.ndarray, flip: np.ndarray, gaze_offsets: np.ndarray | None = None) -> Batch:
+        """Read items; where `flip` is set, mirrored left to right with all labels; gaze moved by `gaze_offsets [N, 2]`,
+        right and down in the eye's width (`personalize/gaze_augmentation.py`)."""
         order = np.asarray(index)
         image = to_float(np.stack([self.images[i] for i in order]))
         valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255
@@ -99,25 +100,25 @@ class Faces:
         valid = torch.where(f[..., None], valid.flip(-1), valid)
         label = label.long()
         points = points.astype(np.float32)
-        looks = np.zeros((len(order), 2)) if glances is None else glances
-        for i in np.flatnonzero(looks.any(1)):
-            right, down = looks[i].tolist()
-            seen = glance(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], right, down)
-            image[i], label[i] = torch.from_numpy(seen[0]).permute(2, 0, 1), torch.from_numpy(seen[1])
-            points[i] = seen[2]
+        offsets = np.zeros((len(order), 2)) if gaze_offsets is None else gaze_offsets
+        for i in np.flatnonzero(offsets.any(1)):
+            right, down = offsets[i].tolist()
+            warped = warp_gaze(image[i].permute(1, 2, 0).contiguous().numpy(), label[i].numpy(), points[i], right, down)
+            image[i], label[i] = torch.from_numpy(warped[0]).permute(2, 0, 1), torch.from_numpy(warped[1])
+            points[i] = warped[2]
         return Batch(
             image.contiguous(memory_format=torch.channels_last), valid, label,
             torch.from_numpy(points), torch.from_numpy(pose), torch.from_numpy(order.copy()),
         )  # fmt: skip
 
     def batch(self, stills: int, clips: int) -> Batch:
-        """Random stills, then random clip frames, half of them mirrored, three in ten glancing."""
+        """Random stills, then random clip frames; half of them mirrored, gaze moved in three of ten."""
         index = np.concatenate([self.random.choice(self.stills, stills), self.random.choice(self.clips, clips)])
-        return self.get(index, self.random.rand(len(index)) < 0.5, random_glances(self.random, len(index), 0.3))
+        return self.get(index, self.random.rand(len(index)) < 0.5, sample_gaze_offsets(self.random, len(index), 0.3))
 
     def pairs(self, count: int) -> tuple[Batch, Batch]:
-        """Two frames of the same clip each, mirrored together; half of the second ones show a rare expression, some
-        glance. The last third of the pairs are a still and the same still glancing."""
+        """Pairs of frames of one clip, mirrored together; half of the second ones show a rare expression, and in some the
+        gaze is moved. The last third of the pairs are a still and the same still with its gaze moved."""
         groups = self.random.randint(len(self.clip_of), size=count)
         a = np.array([self.random.choice(self.clip_of[g]) for g in groups])
         rare = lambda g: self.rare[g][self.random.randint(len(self.rare[g]))]
@@ -125,10 +126,10 @@ class Faces:
         flip = self.random.rand(count) < 0.5
         still = np.arange(count) >= count - count // 3
         a[still] = b[still] = self.random.choice(self.stills, int(still.sum()))
-        glances = np.where(
-            still[:, None], random_glances(self.random, count, 1), random_glances(self.random, count, 0.35)
+        offsets = np.where(
+            still[:, None], sample_gaze_offsets(self.random, count, 1), sample_gaze_offsets(self.random, count, 0.35)
         )
-        return self.get(a, flip), self.get(b, flip, glances)
+        return self.get(a, flip), self.get(b, flip, offsets)
 
 
 def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: float = 0.15) -> list[Tensor]:
@@ -142,7 +143,7 @@ def colour_jitter(images: list[Tensor], generator: torch.Generator, strength: fl
 
 
 def degraded(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Some of the pictures soft (40 %), all of them a little noisy: what an encoder must see through."""
+    """Blur 40 % of the images and add a little noise to all: what an encoder must be robust to."""
     n, size = len(image), image.shape[-1]
     some = (torch.rand(n, 1, 1, 1, generator=generator) < 0.4).to(image.device)
     soft = F.interpolate(F.avg_pool2d(image, 2), (size, size), mode="bilinear")

@@ -1,6 +1,6 @@
 """Put trained networks together into a pack file.
 
-    python -m mien.train assemble --autoencoder runs/ae --parser runs/parser --identity runs/identity --data runs/data \
+    python -m mien.train export-pack --autoencoder runs/ae --parser runs/parser --identity runs/identity --data runs/data \
         -o src/mien/packs/mini/mini.safetensors
 """
 
@@ -21,7 +21,7 @@ from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
-from mien.personalize.gaze_augmentation import random_glances
+from mien.personalize.gaze_augmentation import random_glances as sample_gaze_offsets
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks
@@ -53,7 +53,7 @@ def truncated(networks: Networks, resolution: int) -> Networks:
 
 @torch.no_grad()
 def with_silent_noise(generator: StyleGAN2Generator) -> StyleGAN2Generator:
-    """The same generator with noise inputs of strength 1 whose constants are 0: a place for what tuning finds still."""
+    """The same generator with noise inputs of strength 1 and constants 0, which personalisation may fill."""
     out = StyleGAN2Generator(replace(generator.config, noise=True))
     state = out.state_dict()
     for name, value in state.items():
@@ -63,7 +63,7 @@ def with_silent_noise(generator: StyleGAN2Generator) -> StyleGAN2Generator:
 
 
 @torch.no_grad()
-def assemble(
+def export_pack(
     autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str = "mini",
     channels: Path | None = None, card: dict | None = None,
 ) -> Pack:  # fmt: skip
@@ -109,15 +109,15 @@ def assemble(
 
 @torch.no_grad()
 def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
-    """The channels with `scale` = standard deviation of their value over clip frames (expressions of many kinds), three in
-    ten of them made to glance, for the clips' own glances are few."""
+    """The channels with `scale`, the standard deviation of their value over `count` clip frames; the gaze is moved in three
+    of ten, since clips show little gaze."""
     random = np.random.RandomState(0)
     index = random.choice(faces.clips, count, replace=False)
-    glances = random_glances(random, count, 0.3)
+    offsets = sample_gaze_offsets(random, count, 0.3)
     values = []
     for start in range(0, count, 100):
         part = slice(start, start + 100)
-        image = faces.get(index[part], np.zeros(len(index[part]), bool), glances[part]).image
+        image = faces.get(index[part], np.zeros(len(index[part]), bool), offsets[part]).image
         styles = nets.generator.styles(nets.encoder(image))
         values.append(torch.stack([styles[c.layer][:, c.index] for c in table], 1))
     scale = torch.cat(values).std(0).clamp_min(1e-3)

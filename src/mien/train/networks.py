@@ -51,8 +51,8 @@ class Networks:
 
 
 @torch.no_grad()
-def take_over(nets: Networks, pack: Path) -> None:
-    """Copy a pack's generator, encoder and flow into `nets`, as far as each tensor reaches."""
+def load_matching(nets: Networks, pack: Path) -> None:
+    """Copy a pack's generator, encoder and flow into `nets`, each tensor as far as the shapes match. Raises PackError."""
     from mien.packs.pack import Pack
 
     learned = Pack.load(pack).networks
@@ -61,7 +61,7 @@ def take_over(nets: Networks, pack: Path) -> None:
         raise PackError(f"training cannot start from {pack}: it has no encoder of the kind that is trained here")
     for name, module in nets.modules().items():
         own = module.state_dict()
-        if name == "generator":  # a block that the pack lacks begins by adding nothing to the picture
+        if name == "generator":  # a block that the pack lacks begins by adding nothing to the image
             for key in own:
                 if key.endswith("conv.weight") and own[key].shape[0] == 3 and own[key].shape[-1] == 1:
                     own[key].zero_()

@@ -19,7 +19,7 @@ class Workers:
             torch.distributed.init_process_group("gloo", init_method=store, rank=self.rank, world_size=self.count)
 
     def average(self, parameters: list[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the workers ; parameters without one are left out."""
+        """Replace every gradient by its mean over the workers; parameters without one are skipped."""
         if self.count == 1:
             return
         used = [p.grad for p in parameters if p.grad is not None]

@@ -69,6 +69,6 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
     drawn = b.image.clone()
     for i, shape_points in enumerate((points * 128).long().clamp(0, 127)):
         drawn[i, :, shape_points[:, 1], shape_points[:, 0]] = torch.tensor([-1.0, 1.0, -1.0])[:, None]
-    run.sheet("parse", [drawn, palette])
+    run.contact_sheet("parse", [drawn, palette])
     plot_losses(out)
     run.save(parser=parser.state_dict(), optimiser=optimiser.state_dict(), step=step)

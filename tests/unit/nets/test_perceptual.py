@@ -26,10 +26,9 @@ def test_landmarks_are_read_beside_lpips_too() -> None:
 
 def test_a_pack_says_what_it_can_do(tmp_path) -> None:
     pack = tiny_pack()
-    assert pack.landmark_reader is pack.parser and pack.channels_absolute and pack.rgb_valid_from is None
-    pack.channels_absolute, pack.rgb_valid_from = False, 32
+    assert pack.landmark_reader is pack.parser and pack.channels_absolute
+    pack.channels_absolute = False
     pack.save(tmp_path / "relative.safetensors")
-    loaded = Pack.load(tmp_path / "relative.safetensors")
-    assert (loaded.channels_absolute, loaded.rgb_valid_from) == (False, 32)
+    assert not Pack.load(tmp_path / "relative.safetensors").channels_absolute
     pack.networks["parser"] = torch.nn.Identity()
     assert pack.landmark_reader is None

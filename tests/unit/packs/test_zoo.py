@@ -234,9 +234,9 @@ def test_unknown_and_embedded_names(tmp_path: Path) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    assert set(zoo.FFHQ1024) == set(convert.SOURCES)
+    assert set(zoo.FFHQ1024) | set(zoo.LPIPS_VGG) == set(convert.SOURCES)
     names = [file.name for file in zoo.FFHQ1024.values()]
     assert len(set(names)) == len(names)
-    for file in zoo.FFHQ1024.values():
+    for file in (*zoo.FFHQ1024.values(), *zoo.LPIPS_VGG.values()):
         assert file.licence and file.page.startswith("https://") and all(u.startswith("https://") for u in file.urls)
         assert file.optional or file.git_blob or all(len(h) == 64 for h in file.sha256) and file.sha256

@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 
 from mien.packs.pack import Pack
-from mien.train.channel_locality import Confiner, train
+from mien.train.channel_locality import LocalityTrainer, train
 
 
 def test_a_channel_learns_to_leave_the_rest_alone(mini: Pack) -> None:
-    trainer = Confiner(mini, mini.people, torch.zeros(len(mini.people), 2), torch.arange(8), 0)
+    trainer = LocalityTrainer(mini, mini.people, torch.zeros(len(mini.people), 2), torch.arange(8), 0)
     optimiser = torch.optim.Adam(trainer.parameters(), lr=3e-4)
 
     def losses() -> dict[str, torch.Tensor]:
         trainer.random.manual_seed(1)  # the same people and channels each time
-        trainer.outside[:] = 1
+        trainer.leak_estimate[:] = 1
         return trainer.losses(2)
 
     first = losses()
-    assert trainer.kept > 60 and float(first["edit"].detach()) > 0.02, "it is learned from the generator itself"
+    assert trainer.unmoved_psnr > 60 and float(first["edit"].detach()) > 0.02, "it is learned from the generator itself"
     torch.manual_seed(0)
     with torch.no_grad():
         for block in trainer.generator.blocks:  # spoiled, there is something to learn

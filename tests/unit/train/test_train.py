@@ -13,17 +13,17 @@ from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import glance
-from mien.train.autoencoder.model_losses import Trainer
+from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
-from mien.train.networks import Networks, take_over
+from mien.train.networks import Networks, load_matching
 from tolerances import FLOAT32_EXACT, FLOAT32_NETWORK
 
 
 def test_a_step_teaches(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
+    trainer = AutoencoderTrainer(nets, FaceParser(8), faces, 64, 0)
     optimiser = torch.optim.Adam(nets.parameters(), lr=1e-3)
     sums = []
     for _ in range(6):
@@ -42,7 +42,7 @@ def test_a_step_teaches(faces: Faces) -> None:
 def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), faces, 64, 0, identity=IdentityNet())
+    trainer = AutoencoderTrainer(nets, FaceParser(8), faces, 64, 0, identity=IdentityNet())
     losses, *_ = trainer.losses(4, 4)
     assert 0 <= float(losses["person"].detach()) <= 0.3
     picture = torch.rand(2, 3, 128, 128) * 2 - 1
@@ -50,9 +50,9 @@ def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(faces: Faces) ->
     spread = [torch.ones(layer.shape[1]) for layer in styles]
     other = [layer + 1 for layer in styles]
     trainer.random.manual_seed(1)
-    near = trainer.read_back(picture, styles, spread)
+    near = trainer.cycle_consistency(picture, styles, spread)
     trainer.random.manual_seed(1)
-    far = trainer.read_back(picture, other, spread)
+    far = trainer.cycle_consistency(picture, other, spread)
     assert 0 <= float(near.detach()) < float(far.detach())
     far.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in nets.encoder.parameters())
@@ -74,7 +74,7 @@ def test_expression_channels_are_32_and_distinct() -> None:
 
 def test_a_larger_generator_starts_from_the_pack(mini: Pack) -> None:
     nets = Networks.build(256)
-    take_over(nets, Path("mini"))
+    load_matching(nets, Path("mini"))
     with torch.no_grad():
         small = mini.generator.synthesis(mini.people[:1])
         rows = torch.cat([mini.people[:1], torch.zeros(1, 14 - mini.generator.num_ws, 256)], 1)
@@ -114,28 +114,28 @@ def test_a_shut_eye_does_not_glance(faces: Faces) -> None:
 def test_gaze_channels_are_told_where_irises_are(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
+    trainer = AutoencoderTrainer(nets, FaceParser(8), faces, 64, 0)
     places = np.array([[0.1, 0.0], [-0.1, 0.0], [0.0, 0.03], [0.0, -0.03]])
     points = faces.get(np.arange(4), np.zeros(4, bool), places).points
     styles = nets.generator.styles(nets.encoder(torch.rand(4, 3, 128, 128) * 2 - 1))
     seen = gaze(points) - gaze(points).mean(0)
     right = next(c[:2] for c in expression_channels() if c[2] == "gaze")
-    told, far = trainer.told_gaze(styles, points)
+    supervised, far = trainer.gaze_supervision(styles, points)
     own, value = styles[right[0]][:, right[1]], 4.0 * seen[:, 0] + styles[right[0]][:, right[1]].mean()
-    now, own, value = told[right[0]][:, right[1]].detach(), own.detach(), value.detach()
+    now, own, value = supervised[right[0]][:, right[1]].detach(), own.detach(), value.detach()
     assert all(min(abs(float(a - b)), abs(float(a - c))) < 1e-5 for a, b, c in zip(now, own, value, strict=True))
     assert any(abs(float(a - c)) < 1e-5 < abs(float(b - c)) for a, b, c in zip(now, own, value, strict=True))
     for turn, (layer, index, _) in enumerate(c for c in expression_channels() if c[2] == "gaze"):
         styles[layer] = styles[layer].detach().clone()
         styles[layer][:, index] = (4.0, 10.0)[turn % 2] * seen[:, turn % 2]
-    assert float(trainer.told_gaze(styles, points)[1]) < 1e-6 < float(far.detach())
+    assert float(trainer.gaze_supervision(styles, points)[1]) < 1e-6 < float(far.detach())
 
 
 def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
-    least = trainer.least_inside(8)
+    trainer = AutoencoderTrainer(nets, FaceParser(8), faces, 64, 0)
+    least = trainer.inside_change(8)
     assert least.shape == (32,) and bool((least > 0).all())
     batch = trainer.faces.get(np.arange(8), np.zeros(8, bool))
     styles = [layer.detach() for layer in nets.generator.styles(nets.encoder(batch.image))]
@@ -154,14 +154,14 @@ def test_a_channel_may_do_less_elsewhere_but_not_less_of_what_it_is_for(faces: F
         return -float(gain.grad or 0)
 
     assert gain_wanted() < -0.01  # nothing to keep: less of everything is a gain
-    trainer.least = 1e3 * least
+    trainer.min_inside_change = 1e3 * least
     assert abs(gain_wanted()) < 1e-5  # all of it to keep: the share does not change with the gain
 
 
 def test_what_a_channel_changes_is_not_what_bfloat16_rounds_away(faces: Faces) -> None:
     torch.manual_seed(0)
     nets = Networks.build(64)
-    trainer = Trainer(nets, FaceParser(8), faces, 64, 0)
+    trainer = AutoencoderTrainer(nets, FaceParser(8), faces, 64, 0)
     batch = trainer.faces.get(np.arange(4), np.zeros(4, bool))
     styles = [layer.detach() for layer in nets.generator.styles(nets.encoder(batch.image))]
     shares = []

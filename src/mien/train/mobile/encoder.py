@@ -217,7 +217,7 @@ def train_on_faces(
             with torch.no_grad():
                 made = torch.cat([generator.synthesis(encoder(part), INPUT_SIZE) for part in held.split(8)])
                 psnr = 10 * torch.log10(4 / (made.clamp(-1, 1) - held).square().mean((1, 2, 3))).mean()
-            loop.run.sheet(f"held_{loop.step:05d}", [held[:8], made[:8]])
+            loop.run.contact_sheet(f"held_{loop.step:05d}", [held[:8], made[:8]])
             loop.save(loss=float(loss.detach()), psnr=float(psnr))
     return loop.finished()
 
