@@ -70,18 +70,18 @@ def encoder(
     wheel: Wheel,
     runs: Runs = Path("runs"),
     faces: Annotated[Path | None, typer.Option(help="A .tar of faces in FFHQ framing, for the second phase.")] = None,
+    clips: Annotated[Path | None, typer.Option(help="A folder of .mp4 clips of faces, for the second phase.")] = None,
 ) -> None:
     """Train the encoder: on exact pairs, then on faces where an archive of them is given."""
     from mien.packs.pack import Pack
-    from mien.train.mobile.encoder import new_encoder, read_faces, train_on_faces, train_on_pairs
+    from mien.train.mobile.encoder import new_encoder, read_clips, read_faces, train_on_faces, train_on_pairs
 
     generator, mapping = _networks(wheel, runs)
     made = train_on_pairs(new_encoder(mapping.w_mean, generator.num_ws), runs / "samples", runs / "encoder_pairs")
     if faces is not None:
         spread = _spread(mapping)
-        train_on_faces(
-            made.requires_grad_(True), generator, Pack.load("mini"), read_faces(faces), spread, runs / "encoder"
-        )
+        known = (read_clips(clips) if clips else []) + read_faces(faces)
+        train_on_faces(made.requires_grad_(True), generator, Pack.load("mini"), known, spread, runs / "encoder")
 
 
 @app.command()

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
 from mien.media.images import to_float
+from mien.media.video import read_video
 from mien.nets.encoders import INPUT_SIZE, Encoder, EncoderConfig
 from mien.nets.identity_net import IdentityNet
 from mien.nets.mobile_stylegan import MobileGenerator
@@ -182,6 +184,17 @@ def read_faces(archive: Path) -> list[NDArray[np.uint8]]:
                     small = cv2.resize(image, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_AREA)
                     faces.append(np.ascontiguousarray(small[:, :, ::-1]))
     return faces  # type: ignore[return-value]
+
+
+def read_clips(folder: Path, every: int = 8) -> list[NDArray[np.uint8]]:
+    """Every so many frames of the .mp4 clips in a folder, cropped to FFHQ framing, at the encoder's input size."""
+    mesh, faces = FaceMesh(), []
+    for path in sorted(folder.glob("*.mp4")):
+        for number, frame in enumerate(read_video(path)):
+            found = mesh(frame) if number % every == 0 else []
+            if found:
+                faces.append(warp_crop(frame, rigid_quad(found[0]), INPUT_SIZE))
+    return faces
 
 
 def train_on_faces(
