@@ -15,7 +15,8 @@ from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.nets.lpips import LPIPS
 from mien.nets.mapping import Mapping
-from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
+from mien.nets.mobile_layers import MobileGeneratorConfig
+from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.styleflow import mini_flow
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from mien.nets.stylespace import Channel
@@ -65,7 +66,7 @@ def tiny_mobile_pack(seed: int = 0) -> Pack:
         config = MobileGeneratorConfig(32, (16, 16, 16, 16, 8), heads=(16, 32, 64))
         generator = MobileGenerator(config)
         for head in generator.heads.values():
-            head.start_from(generator)
+            head.start_from(generator.blocks)
         encoder = Encoder(EncoderConfig(generator.num_ws, 32, 8, coarse=7, middle=3))
         flow = new_flow(torch.randn(50, 32), torch.randn(50, 6) * 10, (16,))
         torch.nn.init.normal_(flow.flow.layers[-1].layer.weight, std=0.2)

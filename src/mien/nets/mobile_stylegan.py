@@ -17,274 +17,26 @@ Small pictures come from heads (`PictureHead`): what the blocks that are left ou
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mien.nets.generator import Generator, StyleLayer, Window
-from mien.nets.stylegan2 import Affine
+from mien.nets.generator import Generator, Window
+from mien.nets.mobile_layers import (
+    FirstConv,
+    MobileGeneratorConfig,
+    SeparableConv,
+    Styled,
+    ToImage,
+    band_order,
+    inverse_haar,
+    style_layers,
+)
+from mien.nets.picture_head import picture_heads
 
 BLOCK_MARGIN = 4  # pixels of a block's input that its two 3x3 convolutions cannot reach across, and to spare
-IMAGE_BANDS = 12  # 3 colours, each with its mean and 3 details
-
-
-@dataclass(frozen=True)
-class MobileGeneratorConfig:
-    """Shape of a generator.
-
-    `channels`: the width of the first convolution, then of each block's output; block k (from 0) has a side of
-    `8 * 2**k` pixels, and the picture twice the side of the last. `heads`: sides of the small pictures that heads
-    draw, each between 16 and half of the picture's.
-    """
-
-    w_dim: int
-    channels: tuple[int, ...]
-    heads: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.channels) < 2 or any(c % 4 for c in self.channels[:-1]):
-            raise ValueError("a generator needs at least one block, and widths that are multiples of 4")
-        if any(size not in self.head_blocks for size in self.heads):
-            raise ValueError(f"heads draw pictures of {', '.join(map(str, self.head_blocks))}, not {self.heads}")
-
-    @property
-    def blocks(self) -> int:
-        return len(self.channels) - 1
-
-    @property
-    def resolution(self) -> int:
-        return 8 * 2**self.blocks
-
-    @property
-    def num_ws(self) -> int:
-        return 3 * self.blocks + 2
-
-    @property
-    def head_blocks(self) -> dict[int, int]:
-        """The side of a small picture -> the block whose features it is drawn from (half of that side)."""
-        return {16 * 2**k: k for k in range(self.blocks - 1)}
-
-
-def style_layers(config: MobileGeneratorConfig) -> tuple[StyleLayer, ...]:
-    """The StyleSpace map, in the order of the rows of W+. A style has the width of what it scales."""
-    layers = [StyleLayer("4x4/conv", 4, 0, config.channels[0], False)]
-    for k in range(config.blocks):
-        side, row = 8 * 2**k, 1 + 3 * k
-        width, out = config.channels[k], config.channels[k + 1]
-        layers += [
-            StyleLayer(f"{side}x{side}/up", side, row, width, False),
-            StyleLayer(f"{side}x{side}/conv1", side, row + 1, width // 4, False),
-            StyleLayer(f"{side}x{side}/conv2", side, row + 2, out, False),
-        ]
-    last = layers[-1]
-    layers.append(
-        StyleLayer(f"{config.resolution}x{config.resolution}/image", last.resolution, last.row + 1, out, True)
-    )
-    return tuple(layers)
-
-
-def band_order(width: int) -> Tensor:
-    """Channel indices that sort features `[mean (C/4), (C/4) x 3 details]`, as the network has them, into four
-    consecutive bands of C/4: mean and three details. Shape `[C]`."""
-    quarter = width // 4
-    details = quarter + torch.arange(3 * quarter).view(quarter, 3).t().reshape(-1)
-    return torch.cat([torch.arange(quarter), details])
-
-
-class _InverseHaar(torch.autograd.Function):
-    """The inverse Haar transform; orthonormal, so that its gradient is the Haar transform."""
-
-    @staticmethod
-    def forward(ctx: Any, bands: Tensor) -> Tensor:
-        mean, height, width, both = bands.chunk(4, dim=1)
-        top, bottom = mean + height, mean - height
-        slope_top, slope_bottom = width + both, width - both
-        n, c, h, w = mean.shape
-        out = bands.new_empty((n, 2 * h, 2 * w, c)).permute(0, 3, 1, 2)  # channels last
-        torch.add(top, slope_top, out=out[:, :, 0::2, 0::2])
-        torch.add(bottom, slope_bottom, out=out[:, :, 1::2, 0::2])
-        torch.sub(top, slope_top, out=out[:, :, 0::2, 1::2])
-        torch.sub(bottom, slope_bottom, out=out[:, :, 1::2, 1::2])
-        return out.mul_(0.5)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (g,) = gradients
-        a, b = g[:, :, 0::2, 0::2] * 0.5, g[:, :, 1::2, 0::2] * 0.5
-        c, d = g[:, :, 0::2, 1::2] * 0.5, g[:, :, 1::2, 1::2] * 0.5
-        left, right, left_slope, right_slope = a + b, c + d, a - b, c - d
-        bands = [left + right, left_slope + right_slope, left - right, left_slope - right_slope]
-        return torch.cat(bands, dim=1).contiguous(memory_format=torch.channels_last)
-
-
-def inverse_haar(bands: Tensor) -> Tensor:
-    """Bands `[N, 4 * C, H, W]` (`band_order`: mean, then the details along height, along width, and of both) ->
-    `[N, C, 2H, 2W]`."""
-    out: Tensor = _InverseHaar.apply(bands)
-    return out
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A 1x1 convolution whose weights differ between samples: `x [N, I, H, W]`, `weight [N, O, I]`, `bias [O]`."""
-    n, c, height, width = x.shape
-    flat = x.permute(0, 2, 3, 1).reshape(n, height * width, c)
-    out = torch.baddbmm(bias.to(flat.dtype), flat, weight.transpose(1, 2).to(flat.dtype))
-    return out.view(n, height, width, -1).permute(0, 3, 1, 2)
-
-
-def depthwise(x: Tensor, weight: Tensor) -> Tensor:
-    """A depthwise 3x3 convolution with zero borders: `x [N, C, H, W]`, `weight [C, 1, 3, 3]`."""
-    return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, padding=1, groups=x.shape[1])
-
-
-def _activate(x: Tensor, noise: Tensor) -> Tensor:
-    return F.leaky_relu(x + noise.to(x.dtype), 0.2, inplace=True)
-
-
-class Styled(nn.Module):
-    """A layer that only has its affine map from W+: `up`, and layers whose pictures a head draws."""
-
-    def __init__(self, w_dim: int, width: int) -> None:
-        super().__init__()
-        self.affine = Affine(w_dim, width)
-
-
-class FirstConv(Styled):
-    """The first layer: a dense modulated 3x3 convolution of the learned constant, noise, bias, leaky ReLU."""
-
-    def __init__(self, w_dim: int, width: int, out: int, side: int) -> None:
-        super().__init__(w_dim, width)
-        self.weight = nn.Parameter(torch.randn(out, width, 3, 3))
-        self.noise_const = nn.Parameter(torch.zeros(side, side))
-        self.bias = nn.Parameter(torch.zeros(out))
-        self.gain = 1 / math.sqrt(9 * width)
-
-    def forward(self, x: Tensor, style: Tensor, order: Tensor) -> Tensor:
-        """`x [N, I, H, W]`, `style [N, I]` -> `[N, O, H, W]`, its channels sorted by `order`."""
-        x = x * (style * self.gain)[:, :, None, None].to(x.dtype)
-        return _activate(F.conv2d(x, self.weight[order], self.bias[order].to(x.dtype), padding=1), self.noise_const)
-
-
-class SeparableConv(Styled):
-    """A modulated depthwise 3x3 and pointwise convolution, noise, bias and leaky ReLU, without demodulation.
-
-    The style commutes with the depthwise convolution, so it scales the pointwise weights: nothing more passes over the
-    pixels.
-    """
-
-    def __init__(self, w_dim: int, width: int, out: int, side: int) -> None:
-        super().__init__(w_dim, width)
-        self.depthwise = nn.Parameter(torch.randn(width, 1, 3, 3) / 3)
-        self.weight = nn.Parameter(torch.randn(out, width, 1, 1))
-        self.noise_const = nn.Parameter(torch.zeros(side, side))
-        self.bias = nn.Parameter(torch.zeros(out))
-        self.gain = 1 / math.sqrt(9 * width)
-
-    def forward(self, x: Tensor, style: Tensor, order: Tensor | None, window: Window | None = None) -> Tensor:
-        """`x [N, I, H, W]`, `style [N, I]` -> `[N, O, H, W]`, its channels sorted by `order` where one is given.
-        `window`: the part of the whole map that `x` is."""
-        weight, bias = self.weight[:, :, 0, 0], self.bias
-        if order is not None:
-            weight, bias = weight[order], bias[order]
-        x = pointwise(depthwise(x, self.depthwise), weight * (style * self.gain)[:, None], bias)
-        return _activate(x, self.noise_const if window is None else window.cut(self.noise_const))
-
-
-class ToImage(Styled):
-    """The last layer: a modulated 1x1 convolution to the Haar bands of the picture, and their inverse transform."""
-
-    def __init__(self, w_dim: int, width: int) -> None:
-        super().__init__(w_dim, width)
-        self.weight = nn.Parameter(torch.randn(IMAGE_BANDS, width, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(IMAGE_BANDS))
-        self.gain = 1 / math.sqrt(width)
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """`x [N, I, H, W]`, `style [N, I]` -> the picture `[N, 3, 2H, 2W]`."""
-        order = band_order(IMAGE_BANDS).to(x.device)
-        weight = self.weight[order, :, 0, 0] * (style * self.gain)[:, None]
-        return inverse_haar(pointwise(x, weight, self.bias[order]).float())
-
-
-class PictureHead(nn.Module):
-    """A small picture from the features of block k: the remaining blocks, at block k's side.
-
-    Each remaining block keeps its styles and its two convolutions. Where it would double the side, its first
-    convolution takes all four Haar bands instead, each scaled by the block's `up` and `conv1` styles. The last layer
-    writes Haar bands, so that the picture has twice the side of block k. Between blocks, channels are sorted by
-    `band_order`: so are the rows of `weight` and `bias`.
-    """
-
-    def __init__(self, config: MobileGeneratorConfig, block: int) -> None:
-        super().__init__()
-        side = 8 * 2**block
-        self.block, self.gains = block, []
-        self.depthwise, self.weight, self.bias, self.noise_const = (nn.ParameterList() for _ in range(4))
-        for k in range(block + 1, config.blocks):
-            width, out = config.channels[k], config.channels[k + 1]
-            for wide in (width, out):
-                self.depthwise.append(torch.randn(wide, 1, 3, 3) / 3)
-                self.weight.append(torch.randn(out, wide, 1, 1))
-                self.bias.append(torch.zeros(out))
-                self.noise_const.append(torch.zeros(side, side))
-            self.gains += [1 / math.sqrt(9 * (width // 4)), 1 / math.sqrt(9 * out)]
-        self.image_weight = nn.Parameter(torch.randn(IMAGE_BANDS, out, 1, 1))
-        self.image_bias = nn.Parameter(torch.zeros(IMAGE_BANDS))
-        self.image_gain = 1 / math.sqrt(out)
-
-    def forward(self, x: Tensor, styles: list[Tensor], window: Window | None = None) -> Tensor:
-        """`x [N, C, h, w]`, the features of block k sorted by `band_order`, and all styles -> `[N, 3, 2h, 2w]`.
-        `window`: the part of block k's map that `x` is."""
-        cut = (lambda noise: noise) if window is None else window.cut
-        for i in range(0, len(self.gains), 2):
-            layer = 1 + 3 * (self.block + 1 + i // 2)
-            order = band_order(x.shape[1]).to(x.device)
-            bands = styles[layer][:, order] * styles[layer + 1].repeat(1, 4)
-            for j, style in ((i, bands), (i + 1, styles[layer + 2])):
-                weight = self.weight[j][:, :, 0, 0] * (style * self.gains[j])[:, None]
-                x = _activate(
-                    pointwise(depthwise(x, self.depthwise[j]), weight, self.bias[j]), cut(self.noise_const[j])
-                )
-        weight = self.image_weight[:, :, 0, 0] * (styles[-1] * self.image_gain)[:, None]
-        return inverse_haar(pointwise(x, weight, self.image_bias).float())
-
-    @torch.no_grad()
-    def start_from(self, generator: MobileGenerator) -> None:
-        """Take over the weights of the blocks that the head stands for: means of what they do to finer pixels.
-
-        A depthwise kernel becomes its sum in the middle; of the Haar bands the mean goes through, halved (a band's mean
-        is twice the pixels'); noise is averaged down.
-        """
-        for i in range(0, len(self.gains), 2):
-            k = self.block + 1 + i // 2
-            first, second = generator.blocks[2 + 3 * k], generator.blocks[3 + 3 * k]
-            out = second.weight.shape[0]
-            sort = band_order(out) if i + 2 < len(self.gains) else torch.arange(out)
-            self.weight[i].zero_()
-            self.weight[i][:, : first.weight.shape[1]] = first.weight * 0.5
-            self.weight[i + 1].copy_(second.weight[sort])
-            self.bias[i].copy_(first.bias)
-            self.bias[i + 1].copy_(second.bias[sort])
-            for j, layer in ((i, first), (i + 1, second)):
-                taps = layer.depthwise.sum((2, 3))[:, 0]
-                self.depthwise[j].zero_()
-                self.depthwise[j][:, 0, 1, 1] = taps.repeat(len(self.depthwise[j]) // len(taps))
-                side = len(self.noise_const[j])
-                self.noise_const[j].copy_(F.interpolate(layer.noise_const[None, None], (side, side), mode="area")[0, 0])
-        image = generator.blocks[-1]
-        for mine, theirs in ((self.image_weight, image.weight), (self.image_bias, image.bias)):
-            mine.zero_()
-            mine[:3] = theirs[:3]  # the mean of three colours: twice the mean of the pixels, as the head's bands are
-
-
-def picture_heads(config: MobileGeneratorConfig) -> nn.ModuleDict:
-    """The heads of a generator, by the side of their pictures as text."""
-    return nn.ModuleDict({str(size): PictureHead(config, config.head_blocks[size]) for size in config.heads})
 
 
 class MobileGenerator(Generator):
@@ -352,9 +104,7 @@ class MobileGenerator(Generator):
             image: Tensor = self.heads[str(drawn)](x, styles)
         else:
             image = self._finish(self.features(styles, self.config.blocks - 2), styles, window)
-        return (
-            image if image.shape[-1] <= size or window is not None else F.interpolate(image, (size, size), mode="area")
-        )
+        return image if window is not None else at_most(image, size)
 
     def synthesis_with_detail(self, styles: list[Tensor], window: Window) -> tuple[Tensor, Tensor]:
         """The whole picture at half of the resolution, `[N, 3, R/2, R/2]`, and `window` of the finished one: what a loss

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError, PackError
-from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
+from mien.nets.mobile_layers import MobileGeneratorConfig
+from mien.nets.mobile_stylegan import MobileGenerator
 from mien.packs.convert import mobile_stylegan
 from mien.packs.convert.common import sha256
 from mien.packs.convert.openvino_ir import Graph

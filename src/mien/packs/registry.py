@@ -20,7 +20,9 @@ from mien.nets.l2cs import L2CS
 from mien.nets.libreface import LibreFace
 from mien.nets.lpips import LPIPS
 from mien.nets.mapping import Mapping
-from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig, picture_heads
+from mien.nets.mobile_layers import MobileGeneratorConfig
+from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.picture_head import picture_heads
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 

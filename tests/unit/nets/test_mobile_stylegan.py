@@ -4,14 +4,8 @@ import pytest
 import torch
 
 from mien.nets.generator import Window
-from mien.nets.mobile_stylegan import (
-    MobileGenerator,
-    MobileGeneratorConfig,
-    band_order,
-    depthwise,
-    inverse_haar,
-    pointwise,
-)
+from mien.nets.mobile_layers import MobileGeneratorConfig, band_order, depthwise, inverse_haar, pointwise
+from mien.nets.mobile_stylegan import MobileGenerator
 
 CONFIG = MobileGeneratorConfig(w_dim=8, channels=(16, 16, 16, 8, 8), heads=(16, 32, 64))
 
@@ -93,7 +87,7 @@ def test_a_head_that_nothing_was_learned_for_draws_the_mean_of_a_linear_network(
     made.requires_grad_(False)
     full = made.synthesis(w_plus.abs())
     for size in (16, 32, 64):
-        made.heads[str(size)].start_from(made)
+        made.heads[str(size)].start_from(made.blocks)
         averaged = torch.nn.functional.avg_pool2d(full, 128 // size)
         assert torch.allclose(made.synthesis(w_plus.abs(), size), averaged, rtol=1e-4)
         assert averaged.std() > 0

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mien.errors import PackError
 from mien.nets.mapping import LEARNING_RATE_MULTIPLIER, Mapping
-from mien.nets.mobile_stylegan import FirstConv, MobileGenerator, MobileGeneratorConfig, SeparableConv, ToImage
+from mien.nets.mobile_layers import FirstConv, MobileGeneratorConfig, SeparableConv, ToImage
+from mien.nets.mobile_stylegan import MobileGenerator
 from mien.packs.convert.openvino_ir import Graph
 
 CONFIG = MobileGeneratorConfig(w_dim=512, channels=(512, 512, 512, 512, 512, 256, 128, 64))

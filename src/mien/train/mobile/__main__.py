@@ -34,7 +34,7 @@ def _networks(wheel: Path, runs: Path | None) -> tuple[MobileGenerator, Mapping]
 
     generator = with_heads(wheel, dataclasses.replace(CONFIG, heads=SIZES))
     for name, head in generator.heads.items():
-        head.start_from(generator)  # type: ignore[operator]
+        head.start_from(generator.blocks)  # type: ignore[operator]
         checkpoint = runs / f"head{name}" / "checkpoint.pt" if runs else None
         if checkpoint is not None and checkpoint.is_file():
             load_state(head, checkpoint)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mien.nets.encoders import Encoder
-from mien.nets.mobile_stylegan import MobileGeneratorConfig
+from mien.nets.mobile_layers import MobileGeneratorConfig
 from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack

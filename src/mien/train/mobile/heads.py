@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mien.nets.generator import Window
 from mien.nets.mapping import Mapping
-from mien.nets.mobile_stylegan import MobileGenerator, PictureHead
+from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.picture_head import PictureHead
 from mien.runtime.files import atomic_path
 from mien.train.common import Run
 
@@ -102,7 +103,7 @@ def train(
     run = Run(out)
     head = generator.heads[str(size)]
     assert isinstance(head, PictureHead)
-    head.start_from(generator)
+    head.start_from(generator.blocks)
     head.requires_grad_(True)
     groups = [
         {"params": [p], "spread": 2e-3 / 0.15 if "noise" in name else max(float(p.detach().std()), 0.02)}
