@@ -23,7 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mien.nets.generator import Generator, Window
+from mien.nets.generator import Generator, Window, at_most
 from mien.nets.mobile_layers import (
     FirstConv,
     MobileGeneratorConfig,
