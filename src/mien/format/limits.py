@@ -93,7 +93,8 @@ def identity_latent(values: np.ndarray, name: str = "the stream") -> np.ndarray:
         StreamError: a shape out of range, or numbers that are not finite as half floats.
     """
     array = float16_array(values, "identity latent", 2, name)
-    latent_shape(*array.shape, name)
+    num_ws, w_dim = array.shape
+    latent_shape(num_ws, w_dim, name)
     return array
 
 

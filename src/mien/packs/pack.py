@@ -204,7 +204,8 @@ def _load(path: Path, modified: int, size: int) -> Pack:
     if isinstance(generator, Generator) and header["networks"]["generator"].get("rgb_valid_from") is None:
         generator.rgb_valid_from = EMBEDDED.get(header["name"], generator.rgb_valid_from)
     for slot, network in networks.items():
-        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+        numbers = (t for t in network.state_dict().values() if t.is_floating_point())
+        if not all(bool(torch.isfinite(t).all()) for t in numbers):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
     card = header.get("card", {})
     return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute)

@@ -170,20 +170,20 @@ def _add_encoder(pack: Pack, slot: str, network: nn.Module, path: Path) -> None:
 
 
 def _orient(pack: Pack, flow: HeadPoseFlow) -> str:
-    """Turns the flow's angles to our directions where random people show them; says what was found."""
+    """Turn the flow's angles to our directions where random people show them; says what was found."""
     mapping = pack.networks.get("mapping")
     if mapping is None or pack.resolution < pose_sign_calibration.SMALLEST:
         return "directions of yaw and pitch unchecked"
     noise = torch.randn(pose_sign_calibration.PEOPLE, pack.generator.w_dim, generator=torch.Generator().manual_seed(0))
     people = mapping(noise, pose_sign_calibration.TRUNCATION)[:, None].expand(-1, pack.generator.num_ws, -1)
     signs = pose_sign_calibration.pose_signs(flow, people, pose_sign_calibration.measured_angles(pack.generator))
-    if signs is None:
+    if signs == (None, None):
         return "directions of yaw and pitch unchecked: random people of this generator show no clear head pose"
     scale = [1.0] * flow.flow.config.condition
-    scale[flow.pose.yaw], scale[flow.pose.pitch] = signs
+    scale[flow.pose.yaw], scale[flow.pose.pitch] = (sign or 1.0 for sign in signs)
     flow.flow.config = dataclasses.replace(flow.flow.config, condition_scale=tuple(scale))
     flow.flow.condition_scale.copy_(torch.tensor(scale))
-    words = {1.0: "as the checkpoint's own", -1.0: "against the checkpoint's own"}
+    words = {1.0: "as the checkpoint's own", -1.0: "against the checkpoint's own", None: "unchecked"}
     return f"yaw {words[signs[0]]}, pitch {words[signs[1]]}, seen on random people"
 
 

@@ -1,4 +1,4 @@
-"""Which way an official flow turns heads, found by looking: random people are turned, rendered and measured.
+"""Signs of yaw and pitch of an official flow, measured: random people are turned, rendered and looked at.
 
 StyleFlow was trained on angles of a face service whose signs its authors do not state. `mien`'s are fixed (yaw positive
 to the viewer's right, pitch positive up), and a fit that starts in the wrong direction may not find back.
@@ -49,23 +49,25 @@ def measured_angles(generator: Generator) -> Look:
 
 
 @torch.no_grad()
-def pose_signs(flow: Turn, people: Tensor, look: Look) -> tuple[float, float] | None:
-    """+1 or -1 for yaw and for pitch: whether the flow's angle grows with ours. None when that cannot be told.
+def pose_signs(flow: Turn, people: Tensor, look: Look) -> tuple[float | None, float | None]:
+    """Whether the flow's yaw and pitch grow with ours, +1, or against them, -1; each on its own evidence, None without.
 
     `flow(w_plus, now, wished)`: as `HeadPoseFlow`; `people [N, L, D]`: latents; `look`: as from `measured_angles`.
     """
-    seen = [latent for latent, angles in zip(people, look(people), strict=True) if angles is not None]
+    shown = [latent for latent, angles in zip(people, look(people), strict=True) if angles is not None]
     slopes: tuple[list[float], list[float]] = ([], [])
-    for latent in seen:
+    for latent in shown:
         for axis in range(2):
             wished = torch.zeros(2, 2)
             wished[:, axis] = torch.tensor([-ANGLE, ANGLE])
             before, after = look(flow(latent.expand(2, -1, -1), torch.zeros(2, 2), wished))
             if before is not None and after is not None:
                 slopes[axis].append((after[axis] - before[axis]) / (2 * ANGLE))
-    if min(len(values) for values in slopes) < LEAST_PEOPLE:
+    return _sign(slopes[0]), _sign(slopes[1])
+
+
+def _sign(slopes: list[float]) -> float | None:
+    """Sign of the median slope, in measured degrees per asked degree; None of too few people or a slope within noise."""
+    if len(slopes) < LEAST_PEOPLE or abs(np.median(slopes)) < LEAST_SLOPE:
         return None
-    yaw, pitch = (float(np.median(values)) for values in slopes)
-    if min(abs(yaw), abs(pitch)) < LEAST_SLOPE:
-        return None
-    return float(np.sign(yaw)), float(np.sign(pitch))
+    return float(np.sign(np.median(slopes)))

@@ -252,9 +252,12 @@ def test_the_flows_directions_are_found_by_looking(signs: tuple[float, float]) -
     people = official.noise("people", (6, 4, 8), -5, 5)
     assert pose_sign_calibration.pose_signs(flow, people, look) == signs
     # Without faces, with too few of them, or when nothing turns, nothing is claimed.
-    assert pose_sign_calibration.pose_signs(flow, people, lambda w: [None] * len(w)) is None
-    assert pose_sign_calibration.pose_signs(flow, people[:2], look) is None
-    assert pose_sign_calibration.pose_signs(lambda w, now, wished: w, people, look) is None
+    unknown = (None, None)
+    assert pose_sign_calibration.pose_signs(flow, people, lambda w: [None] * len(w)) == unknown
+    assert pose_sign_calibration.pose_signs(flow, people[:2], look) == unknown
+    assert pose_sign_calibration.pose_signs(lambda w, now, wished: w, people, look) == unknown
+    flat = lambda w: [(yaw, 0.02 * pitch) for yaw, pitch in look(w)]
+    assert pose_sign_calibration.pose_signs(flow, people, flat) == (signs[0], None), "each on its own evidence"
 
 
 def test_the_prior_channels_fit_the_official_generator() -> None:
