@@ -48,8 +48,9 @@ class Regions:
     """Soft masks of T frames, each `[T, 1, 64, 64]` in [0, 1].
 
     `mouth`: mouth, chin and jaw; `eyes`: eyes and eyebrows; `pupils`: the irises within the lids; `face`: the whole
-    face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, where
-    only the head's own motion shows; `lips`: lips and what is between them; `opening`: what is between the lids; `nose`: from its bridge to its wings.
+    face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, which
+    only the head's own motion moves; `lips`: lips and the mouth between them; `opening`: the eyes between the lids;
+    `nose`: from its bridge to its wings.
     """
 
     mouth: Tensor
@@ -71,7 +72,7 @@ class Regions:
 
     @property
     def attention(self) -> Tensor:
-        """How much each pixel matters to a viewer: 0.6 for the background, 1 for the face, up to 4 for its features."""
+        """Weight of each pixel for a viewer: 0.6 for the background, 1 for the face, up to 4 for its features."""
         features = torch.maximum(self.eyes, self.mouth * 0.7)
         return 0.6 + 0.4 * self.face + 2.0 * features + 1.5 * self.pupils
 
@@ -80,13 +81,13 @@ class Masks(Protocol):
     """The masks of a clip's frames."""
 
     def part(self, frames: slice | Tensor, /) -> Regions:
-        """Those of some frames."""
+        """The masks of some frames."""
         ...
 
 
 class ClipRegions:
-    """The masks of T frames with mesh `landmarks [T, 478, 2]` in pixels of crops of side `size`, made when they are looked at: a
-    clip's would fill more memory than its crops."""
+    """The masks of T frames with mesh `landmarks [T, 478, 2]` in pixels of crops of side `size`, computed on access:
+    those of a clip would fill more memory than its crops."""
 
     def __init__(self, landmarks: NDArray[np.floating], size: int, device: torch.device | str = "cpu") -> None:
         self._landmarks, self._size, self._device = landmarks, size, torch.device(device)
@@ -97,7 +98,7 @@ class ClipRegions:
         return regions(chosen, self._size).to(self._device)
 
     def mean(self, of: Callable[[Regions], Tensor]) -> Tensor:
-        """The mean over the frames of what is made of their masks, `[T, C, 64, 64]` -> `[1, C, 64, 64]`."""
+        """Mean over all frames of a function of their masks, `[T, C, 64, 64]` -> `[1, C, 64, 64]`."""
         starts = range(0, len(self._landmarks), _AT_ONCE)
         sums = [of(self.part(slice(i, i + _AT_ONCE))).sum(0, keepdim=True, dtype=torch.float64) for i in starts]
         return (torch.cat(sums).sum(0, keepdim=True) / len(self._landmarks)).float()

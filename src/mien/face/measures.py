@@ -38,7 +38,8 @@ def blinks(landmarks: NDArray[np.floating]) -> NDArray[np.bool_]:
 def gaze(points: Tensor) -> Tensor:
     """Gaze `[N, 2]` of landmarks `[N, len(POINTS), 2]`: the iris' place in the eye, mean of both, in the eye's width.
 
-    First to the viewer's right from the left corner (0.5 is straight ahead), then down from the line between the corners.
+    First to the viewer's right from the left corner (0.5 is straight ahead), then down from the line between the
+    corners.
     """
     at = lambda i: points[:, _INDEX[i]]
     down = torch.zeros_like(points[:, 0, 0])
@@ -49,19 +50,19 @@ def gaze(points: Tensor) -> Tensor:
 
 
 def gaze_direction(landmarks: NDArray[np.floating] | None, size: int) -> NDArray[np.float64]:
-    """`gaze` `[2]` of one mesh `[478, 2]` in pixels of an image of side `size`; NaN without a mesh or with closed lids."""
+    """`gaze` `[2]` of a mesh `[478, 2]` in pixels of an image of side `size`; NaN without a mesh or with closed lids."""
     if landmarks is None or eye_openness(landmarks[None])[0] < CLOSED_LIDS:
         return np.full(2, np.nan)
     return gaze(mesh_points(landmarks[None], size))[0].double().numpy()
 
 
 def mesh_points(landmarks: NDArray[np.floating], size: int) -> Tensor:
-    """The `POINTS` of meshes `[N, 478, 2]` in pixels of crops of side `size`: float32 `[N, len(POINTS), 2]` in [0, 1]."""
+    """The `POINTS` of meshes `[N, 478, 2]` in pixels of crops of side `size`, in [0, 1]: float32 `[N, len(POINTS), 2]`."""
     return torch.from_numpy(np.ascontiguousarray(landmarks[:, list(POINTS)]).astype(np.float32) / size)
 
 
 def expression_measures(points: Tensor) -> Tensor:
-    """Expression `[N, 8]` of landmarks `[N, len(POINTS), 2]`, free of scale: lengths are over the outer eye corners' distance.
+    """Expression `[N, 8]` of landmarks `[N, len(POINTS), 2]`; lengths are over the distance of the outer eye corners.
 
     Mouth opening, mouth width, lip height, left and right eye opening, left and right brow height, horizontal gaze
     (0 at the viewer's left corner of the eye, 1 at the right).

@@ -2,8 +2,8 @@
 
 The mesh has 478 points, in pixels of the image it was found in, x to the right, y down, z away from the camera at
 the scale of x. The rigid subset leaves out brows, lids, mouth and chin, so that an expression cannot move the crop
-(the paper, Sec. 3.2). `canonical_face.npz` is a neutral mean shape computed by `mien.train.data` from the training
-faces; it stands in for what the mesh itself does not give: where the mouth *would* be without an expression.
+(the paper, Sec. 3.2). `canonical_face.npz` is a neutral mean shape that `mien.train.data` computes from training faces:
+it gives what a mesh does not, the place of the mouth without an expression.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def canonical_face() -> Array:
 
 
 def fit_similarity(source: Array, target: Array, weights: Array | None = None) -> tuple[float, Array, Array]:
-    """Least-squares similarity (Umeyama 1991): scale, rotation `[D, D]`, translation `[D]` with target = s R source + t."""
+    """Least-squares similarity (Umeyama 1991): scale s, rotation R `[D, D]`, translation t `[D]`, target = s R source + t."""
     w = np.ones(len(source)) if weights is None else weights
     w = w / w.sum()
     mean_source, mean_target = w @ source, w @ target

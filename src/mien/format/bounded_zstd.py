@@ -8,7 +8,7 @@ from mien.errors import StreamError
 
 
 def inflate(data: bytes, size: int) -> bytes:
-    """What one Zstandard frame holds, which must be exactly `size` bytes.
+    """Decompress one Zstandard frame, which must hold exactly `size` bytes.
 
     The size that the frame's header claims is checked before anything is allocated: `decompress` believes it, whatever
     its `max_output_size`, and so 20 bytes could ask for 100 GB.

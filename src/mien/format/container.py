@@ -116,7 +116,7 @@ def join(parts: Sequence[Part], kind: Kind = STREAM) -> bytes:
 
 
 def scan(file: BinaryIO, name: str, *, tolerant: bool = False, kind: Kind = STREAM) -> Layout:
-    """Reads the prologue and the part headers of an open file, and no payload.
+    """Read the prologue and the part headers of an open file, and no payload.
 
     Args:
         file: seekable, opened for reading in binary.

@@ -1,4 +1,4 @@
-"""The coded mode: 35 slowly changing curves in one tenth of their 70 bytes a frame (docs/format.md, "Coded frames").
+"""The coded mode of frames: predictive coding of 35 slowly changing curves (docs/format.md, "Coded frames").
 
 Closed-loop prediction: every parameter is predicted from what the decoder already has (its own past and the parameters
 before it in the same frame, weighted by an adaptive filter), the prediction error is rounded to a whole number of
@@ -62,7 +62,7 @@ def encode_frames(
     frames: np.ndarray, steps: np.ndarray, key_interval: int = DEFAULT_KEY_INTERVAL,
     feedback: np.ndarray | None = None, tick: Callable[[int], None] = lambda frames: None,
 ) -> bytes:  # fmt: skip
-    """Codes the curves.
+    """Code the curves.
 
     Args:
         frames: float16 [T, 35], finite.
@@ -105,7 +105,7 @@ def encode_frames(
 
 
 def decode_frames(data: bytes) -> np.ndarray:
-    """The curves in the payload of a part `CODE`, bit for bit the same on every machine.
+    """Decode the payload of a part `CODE`, bit for bit the same on every machine.
 
     Returns:
         float16 [T, 35].
@@ -121,7 +121,7 @@ def decode_frames(data: bytes) -> np.ndarray:
 
 
 def salvage_frames(data: bytes, info: CodedInfo) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """What can be decoded of damaged or cut coded frames.
+    """Decode what is left of damaged or cut coded frames.
 
     Returns:
         float16 [T, 35], zero where lost, and the runs of lost frames (first, last).

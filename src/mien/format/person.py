@@ -76,7 +76,7 @@ class Person:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def require_pack(self, fingerprint: str, name: str) -> None:
-        """Makes sure that the person was made with the pack of this fingerprint. Raises StreamError otherwise."""
+        """Make sure that the person was made with the pack of this fingerprint. Raises StreamError otherwise."""
         if self.pack != fingerprint.lower():
             raise StreamError(
                 f"the person '{self.name}' was made with pack '{self.pack_name}' ({self.pack[:8]}), and does not go "

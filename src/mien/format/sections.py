@@ -96,7 +96,7 @@ def read(file: BinaryIO, name: str) -> Contents:
 
 
 def salvage(file: BinaryIO, name: str) -> tuple[Contents, list[Damage]]:
-    """What is left of a damaged file; see `mien.Stream.salvage`.
+    """Read what is left of a damaged file; see `mien.Stream.salvage`.
 
     Raises:
         StreamError: the prologue, the head or the identity latent is damaged, or no frame is left.
@@ -382,7 +382,7 @@ def _as_halves(payload: bytes, columns: int) -> np.ndarray:
 
 
 def _named(name: str, work: Any, *arguments: Any) -> Any:
-    """Calls `work`, and says in its `StreamError` which file it was."""
+    """Call `work`; its `StreamError` then names the file."""
     try:
         return work(*arguments)
     except StreamError as error:

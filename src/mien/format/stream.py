@@ -37,16 +37,16 @@ class Stream(Contents):
         channels: int16 [32, 2], the StyleSpace channels V as (layer, index).
         identity: float16 [num_ws, w_dim], the identity latent L_ID in W+.
         frames: float16 [T, 35], R, Y, P in degrees and alpha_0..31 in the units of the channels.
-        person: SHA-256 of the `.person` file that holds the tuned weights (`mien.format.person`), 64 hexadecimal digits; empty
-            when the stream needs none. Not together with `tuning`.
+        person: SHA-256 of the `.person` file that holds the tuned weights (`mien.format.person`), 64 hexadecimal
+            digits; empty when the stream needs none. Not together with `tuning`.
         person_name: that person's name, for people; empty when and only when `person` is.
         tuning: the tuned weights as their own codec wrote them; empty when there are none.
         placement: float32 [T, 3] or None: centre x, centre y and side of the crop in the clip's frame, as fractions of
             the frame's width, height and width, rounded to steps of 1/65536 of the range or finer.
         frame_size: width and height in pixels of the clip's frames, or None.
         audio: the clip's sound as an MP4 without picture (`mien.media.sound`); empty when there is none.
-        coded: `frames` as `mien.format.motion_codec` wrote them, empty for the raw mode. Dropped when it is not of these frames, so
-            `dataclasses.replace(stream, frames=...)` gives a raw stream.
+        coded: `frames` as `mien.format.motion_codec` wrote them, empty for the raw mode. Dropped when it is not of
+            these frames, so `dataclasses.replace(stream, frames=...)` gives a raw stream.
 
     Raises:
         StreamError: a shape, a limit or a number that the format does not allow (non-finite ones among them).
@@ -102,7 +102,7 @@ class Stream(Contents):
         return float(len(self.frames) / self.fps)
 
     def require_pack(self, fingerprint: str, name: str) -> None:
-        """Makes sure that the stream was made with the pack of this fingerprint.
+        """Make sure that the stream was made with the pack of this fingerprint.
 
         Raises:
             StreamError: it was made with another one.
@@ -138,7 +138,7 @@ class Stream(Contents):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Stream:
-        """Reads a `.mien` file. Every length is checked before it is used and every part against its checksum.
+        """Read a `.mien` file. Every length is checked before it is used and every part against its checksum.
 
         Raises:
             StreamError: no such file, an empty, foreign, truncated or damaged one, another version of the format, an
@@ -149,7 +149,7 @@ class Stream(Contents):
 
     @classmethod
     def salvage(cls, path: str | os.PathLike[str]) -> tuple[Stream, tuple[Damage, ...]]:
-        """Reads what is left of a damaged `.mien` file, and says what is lost.
+        """Read what is left of a damaged `.mien` file, and says what is lost.
 
         A damaged frame gets the values of the last good one before it (the first good one where there is none before),
         so that time stays right. Frames beyond the end of a file that was cut short are left out. Damaged optional
@@ -170,9 +170,9 @@ class Stream(Contents):
         """What is in a `.mien` file, damaged parts included, as values that JSON can hold (for `mien info`).
 
         Keys: `version`, `pack`, `pack_name`, `person`, `person_name`, `resolution`, `fps` (text, a rational), `frames`,
-        `seconds`, `coding` ("raw" or "coded"), `key_interval` (None in a raw file), `num_ws`, `w_dim`, `channels`, `frame_size`, `bytes`
-        (see `accounting`), `rate` (see `rates`), `parts` (list of `tag`, `offset`, `length`, `critical`, `known`,
-        `intact`), `damage` (list of `part`, `sentence`, `first`, `last`).
+        `seconds`, `coding` ("raw" or "coded"), `key_interval` (None in a raw file), `num_ws`, `w_dim`, `channels`,
+        `frame_size`, `bytes` (see `accounting`), `rate` (see `rates`), `parts` (list of `tag`, `offset`, `length`,
+        `critical`, `known`, `intact`), `damage` (list of `part`, `sentence`, `first`, `last`).
 
         Raises:
             StreamError: as `salvage`, and for a file that is cut short.

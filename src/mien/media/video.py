@@ -211,7 +211,8 @@ def _check_file(path: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Open for reading. `file:` keeps FFmpeg from taking a name for an address, the whitelist playlists from the net."""
+    """Open for reading. `file:` keeps FFmpeg from taking a name for an address, the whitelist playlists from the
+    net."""
     _check_file(path)
     try:
         container = av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"})

@@ -18,7 +18,8 @@ class ArcFace(nn.Module):
     """Identity vectors of FFHQ-framed faces. The cosine of two of them says how alike two people are."""
 
     def __init__(self, units: irse.Units = irse.UNITS, squeeze: bool = True, affine: bool = True) -> None:
-        """`units`: width and number of units of the trunk's groups; `affine`: whether the last normalisation has a weight and a bias, which IR-101's has not."""
+        """`units`: width and number of units of the trunk's groups; `affine`: whether the last normalisation has a
+        weight and a bias, which IR-101's has not."""
         super().__init__()
         width = units[-1][0]
         self.input_layer = irse.input_layer(3, units[0][0])

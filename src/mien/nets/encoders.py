@@ -20,7 +20,8 @@ INPUT_SIZE = 128
 class EncoderConfig:
     """Width of the encoder's first feature map, and the W+ that it writes.
 
-    `coarse`, `middle`: how many rows, from the first, are read from 4x4 and then from 8x8 features; the rest from 16x16.
+    `coarse`, `middle`: how many rows, from the first, are read from 4x4 and then from 8x8 features; the rest from
+    16x16.
     """
 
     num_ws: int

@@ -1,7 +1,7 @@
 """The embedded pack's face parser: where skin, brows, eyes, irises, nose, lips and inner mouth are, and landmarks.
 
 A small U-Net trained on labels drawn from MediaPipe's face mesh. Its features also serve as the pack's perceptual
-network (`nets/perceptual.py`): they were learned to tell lips, lids and irises apart, which is what we must see.
+network (`nets/perceptual.py`), since they tell lips, lids and irises apart.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What all generators have in common: A(.), G_ss(.), and what the stages have to know of them.
 
-Stages, personalisation and re-enactment know a generator by this class alone. `nets.stylegan2.StyleGAN2Generator` is one.
+Stages, personalisation and re-enactment know a generator by this class alone. `nets.stylegan2.StyleGAN2Generator` is
+one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Window:
 
 
 class _Cut(torch.autograd.Function):
-    """`Window.cut` of `[N, C, H, W]`. The gradient of two slices is two copies of the whole size, in the wrong layout."""
+    """`Window.cut` of `[N, C, H, W]`. The gradient of two slices is two copies of the whole size, in the wrong
+    layout."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: Window) -> Tensor:

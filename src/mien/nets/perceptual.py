@@ -31,8 +31,10 @@ def distance_maps(a: list[Tensor], b: list[Tensor], size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a pack's networks make of N images: maps of the perceptual network, landmarks `[N, len(POINTS), 2]` in [0, 1],
-    parsing logits `[N, K, h, w]`; None for what was not asked for or the pack has no network for."""
+    """What a pack's networks make of N images.
+
+    Maps of the perceptual network; landmarks `[N, len(POINTS), 2]` in [0, 1] and parsing logits `[N, K, h, w]`, None where
+    not asked for or without a network for them."""
 
     features: list[Tensor]
     landmarks: Tensor | None = None

@@ -57,7 +57,8 @@ def _shortcut(in_width: int, width: int, stride: int) -> nn.Sequential | None:
 
 
 def layers(block: type[Basic | Bottleneck], counts: tuple[int, int, int, int]) -> list[nn.Module]:
-    """Stem (convolution, norm, ReLU, pooling) and the four stages, `[N, 3, H, W] -> [N, 512 * expansion, H/32, W/32]`."""
+    """Stem (convolution, norm, ReLU, pooling) and the four stages, `[N, 3, H, W] -> [N, 512 * expansion, H/32,
+    W/32]`."""
     found: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     found.append(nn.MaxPool2d(3, 2, 1))
     width = 64

@@ -95,7 +95,8 @@ class Affine(nn.Module):
 
 
 class _Filter(torch.autograd.Function):
-    """The FIR filter 1-3-3-1 over 4 in both directions and a bias, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero borders).
+    """The FIR filter 1-3-3-1 over 4 in both directions and a bias, `[N, C, 2H+1, 2W+1] -> [N, C, 2H, 2W]` (zero
+    borders).
 
     As a depthwise convolution: 7 times faster than shifted sums on a CPU. Its own backward pass, for the filter is
     symmetric and so its own transpose, and the library's backward pass with a bias takes 10 times as long.

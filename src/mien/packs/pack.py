@@ -168,7 +168,7 @@ class Pack:
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Where a pack's file is: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path."""
+    """Locate a pack's file: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path."""
     name = str(name_or_path)
     if name in EMBEDDED:
         return Path(str(resources.files("mien.packs").joinpath(name, f"{name}.safetensors")))

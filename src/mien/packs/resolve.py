@@ -18,7 +18,7 @@ Where = Person | str | Path | None  # a person, its file, or a folder to look in
 
 
 def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
-    """The pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
+    """Find the pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
     try:
         found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
     except PackError as error:

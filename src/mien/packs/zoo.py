@@ -217,7 +217,7 @@ def listing() -> Iterator[str]:
 def pull(
     name: str, folder: Path | None = None, accept: Accept | None = None, progress: Progress | None = None
 ) -> Pulled:
-    """Downloads a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), converts them, installs the pack.
+    """Download a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), converts them, installs the pack.
 
     `accept` is shown each file that has to be downloaded, with its licence, and says whether the user takes it;
     without it no file is downloaded. Files that are in the folder already, downloaded before or put there by hand, are
@@ -289,7 +289,7 @@ def _collect(name: str, folder: Path, accept: Accept | None, progress: Progress)
 
 
 def check(path: Path, remote: Remote) -> None:
-    """Raises `PackError` unless the file at `path` is the one that is meant. Files with no known hash pass."""
+    """Raise `PackError` unless the file at `path` is the one that is meant. Files with no known hash pass."""
     if remote.git_blob:
         size = path.stat().st_size
         digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)

@@ -109,7 +109,7 @@ def export_pack(
     card: Annotated[Path | None, typer.Option(help="JSON to keep in the pack as its card.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("src/mien/packs/mini/mini.safetensors"),
 ) -> None:
-    """Put the trained networks together into a pack file."""
+    """Export the trained networks as a pack file."""
     import json
 
     from mien.train import export_pack as pack_file

@@ -1,11 +1,11 @@
-"""Fine-tune the locality of a pack's 32 channels by self-distillation: each changes its attribute's mask and nothing else.
+"""Fine-tune the locality of a pack's 32 channels by self-distillation: each changes its attribute's mask alone.
 
     python -m mien.train channel-locality --pack PACK --data runs/data -o runs/local --minutes 30
 
-A frozen copy of the generator, the teacher, renders a latent as it is and with one channel moved. The student has to render
-the first as the teacher does, and the second as the teacher does within the channel's mask and as the first elsewhere.
-So every pixel has a target, without photographs, encoder or adversary. Encoder, affine layers and channel scales stay, so
-latents and numbers keep their meaning.
+A frozen copy of the generator, the teacher, renders a latent as it is and with one channel moved. The student has to
+render the first as the teacher does, and the second as the teacher does within the channel's mask and as the first
+elsewhere. So every pixel has a target, without photographs, encoder or adversary. Encoder, affine layers and channel
+scales stay, so latents and numbers keep their meaning.
 
 All in float32: bfloat16 rounds by as much as a gaze channel changes the mean of an image.
 """
@@ -44,9 +44,10 @@ LOCAL = 0.1  # share of change outside the mask at which a channel is drawn leas
 class LocalityTrainer:
     """Losses of one step.
 
-    `latents [N, L, D]` of images with `poses [N, 2]` in degrees; `frames`: indices of clip frames, which lend expressions.
-    `leak_estimate [32]`: running mean of each channel's share of change outside its mask; `drawn [32]`: how often each was
-    drawn; `unmoved_psnr`: PSNR in dB of the student's unmoved renders against the teacher's, in the last step.
+    `latents [N, L, D]` of images with `poses [N, 2]` in degrees; `frames`: indices of clip frames, which lend
+    expressions. `leak_estimate [32]`: running mean of each channel's share of change outside its mask; `drawn [32]`:
+    how often each was drawn; `unmoved_psnr`: PSNR in dB of the student's unmoved renders against the teacher's, in the
+    last step.
     """
 
     def __init__(self, pack: Pack, latents: Tensor, poses: Tensor, frames: Tensor, seed: int) -> None:
@@ -103,7 +104,7 @@ class LocalityTrainer:
                 hook.remove()
 
     def _map_leak(self, maps: dict[int, Tensor], masks: Tensor) -> Tensor:
-        """Share of each expression channel's feature map, which the channel scales, outside its mask; mean over channels."""
+        """Share of an expression channel's feature map, which the channel scales, outside its mask; mean over channels."""
         shares = []
         for layer, index, attribute in expression_channels():
             size = maps[layer].shape[-1]
@@ -163,7 +164,7 @@ class LocalityTrainer:
 
 @torch.no_grad()
 def contact_sheet(trainer: LocalityTrainer, generator: Generator, run: Run, name: str) -> None:
-    """Write one person with each channel moved by three of its scales: teacher and student, and eight times each's change."""
+    """Write one person with each channel moved by three of its scales, of teacher and student, and 8 times the change."""
     count = len(trainer.scales)
     styles = trainer.teacher.styles(trainer.latents[:1])
     moved = [layer.repeat(count, 1) for layer in styles]
@@ -178,7 +179,7 @@ def contact_sheet(trainer: LocalityTrainer, generator: Generator, run: Run, name
 
 @torch.no_grad()
 def latents_of(pack: Pack, faces: Faces, rank: int, workers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """W+ `[N, L, D]` of a worker's part of the stills and clip frames, poses `[N, 2]`, and which indices are clip frames."""
+    """W+ `[N, L, D]` of a worker's part of stills and clip frames, poses `[N, 2]`, and the indices of clip frames."""
     index = np.concatenate([faces.stills, faces.clips])[rank::workers]
     w, poses = [], []
     for start in range(0, len(index), 64):
@@ -220,8 +221,8 @@ def train(
 
     def save() -> None:
         if workers.rank == 0:
-            run.save(generator=generator.state_dict(), mean=mean.state_dict(), optimiser=optimiser.state_dict(), step=step,
-                     leak_estimate=trainer.leak_estimate.tolist(), drawn=trainer.drawn.tolist())  # fmt: skip
+            run.save(generator=generator.state_dict(), mean=mean.state_dict(), optimiser=optimiser.state_dict(),
+                     step=step, leak_estimate=trainer.leak_estimate.tolist(), drawn=trainer.drawn.tolist())  # fmt: skip
 
     def log() -> None:
         nonlocal began, since, sums

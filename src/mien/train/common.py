@@ -1,4 +1,4 @@
-"""What all training scripts share: checkpoints that resume, a loss log, sample sheets."""
+"""Run folders of training: checkpoints to resume from, a log of losses, contact sheets."""
 
 from __future__ import annotations
 

@@ -76,9 +76,9 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def prepare(faces: Path, clips: Path, out: Path) -> None:
-    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy [N, 128, 128]`,
-    `pose.npy [N, 2]` (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`, and
-    `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to."""
+    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy
+    [N, 128, 128]`, `pose.npy [N, 2]` (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`,
+    and `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to."""
     out.mkdir(parents=True, exist_ok=True)
     mesh = lm.FaceMesh()
     pad = 32

@@ -1,4 +1,4 @@
-"""Batches for training, from the folder that `mien.train.data` wrote: torch and numpy only."""
+"""Batches for training from a folder that `mien.train.data` wrote; needs torch and numpy only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mien.media.images import to_float
 from mien.personalize.gaze_augmentation import glance as warp_gaze
 from mien.personalize.gaze_augmentation import random_glances as sample_gaze_offsets
 
-RARE = 20  # one frame in so many counts as rare in one measure and direction
+RARE = 20  # one frame of so many is rare in a measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
 
 
@@ -75,7 +75,7 @@ class Faces:
         self.rare = [self._rare(frames) for frames in self.clip_of]
 
     def _rare(self, frames: np.ndarray) -> list[np.ndarray]:
-        """Frames of a clip with the least and the most of each expression measure: blinks, gaze to a side, wide mouths."""
+        """Frames of a clip with the least and the most of each expression measure: blinks, gaze to a side, open mouths."""
         points = torch.from_numpy(np.ascontiguousarray(self.all_points[frames][:, list(POINTS)])).float()
         order = expression_measures(points).argsort(0).numpy()
         some = max(len(frames) // RARE, 1)
@@ -117,8 +117,8 @@ class Faces:
         return self.get(index, self.random.rand(len(index)) < 0.5, sample_gaze_offsets(self.random, len(index), 0.3))
 
     def pairs(self, count: int) -> tuple[Batch, Batch]:
-        """Pairs of frames of one clip, mirrored together; half of the second ones show a rare expression, and in some the
-        gaze is moved. The last third of the pairs are a still and the same still with its gaze moved."""
+        """Pairs of frames of one clip, mirrored together; half of the second ones show a rare expression, and in some
+        the gaze is moved. The last third of the pairs are a still and the same still with its gaze moved."""
         groups = self.random.randint(len(self.clip_of), size=count)
         a = np.array([self.random.choice(self.clip_of[g]) for g in groups])
         rare = lambda g: self.rare[g][self.random.randint(len(self.rare[g]))]

@@ -1,7 +1,7 @@
-"""Put trained networks together into a pack file.
+"""Export trained networks as a pack file.
 
-    python -m mien.train export-pack --autoencoder runs/ae --parser runs/parser --identity runs/identity --data runs/data \
-        -o src/mien/packs/mini/mini.safetensors
+    python -m mien.train export-pack --autoencoder runs/ae --parser runs/parser --identity runs/identity \
+        --data runs/data -o src/mien/packs/mini/mini.safetensors
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def export_pack(
 
 @torch.no_grad()
 def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
-    """The channels with `scale`, the standard deviation of their value over `count` clip frames; the gaze is moved in three
-    of ten, since clips show little gaze."""
+    """The channels with `scale`, the standard deviation of their value over `count` clip frames; the gaze is moved in
+    three of ten, since clips show little gaze."""
     random = np.random.RandomState(0)
     index = random.choice(faces.clips, count, replace=False)
     offsets = sample_gaze_offsets(random, count, 0.3)

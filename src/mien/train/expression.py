@@ -1,4 +1,7 @@
-"""The 32 expression channels V that training gives their meaning to, and where in a face each attribute may act."""
+"""The 32 expression channels V of a trained pack, and the part of a face that each attribute may change.
+
+V is assigned before training, which gives the channels their meaning; it is not chosen by Eq. 5.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # The channels that pairs and swaps work on: StyleSpace layer -> how many for (mouth and jaw, eyes, brows, gaze).
-# Layers 6, 8, 9, 11 are 16x16/Conv1 to 64x64/Conv0_up: where an expression is a shape, not yet a texture.
+# Layers 6, 8, 9, 11 are 16x16/Conv1 to 64x64/Conv0_up: where expressions are shapes rather than textures.
 ATTRIBUTES = ("mouth", "eyes", "brows", "gaze")
 EXPRESSION: dict[int, tuple[int, int, int, int]] = {6: (4, 0, 2, 0), 8: (5, 2, 2, 1), 9: (4, 2, 2, 1), 11: (3, 2, 0, 2)}
 PARTS = {"mouth": (0, 1, 2), "eyes": (3, 4), "brows": (5, 6), "gaze": (7,)}  # of `expression_measures`
@@ -26,7 +29,7 @@ def expression_channels() -> list[tuple[int, int, str]]:
 
 
 def swap_channels(styles: list[Tensor], others: list[Tensor], chosen: Tensor) -> list[Tensor]:
-    """Take the expression channels from `others` where `chosen [N, 4]` (by attribute) says so."""
+    """Replace the expression channels by those of `others` where `chosen [N, 4]`, by attribute, is true."""
     out = list(styles)
     for layer, counts in EXPRESSION.items():
         take = chosen.repeat_interleave(torch.tensor(counts, device=chosen.device), dim=1)
@@ -42,9 +45,9 @@ def _blur(mask: Tensor, radius: int) -> Tensor:
 
 
 def attribute_masks(label: Tensor) -> Tensor:
-    """Where each attribute may change a face, `[N, 4, 64, 64]`, from labels `[N, 128, 128]`: dilated, soft.
+    """Masks of what each attribute may change, soft `[N, 4, 64, 64]`, from labels `[N, 128, 128]`.
 
-    The mouth's region is the face below the nose, since a jaw takes cheeks and chin along.
+    The mouth's mask is the face below the nose, since the jaw moves cheeks and chin too.
     """
     small = label[:, ::2, ::2]
     masks = []

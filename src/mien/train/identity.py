@@ -1,9 +1,9 @@
-"""Train the identity network: tell 6,888 people apart (additive angular margin, Deng et al. 2019).
+"""Train the identity network as a classifier of the people of the data (additive angular margin, Deng et al. 2019).
 
     python -m mien.train identity --data runs/data -o runs/identity
 
-A still face is a class of its own, seen under changes of crop, light, sharpness and mirrored; a clip is one class over
-all its poses and expressions, drawn more often, so that the embedding learns to look past them.
+A still face is a class of its own under changes of crop, light, sharpness and mirroring; a clip is one class over all
+its poses and expressions, drawn more often, so that the embedding is invariant to them.
 """
 
 from __future__ import annotations

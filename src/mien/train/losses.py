@@ -1,4 +1,4 @@
-"""What the autoencoder's renders are judged by beside the parser's features: pixels and an adversary."""
+"""Losses of the autoencoder's renders beside the perceptual one: pixels, eyes and an adversary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sum_of(losses: Iterable[Tensor]) -> Tensor:
 
 
 def attention(label: Tensor, valid: Tensor, size: int) -> Tensor:
-    """Weight of each pixel `[N, 1, size, size]`: background little, features of the face most, invalid parts none."""
+    """Weight of each pixel `[N, 1, size, size]`: lowest for the background, highest for eyes and lips, 0 if invalid."""
     per_class = valid.new_tensor([0.6, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 3.0])
     weight = per_class[label][:, None]
     weight = F.avg_pool2d(weight, 5, 1, 2, count_include_pad=False)
@@ -40,7 +40,7 @@ def pixel_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 4) -> Tensor:
 
 
 def eye_loss(x: Tensor, y: Tensor, label: Tensor) -> Tensor:
-    """L1 of pixels and gradients in and around the eyes, a scalar: a hundredth of the picture, and where people look.
+    """L1 of pixels and gradients in and around the eyes, a scalar; they are a hundredth of an image's area.
 
     `x`, `y` `[N, 3, S, S]`, `label [N, 128, 128]`.
     """
@@ -52,7 +52,7 @@ def eye_loss(x: Tensor, y: Tensor, label: Tensor) -> Tensor:
 
 
 class PatchDiscriminator(nn.Module):
-    """A small patch discriminator at two scales; it judges texture, not layout."""
+    """A patch discriminator at two scales: hinge loss on texture, not on layout."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def balance(losses: dict[str, Tensor], judged: Tensor, fake: Tensor) -> Tensor:
-    """What to multiply the adversary's loss with so that it pulls at the pixels as hard as the pixel losses do."""
+    """Factor of the adversary's loss at which its gradient at the renders is as long as that of the pixel losses."""
     pixels = sum_of(losses[k] for k in ("rec", "pair", "detail") if k in losses)
     norm = lambda loss: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm()
     return norm(pixels) / norm(judged).clamp_min(1e-8)

@@ -20,7 +20,7 @@ CHANNELS = (256, 256, 256, 128, 64, 32, 16)  # feature widths at 4, 8, ... 256: 
 
 @dataclass
 class Networks:
-    """What is trained, with its running average (which is what a pack takes)."""
+    """The networks of the autoencoder; a pack takes their running average."""
 
     generator: StyleGAN2Generator
     encoder: Encoder
@@ -52,7 +52,7 @@ class Networks:
 
 @torch.no_grad()
 def load_matching(nets: Networks, pack: Path) -> None:
-    """Copy a pack's generator, encoder and flow into `nets`, each tensor as far as the shapes match. Raises PackError."""
+    """Copy a pack's generator, encoder and flow into `nets`, each tensor as far as shapes match. Raises PackError."""
     from mien.packs.pack import Pack
 
     learned = Pack.load(pack).networks

@@ -41,7 +41,7 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
             group["lr"] = rate * min(1.0, 3.0 * (end - time.time()) / (60 * minutes) + 0.02)
         b = faces.batch(batch // 2, batch // 2)
         image = colour_jitter([b.image], random, 0.3)[0]
-        # Renders are softer than photographs: blur some of the batch so that the features expect both.
+        # Renders are softer than photographs: blur some of the batch so that the features fit both.
         soft = F.interpolate(F.interpolate(image, (64, 64), mode="area"), (128, 128), mode="bilinear")
         image = torch.where(torch.rand(batch, 1, 1, 1, generator=random) < 0.3, soft, image)
         image = image + 0.03 * torch.randn(image.shape, generator=random) * torch.rand(batch, 1, 1, 1, generator=random)

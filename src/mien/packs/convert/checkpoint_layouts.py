@@ -1,8 +1,8 @@
 """The official checkpoints' layouts: what is called what in them, and how it becomes the state of our networks.
 
-Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or raises `UnsafePickle`
-with what the file lacks, a text that completes the sentence "FILE ...". Nothing is guessed from file names: several
-files share one name in the wild.
+Each function takes what `torchfile.load_checkpoint` read and returns a network in evaluation mode, or raises
+`UnsafePickle` with what the file lacks, a text that completes the sentence "FILE ...". Nothing is guessed from file
+names: several files share one name in the wild.
 """
 
 from __future__ import annotations

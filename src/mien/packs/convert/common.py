@@ -33,7 +33,7 @@ def sha256(path: Path) -> str:
 
 
 def read_layout(layout: Any, path: Path) -> Any:
-    """What a function of `layouts` makes of a file. Raises PackError when the file is something else."""
+    """Apply a function of `checkpoint_layouts` to a file. Raises PackError when the file is something else."""
     try:
         return layout(load_checkpoint(path))
     except UnsafePickle as refusal:

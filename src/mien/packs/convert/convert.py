@@ -56,7 +56,7 @@ _SAMPLES = 4096  # random latents from which the units of the channels are measu
 
 
 def missing(pack: Pack) -> list[str]:
-    """What a pack cannot do, one sentence each; empty when nothing is missing."""
+    """List what a pack cannot do, one sentence each; empty when nothing is missing."""
     own_perceptual = pack.landmark_reader is not None
     lines = []
     for slots, purpose in _NEEDS:
@@ -76,7 +76,7 @@ def convert_pack(
     half: bool = False,
     channels: Path | str | None = None,
 ) -> Pack:
-    """Converts checkpoint files into one pack file at `out`; returns what was written (its fingerprint unset).
+    """Convert checkpoint files into one pack file at `out`; returns what was written (its fingerprint unset).
 
     `sources` maps roles (`SOURCES`) to files. The generator may also come from an e4e or ReStyle checkpoint, which
     holds one. `half`: store in float16, at half the size and a small loss. `channels`: the `channels.json` that
@@ -222,7 +222,7 @@ def _spread(generator: StyleGAN2Generator, mapping: MappingNetwork | None) -> di
 
 
 def read_channels(path: Path) -> tuple[Channel, ...]:
-    """The 32 channels that `python -m mien.train channels` measured. Raises `PackError`."""
+    """Read the 32 channels that `python -m mien.train channels` measured. Raises `PackError`."""
     try:
         found = tuple(Channel(**entry) for entry in json.loads(path.read_text())["channels"])
     except (OSError, ValueError, KeyError, TypeError):

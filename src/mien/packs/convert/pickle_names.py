@@ -79,8 +79,8 @@ class LazyTensor:
         return self.storage.dtype
 
     def load(self) -> torch.Tensor:
-        """A contiguous copy in memory. Raises UnsafePickle for an expanded tensor: with a stride of 0 it can claim terabytes
-        from four bytes, and no network here has one."""
+        """A contiguous copy in memory. Raises UnsafePickle for an expanded tensor: with a stride of 0 it can claim
+        terabytes from four bytes, and no network here has one."""
         if self.storage.numel == 0 or 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         if self.storage.data is None or math.prod(self.shape) > self.storage.numel:

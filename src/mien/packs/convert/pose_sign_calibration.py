@@ -67,7 +67,8 @@ def pose_signs(flow: Turn, people: Tensor, look: Look) -> tuple[float | None, fl
 
 
 def _sign(slopes: list[float]) -> float | None:
-    """Sign of the median slope, in measured degrees per asked degree; None of too few people or a slope within noise."""
+    """Sign of the median slope, in measured degrees per asked degree; None of too few people or a slope within
+    noise."""
     if len(slopes) < LEAST_PEOPLE or abs(np.median(slopes)) < LEAST_SLOPE:
         return None
     return float(np.sign(np.median(slopes)))

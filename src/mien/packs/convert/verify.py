@@ -16,7 +16,7 @@ from mien.packs.pack import Pack
 
 
 def verify(name_or_path: Path | str) -> Iterator[str]:
-    """Loads a pack and puts one image through all of it; yields what was found, line by line.
+    """Load a pack and put one image through all of it; yields what each network answers, line by line.
 
     Raises `PackError` when the pack is missing or damaged, or a network of it does not work.
     """

@@ -49,7 +49,7 @@ class AutoencoderTrainer:
         self.min_inside_change = torch.zeros(len(expression_channels()), device=self.device)
 
     def image_loss(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixel, perceptual and expression loss of renders `x` against images `y`, `[N, 3, S, S]` both; three scalars."""
+        """Pixel, perceptual and expression loss of renders `x` against images `y`, both `[N, 3, S, S]`: three scalars."""
         weight = attention(batch.label, batch.valid, x.shape[-1])
         pixels = pixel_loss(x, y, weight)
         with autocast_bf16(self.device):
@@ -71,7 +71,7 @@ class AutoencoderTrainer:
 
     @torch.no_grad()
     def inside_change(self, count: int = 96) -> Tensor:
-        """Change that each expression channel makes inside its mask now, `[32]`: means of `_change` over `count` images."""
+        """Change that each expression channel makes inside its mask now, `[32]`: means over `count` images."""
         stills, (frames, _) = self.faces.batch(count - count // 2, 0), self.faces.pairs(count // 2)
         image, label = (
             torch.cat([getattr(x, name) for x in (stills, frames)]).to(self.device) for name in ("image", "label")
@@ -108,12 +108,12 @@ class AutoencoderTrainer:
         return (change * mask).mean((1, 2)), (change * (1 - mask)).mean((1, 2)), other
 
     def locality(self, styles: list[Tensor], label: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Share of one channel's change outside its attribute's mask, a scalar in [0, 1], and the images `[N, 3, size, size]`.
+        """Share of one channel's change outside its mask, a scalar in [0, 1], and the images `[N, 3, size, size]`.
 
-        `styles` `[N, C_l]` of N images, `label [N, 128, 128]`, `size`: a resolution that the pixel losses see, since other
-        partial sums of RGB are not images. Channels are drawn in proportion to `leak_estimate`. Hinge: a change inside the
-        mask is rewarded only below `min_inside_change`. Without the reward the ratio falls with the channel's whole
-        effect; without the bound it falls by overdriving the channel.
+        `styles` `[N, C_l]` of N images, `label [N, 128, 128]`, `size`: a resolution that the pixel losses see, since
+        other partial sums of RGB are not images. Channels are drawn in proportion to `leak_estimate`. Hinge: a change
+        inside the mask is rewarded only below `min_inside_change`. Without the reward the ratio falls with the
+        channel's whole effect; without the bound it falls by overdriving the channel.
         """
         chances = torch.from_numpy(self.leak_estimate.clip(0.1, 1))
         numbers = torch.multinomial(chances, len(label), replacement=True, generator=self.random).tolist()
@@ -125,8 +125,8 @@ class AutoencoderTrainer:
         return shares.mean(), other
 
     def cycle_consistency(self, image: Tensor, target: list[Tensor], spread: list[Tensor]) -> Tensor:
-        """Distance of the encoder's expression channels of `image [N, 3, S, S]` from `target` (StyleSpace `[N, C_l]`), in
-        standard deviations of each channel over the batch, `spread` `[C_l]`; a scalar."""
+        """Distance of the encoder's expression channels of `image [N, 3, S, S]` from `target` (StyleSpace `[N, C_l]`),
+        in standard deviations of each channel over the batch, `spread` `[C_l]`; a scalar."""
         w = self.nets.encoder(degraded(image, self.random).contiguous(memory_format=torch.channels_last))
         styles = self.nets.generator.styles(w)
         errors = []
@@ -139,9 +139,9 @@ class AutoencoderTrainer:
     def gaze_supervision(self, styles: list[Tensor], points: Tensor) -> tuple[list[Tensor], Tensor]:
         """Set the gaze channels of half of the images to what the irises' positions ask for.
 
-        `styles` `[N, C_l]`, `points [N, P, 2]`. Returns the styles, and the distance of the encoder's own gaze channels from
-        those values, a scalar in units of a usual glance. Without it neither encoder nor generator gets a gradient of
-        gaze: each would have to learn it from the other.
+        `styles` `[N, C_l]`, `points [N, P, 2]`. Returns the styles, and the distance of the encoder's own gaze channels
+        from those values, a scalar in units of a usual glance. Without it neither encoder nor generator gets a gradient
+        of gaze: each would have to learn it from the other.
         """
         places = [(layer, index) for layer, index, attribute in expression_channels() if attribute == "gaze"]
         direction = gaze(points)
@@ -280,7 +280,7 @@ class AutoencoderTrainer:
         return losses
 
     def _swap_measures(self, x: StepInputs, swaps: Swaps, swap: Tensor) -> tuple[Tensor, Tensor]:
-        """Errors of a swap's expression and yaw, as the parser reads them, from the donor's where swapped; two scalars."""
+        """Errors of a swap's expression and yaw, as the parser reads them, from the donor's where swapped: two scalars."""
         own = torch.cat([x.stills.points, x.first.points])[swaps.recipients]
         donor = torch.cat([x.first.points, x.second.points])[swaps.donors - len(x.stills.index)]
         with autocast_bf16(self.device):

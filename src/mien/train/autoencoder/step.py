@@ -13,8 +13,8 @@ from mien.train.dataset import Batch
 
 
 class StepLosses(NamedTuple):
-    """Weighted losses of one step, and what the adversary sees: renders with the images they are to equal, and renders of
-    swaps and single channels, which equal no image."""
+    """Weighted losses of one step, and what the adversary sees: renders with the images they are to equal, and renders
+    of swaps and single channels, which equal no image."""
 
     losses: dict[str, Tensor]
     rendered: Tensor
@@ -26,8 +26,8 @@ class StepLosses(NamedTuple):
 class StepInputs:
     """One step's data: N = stills + 2 * pairs images in this order, S of them swapped.
 
-    `images [N, 3, S, S]` with colours changed, `target [N, 3, low, low]`; base codes `[N, D]` and offsets `[N, L, D]` of the
-    encoder, whose sum with `w_mean` is `w_plus`; `pose [N, 2]` in degrees.
+    `images [N, 3, S, S]` with colours changed, `target [N, 3, low, low]`; base codes `[N, D]` and offsets `[N, L, D]`
+    of the encoder, whose sum with `w_mean` is `w_plus`; `pose [N, 2]` in degrees.
     """
 
     stills: Batch
