@@ -49,7 +49,7 @@ MESH_POINTS = 478
 
 
 @dataclass(frozen=True)
-class HeadPose:
+class RigidHeadPose:
     """A similarity in 3D that carries the canonical face onto a mesh.
 
     Angles in degrees: yaw positive to the viewer's right, pitch positive up, roll positive clockwise on the screen.
@@ -117,12 +117,12 @@ def fit_similarity(source: Array, target: Array, weights: Array | None = None) -
     return scale, rotation, mean_target - scale * rotation @ mean_source
 
 
-def head_pose(mesh: Array, canonical: Array | None = None) -> HeadPose:
+def head_pose(mesh: Array, canonical: Array | None = None) -> RigidHeadPose:
     """Pose of the rigid head by fitting the canonical face's rigid points to the mesh `[478, 3]`."""
     shape = canonical_face() if canonical is None else canonical
     scale, rotation, translation = fit_similarity(shape[RIGID], mesh[RIGID])
     forward = rotation @ np.array([0.0, 0.0, -1.0])
-    return HeadPose(
+    return RigidHeadPose(
         yaw=float(np.degrees(np.arctan2(forward[0], -forward[2]))),
         pitch=float(np.degrees(np.arcsin(np.clip(-forward[1], -1, 1)))),
         roll=float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))),

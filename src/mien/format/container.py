@@ -129,8 +129,7 @@ def scan(file: BinaryIO, name: str, *, tolerant: bool = False, kind: Kind = STRE
         StreamError: an empty or foreign file, another version, a damaged prologue, and unless `tolerant` a file that is
             cut short, has bytes after its end, or whose part headers make no sense.
     """
-    file.seek(0, 2)
-    size = file.tell()
+    size = file.seek(0, 2)
     file.seek(0)
     version, total = _read_prologue(file.read(PROLOGUE_SIZE), name, kind)
     if not tolerant:

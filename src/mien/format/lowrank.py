@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.errors import StreamError
-from mien.format.range_coder import Bit, Decoder, Encoder
+from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder
 
 MAGIC = b"MTL1"
 MAX_RANK = 1024
@@ -129,7 +129,7 @@ def nearest_codes(steps: NDArray[np.floating]) -> NDArray[np.uint8]:
 def pack_numbers(rank: int, codes: NDArray[np.uint8], symbols: Sequence[NDArray[np.integer]]) -> bytes:
     """The bytes of the integers `symbols` (one array a piece, of any shape) with their step codes."""
     shifts = bytearray()
-    coder = Encoder()
+    coder = RangeEncoder()
     negative: list[NDArray[np.bool_]] = []
     low_bits: list[NDArray[np.uint8]] = []
     nonzero = 0
@@ -177,7 +177,7 @@ def unpack_numbers(
     low_count = int(sum(p.size * int(s) for p, s in zip(plan, shifts.tolist(), strict=True)))
     if len(blob) != at + coded_size + -(-(nonzero + low_count) // 8):
         raise StreamError("the tuned weights in this stream belong to another generator")
-    coder = Decoder(blob[at : at + coded_size])
+    coder = RangeDecoder(blob[at : at + coded_size])
     bits = np.unpackbits(np.frombuffer(blob, np.uint8, offset=at + coded_size), bitorder="little")
     sign_at, low_at = 0, nonzero
     values: list[NDArray[np.float32]] = []
@@ -219,7 +219,7 @@ class _Beliefs:
         self.prefix = [Bit() for _ in range(_PREFIX + 1)]
 
 
-def _write(coder: Encoder, magnitudes: list[int]) -> None:
+def _write(coder: RangeEncoder, magnitudes: list[int]) -> None:
     beliefs = _Beliefs()
     last = before = 0
     for magnitude in magnitudes:
@@ -243,7 +243,7 @@ def _write(coder: Encoder, magnitudes: list[int]) -> None:
                 coder.plain((rest >> place) & 1)
 
 
-def _read(coder: Decoder, count: int) -> list[int]:
+def _read(coder: RangeDecoder, count: int) -> list[int]:
     beliefs = _Beliefs()
     out: list[int] = []
     last = before = 0

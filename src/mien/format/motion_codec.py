@@ -20,7 +20,7 @@ import numpy as np
 
 from mien.errors import InputError, StreamError
 from mien.format.motion_prediction import FINE_BITS, LARGEST_STEPS, LIMIT, PARAMETERS, UNARY, Predictor, ResidualCoder
-from mien.format.range_coder import Decoder, Encoder
+from mien.format.range_coder import RangeDecoder, RangeEncoder
 
 DEFAULT_KEY_INTERVAL = 120
 MAX_KEY_INTERVAL = 512
@@ -194,7 +194,7 @@ def read_info(data: bytes) -> CodedInfo:
 
 
 def _encode_block(fine: np.ndarray, shaping: np.ndarray | None) -> tuple[bytes, np.ndarray]:
-    coder, predictor, residuals = Encoder(), Predictor(), ResidualCoder()
+    coder, predictor, residuals = RangeEncoder(), Predictor(), ResidualCoder()
     decoded = np.empty_like(fine)
     errors = np.zeros(PARAMETERS)
 
@@ -237,7 +237,7 @@ def _choose(residuals: ResidualCoder, channel: int, error: int) -> int:
 
 
 def _decode_block(data: bytes, count: int) -> np.ndarray:
-    coder, predictor, residuals = Decoder(data), Predictor(), ResidualCoder()
+    coder, predictor, residuals = RangeDecoder(data), Predictor(), ResidualCoder()
     decoded = np.empty((count, PARAMETERS), np.int64)
     for number in range(count):
         residuals.begin()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mien.errors import StreamError
-from mien.format.range_coder import Bit, Decoder, Encoder, cost
+from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder, cost
 
 PARAMETERS = 35
 FINE_BITS = 8  # bits of a fine unit below the step
@@ -106,7 +106,7 @@ class ResidualCoder:
         """Starts a frame."""
         self._seen = self._expected = self._count = 0
 
-    def code(self, coder: Encoder | Decoder, channel: int, key: bool, residual: int = 0) -> int:
+    def code(self, coder: RangeEncoder | RangeDecoder, channel: int, key: bool, residual: int = 0) -> int:
         """Writes `residual` with an encoder, or ignores it and reads one with a decoder; returns the residual."""
         context, lively = (_KEY, 0) if key else self._context(channel)
         magnitude = abs(residual)
@@ -155,7 +155,7 @@ class ResidualCoder:
         self._count += 1
         self._scale[channel] = scale + ((size - scale) >> _SCALE_SHIFT)
 
-    def _escape(self, coder: Encoder | Decoder, rest: int) -> int:
+    def _escape(self, coder: RangeEncoder | RangeDecoder, rest: int) -> int:
         """Exponential Golomb: how many bits `rest + 1` has, in unary, then the bits below the first."""
         width = (rest + 1).bit_length() - 1 if rest >= 0 else 0
         length = 0

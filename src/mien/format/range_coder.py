@@ -44,7 +44,7 @@ def cost(belief: Bit, bit: bool) -> float:
     return -math.log2((chance if bit else 32768 - chance) / 32768)
 
 
-class Encoder:
+class RangeEncoder:
     """Writes decisions; `finish` gives the bytes."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Encoder:
         self._low = (self._low << 8) & _MASK
 
 
-class Decoder:
+class RangeDecoder:
     """Reads decisions from bytes, and zeros beyond their end."""
 
     def __init__(self, data: bytes) -> None:

@@ -45,7 +45,7 @@ def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
     return F.pad(x, sides)
 
 
-class Unit(nn.Module):
+class ConvUnit3D(nn.Module):
     """Convolution, batch norm, ReLU."""
 
     def __init__(self, width_in: int, width: int, kernel: int = 1, stride: int = 1) -> None:
@@ -65,10 +65,10 @@ class MixedBlock(nn.Module):
     def __init__(self, width: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         one, reduce_a, three_a, reduce_b, three_b, pooled = widths
-        self.b0 = Unit(width, one)
-        self.b1a, self.b1b = Unit(width, reduce_a), Unit(reduce_a, three_a, 3)
-        self.b2a, self.b2b = Unit(width, reduce_b), Unit(reduce_b, three_b, 3)
-        self.b3b = Unit(width, pooled)
+        self.b0 = ConvUnit3D(width, one)
+        self.b1a, self.b1b = ConvUnit3D(width, reduce_a), ConvUnit3D(reduce_a, three_a, 3)
+        self.b2a, self.b2b = ConvUnit3D(width, reduce_b), ConvUnit3D(reduce_b, three_b, 3)
+        self.b3b = ConvUnit3D(width, pooled)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = F.max_pool3d(pad_same(x, (3, 3, 3), (1, 1, 1)), 3, 1)
@@ -91,9 +91,9 @@ class I3D(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv3d_1a_7x7 = Unit(3, 64, 7, 2)
-        self.Conv3d_2b_1x1 = Unit(64, 64)
-        self.Conv3d_2c_3x3 = Unit(64, 192, 3)
+        self.Conv3d_1a_7x7 = ConvUnit3D(3, 64, 7, 2)
+        self.Conv3d_2b_1x1 = ConvUnit3D(64, 64)
+        self.Conv3d_2c_3x3 = ConvUnit3D(64, 192, 3)
         width = 192
         for name, widths in _MIXED.items():
             self.add_module(name, MixedBlock(width, widths))

@@ -27,7 +27,7 @@ class SqueezeExcitation(nn.Module):
         return x * torch.sigmoid(self.fc2(gate))
 
 
-class Unit(nn.Module):
+class ResidualUnit(nn.Module):
     """One residual unit `[N, in, H, W] -> [N, out, H / stride, W / stride]`."""
 
     def __init__(self, in_width: int, width: int, stride: int, squeeze: bool = True) -> None:
@@ -67,6 +67,6 @@ def body(groups: Units = UNITS, squeeze: bool = True) -> nn.Sequential:
     width = groups[0][0]
     for group_width, count in groups:
         for i in range(count):
-            units.append(Unit(width, group_width, 2 if i == 0 else 1, squeeze))
+            units.append(ResidualUnit(width, group_width, 2 if i == 0 else 1, squeeze))
             width = group_width
     return nn.Sequential(*units)

@@ -18,7 +18,7 @@ from factories.streams import flipped, make_stream, offset_of, replaced
 from mien.apps.cli.cli import main
 from mien.errors import InputError, StreamError
 from mien.format import motion_codec
-from mien.format.range_coder import Bit, Decoder, Encoder
+from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder
 from mien.format.rate_control import measure_sensitivity, raw, steps_for, transcode
 from mien.format.stream import Stream, read_frame
 
@@ -49,12 +49,12 @@ def coded_stream(frames: int = 100, key_interval: int = 30) -> Stream:
 def test_range_coder_round_trip_and_size() -> None:
     rng = np.random.RandomState(1)
     bits = (rng.rand(8_000) < np.repeat([0.02, 0.5, 0.98, 0.3], 2_000)).tolist()
-    encoder, belief = Encoder(), Bit()
+    encoder, belief = RangeEncoder(), Bit()
     for bit in bits:
         encoder.bit(belief, bit)
         encoder.plain(int(bit))
     data = encoder.finish()
-    decoder, belief = Decoder(data), Bit()
+    decoder, belief = RangeDecoder(data), Bit()
     for bit in bits:
         assert decoder.bit(belief) == bit and decoder.plain() == int(bit)
     entropy = 2_000 * (0.1414 + 1 + 0.1414 + 0.8813) + 8_000
@@ -67,12 +67,12 @@ def test_range_coder_carries(chance: float) -> None:
     for seed in range(10):
         rng = np.random.RandomState(seed)
         bits = (rng.rand(200) < chance).tolist()
-        encoder, belief = Encoder(), Bit()
+        encoder, belief = RangeEncoder(), Bit()
         for bit in bits:
             encoder.bit(belief, bit)
             encoder.plain(0)
         data = encoder.finish()
-        decoder, belief = Decoder(data), Bit()
+        decoder, belief = RangeDecoder(data), Bit()
         assert [(decoder.bit(belief), decoder.plain()) for _ in bits] == [(bit, 0) for bit in bits]
 
 

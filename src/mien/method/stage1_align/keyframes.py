@@ -82,7 +82,7 @@ class _Key:
     floor: float | None = None  # residual of the first frame registered to it
     motion: Array = field(default_factory=lambda: np.eye(3))  # of the last frame registered to it
 
-    def turn(self, pose: lm.HeadPose) -> float:
+    def turn(self, pose: lm.RigidHeadPose) -> float:
         return max(abs(pose.yaw - self.yaw), abs(pose.pitch - self.pitch))
 
 
@@ -93,7 +93,7 @@ class _Seen:
     index: int
     picture: Pyramid
     mesh: Array
-    pose: lm.HeadPose
+    pose: lm.RigidHeadPose
     place: Array  # the head's crop `[4]` as the key frame has it
     by_mesh: Array  # the mesh's crop `[4]`
 
@@ -165,14 +165,14 @@ class Stabiliser:
         assert self._key is not None
         return Placed(self._still + self._offset, self._key.index, found.residual)
 
-    def _start(self, index: int, frame: Image, mesh: Array, pose: lm.HeadPose, by_mesh: Array) -> None:
+    def _start(self, index: int, frame: Image, mesh: Array, pose: lm.RigidHeadPose, by_mesh: Array) -> None:
         picture = pyramid(frame, by_mesh)
         self._side = float(np.exp(by_mesh[2]))
         self._add_key(index, picture, mesh, pose, by_mesh)
         self._seen = _Seen(index, picture, mesh, pose, by_mesh, by_mesh)
         self._still = by_mesh
 
-    def _add_key(self, index: int, picture: Pyramid, mesh: Array, pose: lm.HeadPose, place: Array) -> _Key:
+    def _add_key(self, index: int, picture: Pyramid, mesh: Array, pose: lm.RigidHeadPose, place: Array) -> _Key:
         key = _Key(index, make_template(picture, place, mesh), pose.yaw, pose.pitch)
         # The first key frame stays: it is what the framing goes back to.
         self._keys = self._keys[:1] + self._keys[1:][-(KEPT - 2) :] + [key]
@@ -184,7 +184,7 @@ class Stabiliser:
         index: int,
         picture: Pyramid,
         mesh: Array,
-        pose: lm.HeadPose,
+        pose: lm.RigidHeadPose,
         moved: Array,
         fast: bool,
         is_face: Callable[[], bool],
@@ -243,7 +243,7 @@ class Stabiliser:
             return None
         return place, result
 
-    def _again(self, picture: Pyramid, pose: lm.HeadPose, near: Array, moved: Array) -> tuple[Array, float] | None:
+    def _again(self, picture: Pyramid, pose: lm.RigidHeadPose, near: Array, moved: Array) -> tuple[Array, float] | None:
         """An earlier key frame of a like pose, if the frame can be registered to it."""
         others = [key for key in self._keys if key is not self._key and key.turn(pose) < AGAIN]
         for key in sorted(others, key=lambda k: k.turn(pose))[:2]:

@@ -33,9 +33,6 @@ class Cursor:
     def __init__(self, view: memoryview) -> None:
         self.view, self.position = view, 0
 
-    def tell(self) -> int:
-        return self.position
-
     def read(self, size: int) -> bytes:
         if size < 0:
             raise ValueError("negative length")
@@ -72,7 +69,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "EMPTY_SET": set,
 }
-_BYTES_HEADER = {"BINBYTES": 5, "SHORT_BINBYTES": 2, "BINBYTES8": 9}
+_BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 _IN_PLACE = 256  # bytes from which a value stays in the file: short ones are values, long ones storages
 
 
@@ -88,15 +85,14 @@ def interpret(
     Raises `UnsafePickle`, or on damage one of the errors of the decoders (`ValueError`, `LookupError`, ...).
     """
     machine = _Machine(persistent, nested)
-    operations: Any = pickletools.genops(cursor)  # type: ignore[arg-type]  # it needs read, readline and tell only
-    for opcode, argument, position in operations:
+    operations: Any = pickletools.genops(cursor)  # type: ignore[arg-type]  # it needs read and readline only
+    for opcode, argument, _ in operations:
         op = opcode.name
         if op == "STOP":
             return machine.result()
-        if op in _BYTES_HEADER and len(argument) >= _IN_PLACE:
-            start = position + _BYTES_HEADER[op]
-            machine.stack.append(cursor.view[start : start + len(argument)])
-        elif op in _BYTES_HEADER or _PUSH_ARGUMENT.fullmatch(op):
+        if op in _BYTES and len(argument) >= _IN_PLACE:  # the cursor stands behind its last byte
+            machine.stack.append(cursor.view[cursor.position - len(argument) : cursor.position])
+        elif op in _BYTES or _PUSH_ARGUMENT.fullmatch(op):
             machine.stack.append(argument)
         elif op in _CONSTANTS:
             machine.stack.append(_CONSTANTS[op]())
