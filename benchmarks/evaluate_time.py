@@ -46,7 +46,7 @@ def main() -> None:
         write_video(folder / "a.mkv", islice(cycle(kept), options.frames), 25)
         write_video(folder / "b.mkv", islice(cycle(_other(kept)), options.frames), 25)
         clock, process = time.perf_counter(), time.process_time()
-        result = evaluate(folder / "a.mkv", folder / "b.mkv", judges=gather())
+        result = evaluate(folder / "a.mkv", folder / "b.mkv", networks=gather())
         clock, process = time.perf_counter() - clock, time.process_time() - process
     print(
         f"{result.frames} frames of 256x256, {result.faces} with a face: {clock:.1f} s by the clock, {process:.1f} s of"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.evaluate.metrics import openface
-from mien.evaluate.networks import Judges
+from mien.evaluate.networks import MetricNetworks
 
 FAKE_OPENFACE = '''#!{python}
 """As FeatureExtraction: a table for -f VIDEO or -fdir FOLDER. The numbers follow from the frames' pixels alone."""
@@ -92,9 +92,9 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (F.adaptive_avg_pool2d(a, 8) - F.adaptive_avg_pool2d(b, 8)).square().mean((1, 2, 3))
 
 
-def all_judges() -> Judges:
+def all_judges() -> MetricNetworks:
     """One of each kind."""
-    return Judges(
+    return MetricNetworks(
         identity=projection(1, 32, unit=True),
         arcface=projection(2, 32, unit=True),
         curricularface=projection(3, 32, unit=True),

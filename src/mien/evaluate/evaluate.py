@@ -15,6 +15,7 @@ import numpy as np
 
 from mien.errors import InputError, MienError
 from mien.evaluate.frames import Frame, frames
+from mien.evaluate.judges import JudgeModels, Judging
 from mien.evaluate.metrics import headpose, openface
 from mien.evaluate.metrics.facemesh import MEASURES, POINTS, measures, pearson
 from mien.evaluate.metrics.fvd import Fvd
@@ -24,9 +25,9 @@ from mien.evaluate.metrics.mouth import add_mouths
 from mien.evaluate.metrics.psnr import psnr
 from mien.evaluate.metrics.ssim import ssim
 from mien.evaluate.network_metrics import NetworkMetrics
-from mien.evaluate.networks import Judges
+from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.portrait import portrait_crops
-from mien.evaluate.registry import NO_FACE, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT
+from mien.evaluate.registry import METRICS, NO_FACE, NO_JUDGES, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT
 from mien.evaluate.result import Array, Evaluation
 from mien.face.mesh import FaceMesh
 
@@ -51,7 +52,8 @@ def evaluate(
     output: str | Path,
     options: Options | None = None,
     *,
-    judges: Judges | None = None,
+    networks: MetricNetworks | None = None,
+    judges: JudgeModels | None = None,
     tables: tuple[Path, Path] | None = None,
     identity: str | Path | None = None,
     inversions: str | Path | None = None,
@@ -61,7 +63,8 @@ def evaluate(
 
     `tables`: OpenFace's of both clips; without them OpenFace is run where it is on the PATH. `identity`: the portrait
     or video whose face the output should have; the output is then a puppet that the reference's person moves, and the
-    metrics are those of Table 2. `inversions`: the clip S_t, which the output is compared with as well.
+    metrics are those of Table 2. `judges`: dlib and EfficientNet-Lite0.
+    `networks`: those of the other metrics. `inversions`: the clip S_t, which the output is compared with as well.
     Raises VideoError, and InputError when the clips' lengths differ by more than one frame.
     """
     options = options or Options()
@@ -69,18 +72,18 @@ def evaluate(
         raise InputError("the size must be 32 or more, the step 1 or more, and --top must leave 16 rows.")
     if identity is not None and inversions is not None:
         raise InputError("a puppet has no inversions to be compared with.")
-    judges = judges or Judges()
-    result, meshes = _compare(reference, output, options, judges, identity, tick)
+    networks = networks or MetricNetworks()
+    result, meshes = _compare(reference, output, options, networks, judges, identity, tick)
     _faces(result, *meshes)
-    if result.table == PUPPETEERING and judges.i3d is not None:
-        judge = Fvd(judges.i3d)
+    if result.table == PUPPETEERING and networks.i3d is not None:
+        mouths = Fvd(networks.i3d)
         shown, made = _sides(reference, output, options)
-        add_mouths(judge, shown, made, meshes)
-        result.put_set("fvd_m", judge, SHORT if result.faces else NO_FACE)
+        add_mouths(mouths, shown, made, meshes)
+        result.put_set("fvd_m", mouths, SHORT if result.faces else NO_FACE)
     _openface(result, reference, output, options, tables)
     if inversions is not None:
         against = replace(options, reference_panel=None)
-        result.inversions = evaluate(inversions, output, against, judges=judges, tick=tick)
+        result.inversions = evaluate(inversions, output, against, networks=networks, judges=judges, tick=tick)
     return result
 
 
@@ -88,7 +91,8 @@ def _compare(
     reference: str | Path,
     output: str | Path,
     options: Options,
-    judges: Judges,
+    networks: MetricNetworks,
+    judges: JudgeModels | None,
     identity: str | Path | None,
     tick: Callable[[int], None],
 ) -> tuple[Evaluation, tuple[Array, Array]]:
@@ -99,20 +103,27 @@ def _compare(
     mesher = FaceMesh()
     try:
         portrait = None if identity is None else portrait_crops(identity, mesher, options.identity_panel)
-        networks = NetworkMetrics(judges, portrait)
+        by_networks = NetworkMetrics(networks, portrait)
+        judging = Judging(judges, portrait) if judges is not None else None
         for a, b in _pairs(reference, output, options):
             if identity is None:
                 x, y = a[options.top :], b[options.top :]
                 pixels.append((l1(x, y), psnr(x, y), ssim(x, y)))
             for kept, frame in zip(meshes, (a, b), strict=True):
                 kept.append(_mesh(mesher, frame))
-            networks.add(a, b, meshes[0][-1], meshes[1][-1])
+            by_networks.add(a, b, meshes[0][-1], meshes[1][-1])
+            if judging is not None:
+                judging.add(a, b)
             tick(1)
     finally:
         mesher.close()
     if not meshes[0]:
         raise InputError(f"{reference} and {output} have no frame in common.")
-    networks.finish(result)
+    by_networks.finish(result)
+    if judging is not None:
+        judging.figures().put_into(result)
+    else:
+        result.missing |= {metric.key: NO_JUDGES for metric in METRICS if metric.judge}
     result.frames = len(meshes[0])
     if result.table == RESYNTHESIS:
         for key, values in zip(PIXELS, np.array(pixels).T, strict=True):

@@ -14,7 +14,7 @@ from mien.evaluate.metrics.fid import Fid
 from mien.evaluate.metrics.fvd import Fvd
 from mien.evaluate.metrics.identity import embed, similarity
 from mien.evaluate.metrics.lpips import lpips
-from mien.evaluate.networks import Judges, Network
+from mien.evaluate.networks import MetricNetworks, Network
 from mien.evaluate.portrait import face_crop
 from mien.evaluate.registry import NEEDS, NO_FACE, NO_MOVEMENT, SHORT
 
@@ -33,24 +33,24 @@ class NetworkMetrics:
     not with the reference, and no pixels are compared.
     """
 
-    def __init__(self, judges: Judges, portrait: NDArray[np.uint8] | None = None) -> None:
-        self._judges = judges
+    def __init__(self, networks: MetricNetworks, portrait: NDArray[np.uint8] | None = None) -> None:
+        self._networks = networks
         self._identities: dict[str, Network] = {
             key: network
             for key, network in (
-                ("pack_identity", judges.identity),
-                ("id_loss", judges.arcface),
-                ("id_loss_curricular", judges.curricularface),
+                ("pack_identity", networks.identity),
+                ("id_loss", networks.arcface),
+                ("id_loss_curricular", networks.curricularface),
             )
             if network is not None
         }
         self._portrait = portrait
         self._people = {} if portrait is None else {k: _person(n, portrait) for k, n in self._identities.items()}
         self._sets: dict[str, Any] = {}
-        if judges.inception is not None:
-            self._sets["fid"] = Fid(judges.inception)
-        if judges.i3d is not None:
-            self._sets["fvd"] = Fvd(judges.i3d)
+        if networks.inception is not None:
+            self._sets["fid"] = Fid(networks.inception)
+        if networks.i3d is not None:
+            self._sets["fvd"] = Fvd(networks.i3d)
         self._waiting: list[tuple[Frame, Frame, Array, Array]] = []
         self._values: dict[str, list[Array]] = {}
         self._signals: dict[str, tuple[_Signal, _Signal]] = {}
@@ -72,8 +72,8 @@ class NetworkMetrics:
                 result.series[key] = values
             elif key in self._identities:
                 result.put(key, None, NO_FACE)
-        for key, judge in self._sets.items():
-            result.put_set(key, judge, SHORT)
+        for key, features in self._sets.items():
+            result.put_set(key, features, SHORT)
         for key, sides in self._signals.items():
             a, b = (side.array() for side in sides)
             found = [pearson(a[:, i], b[:, i]) for i in range(min(a.shape[1], b.shape[1]))]
@@ -87,20 +87,20 @@ class NetworkMetrics:
     def _run(self) -> None:
         a, b, meshes_a, meshes_b = (np.stack(side) for side in zip(*self._waiting, strict=True))
         self._waiting.clear()
-        for judge in self._sets.values():
-            judge.add(a, b)
+        for features in self._sets.values():
+            features.add(a, b)
         for key, network in self._identities.items():
             if self._portrait is None:
                 likeness = similarity(network, a, b)
             else:
                 likeness = _to_person(network, b, meshes_b, self._people[key])
             self._values.setdefault(key, []).append(likeness if key == "pack_identity" else 1 - likeness)
-        if self._judges.lpips is not None and self._portrait is None:
-            self._values.setdefault("lpips", []).append(lpips(self._judges.lpips, a, b))
-        if self._judges.gaze is not None:
-            self._signal("rho_gz_l2cs", self._judges.gaze, (_tight(a, meshes_a), _tight(b, meshes_b)))
-        if self._judges.action_units is not None:
-            self._signal("rho_au_libreface", self._judges.action_units, (_framed(a, meshes_a), _framed(b, meshes_b)))
+        if self._networks.lpips is not None and self._portrait is None:
+            self._values.setdefault("lpips", []).append(lpips(self._networks.lpips, a, b))
+        if self._networks.gaze is not None:
+            self._signal("rho_gz_l2cs", self._networks.gaze, (_tight(a, meshes_a), _tight(b, meshes_b)))
+        if self._networks.action_units is not None:
+            self._signal("rho_au_libreface", self._networks.action_units, (_framed(a, meshes_a), _framed(b, meshes_b)))
 
     def _signal(self, key: str, network: Network, faces: tuple[Any, Any]) -> None:
         for signal, (crops, seen) in zip(self._signals.setdefault(key, (_Signal(), _Signal())), faces, strict=True):

@@ -17,8 +17,8 @@ METRICS_PACK = "metrics"
 
 
 @dataclass
-class Judges:
-    """What is None is not measured. Each takes images `[N, 3, H, W]` in [-1, 1].
+class MetricNetworks:
+    """Networks of metrics; what is None is not measured. Each takes images `[N, 3, H, W]` in [-1, 1].
 
     `identity`: the pack's own network; `arcface`, `curricularface`: those of that name; all three to unit vectors.
     `lpips`: two images to distances. `inception`: to features of FID; `i3d`: clips to logits of FVD. `gaze`: faces cut
@@ -36,17 +36,17 @@ class Judges:
 
 
 def gather(
-    pack: str | None = None, *, inception: Path | None = None, i3d: Path | None = None, judges: str | None = None
-) -> Judges:
-    """The judges at hand: the pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand),
-    and FID's and FVD's networks from files of their own. `judges`: another pack in place of `metrics`.
+    pack: str | None = None, *, inception: Path | None = None, i3d: Path | None = None, metrics_pack: str | None = None
+) -> MetricNetworks:
+    """The networks at hand: the pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand),
+    and FID's and FVD's networks from files of their own. `metrics_pack`: another pack in place of `metrics`.
 
     Raises PackError when a pack or file that was asked for cannot be used.
     """
-    found = Judges()
+    found = MetricNetworks()
     own = _networks(pack, "mini")
     found.identity = own.get("identity")
-    others = _networks(judges, METRICS_PACK)
+    others = _networks(metrics_pack, METRICS_PACK)
     if _is_arcface(own):
         found.arcface = own["identity"]
     if "identity" in others:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mien.errors import MienError
 from mien.evaluate.frames import Frame, count_frames, frames
+from mien.evaluate.metrics import dlib_face
 from mien.evaluate.metrics.facemesh import MEASURES
 from mien.evaluate.registry import BY_KEY
 from mien.evaluate.suite import Job, Result, Results, Suite
@@ -22,8 +23,19 @@ from mien.runtime.files import atomic_path, write_text
 
 STILLS = 3  # moments of a clip that are shown
 SIZE = 256
-OVER_TIME = ("psnr", "l1", "ssim", "lpips", "id_loss", "id_loss_curricular", "pack_identity")
-AXIS = {"pack_identity": "identity, cosine", "id_loss_curricular": "L_ID, Curr.Face"}
+OVER_TIME = ("psnr", "l1", "ssim", "lpips", "efficientnet_distance", "id_loss", "id_loss_curricular", "pack_identity")
+AXIS = {
+    "pack_identity": "identity, cosine",
+    "efficientnet_distance": "EfficientNet",
+    "id_loss_curricular": "L_ID, Curr.Face",
+}
+# Headings of the page's tables, and how the keys of their columns begin; the first takes all others.
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("", ()),
+    ("By models that nothing was fitted to, r over time", ("dlib_", "efficientnet_")),
+    ("Face mesh, r over time (also fitted)", ("mesh_",)),
+    ("Head pose, likeness, jitter", ("head_", "jitter", "pack_")),
+)
 # Colours that are told apart by people who do not see red and green.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#666666")
 
@@ -64,8 +76,9 @@ def write_page(suite: Suite, table: Table, results: Results, folder: Path) -> Pa
         named = [(job.method, results[job.method, clip]) for job in jobs]
         if _plot_metrics(named, folder / "pictures" / f"{clip}-time.png"):
             pictures.append((f"{clip}-time.png", f"{clip}, metrics over time"))
-        if _plot_mesh(named, folder / "pictures" / f"{clip}-mesh.png"):
-            pictures.append((f"{clip}-mesh.png", f"{clip}, measures of the face mesh over time"))
+        for kind, names in (("dlib", dlib_face.MEASURES), ("mesh", MEASURES)):
+            if _plot_measures(kind, names, named, folder / "pictures" / f"{clip}-{kind}.png"):
+                pictures.append((f"{clip}-{kind}.png", f"{clip}, measures of the face over time ({kind})"))
         images = "".join(f'<img src="pictures/{quote(name)}" alt="{html.escape(alt)}">' for name, alt in pictures)
         parts.append(f"<section><h2>{html.escape(clip)}</h2>{images}</section>")
     title = html.escape(suite.name)
@@ -76,13 +89,11 @@ def write_page(suite: Suite, table: Table, results: Results, folder: Path) -> Pa
 
 
 def _tables(suite: Suite, table: Table) -> str:
-    """The columns of the paper's own metrics first, then those that need no network of others."""
-    groups: dict[str, list[Column]] = {"": [], "Face mesh, r over time": [], "Head pose, likeness, jitter": []}
-    mine, mesh, rest = groups.values()
+    """The columns of the paper's own metrics first, then the others by `GROUPS`."""
+    groups: dict[str, list[Column]] = {heading: [] for heading, _ in GROUPS}
     for column in table.columns:
-        ours = suite.layout == "metrics" and column.key.startswith(("head_", "jitter", "pack_"))
-        is_mesh = suite.layout == "metrics" and column.key.startswith("mesh_")
-        (mesh if is_mesh else rest if ours else mine).append(column)
+        prefixes = [(heading, p) for heading, starts in GROUPS for p in starts if suite.layout == "metrics"]
+        groups[next((h for h, prefix in prefixes if column.key.startswith(prefix)), "")].append(column)
     parts = []
     for heading, columns in groups.items():
         if not columns:
@@ -105,7 +116,13 @@ def _tables(suite: Suite, table: Table) -> str:
 
 def _short(label: str) -> str:
     """A column's label without what the heading above it says already."""
-    for long, short in (("mesh: ", ""), (", r ", " "), ("head: ", ""), (" by the pack's network, cosine", "")):
+    for long, short in (
+        ("mesh: ", ""),
+        ("dlib: ", ""),
+        (", r ", " "),
+        ("head: ", ""),
+        (" by the pack's network, cosine", ""),
+    ):
         label = label.replace(long, short)
     return label.replace("mean error of all three", "head pose").replace(", mean error", ", °")
 
@@ -182,12 +199,12 @@ def _plot_metrics(named: Sequence[tuple[str, Result]], path: Path) -> bool:
     return True
 
 
-def _plot_mesh(named: Sequence[tuple[str, Result]], path: Path) -> bool:
-    """The mesh's measures of all outputs, and of the reference in black; False where there are none."""
+def _plot_measures(kind: str, names: Sequence[str], named: Sequence[tuple[str, Result]], path: Path) -> bool:
+    """The measures `kind` (of `mesh` or `dlib`) of all outputs, and of the reference in black; False without any."""
     curves = []
-    for measure in MEASURES:
-        reference = next((result.series.get(f"reference_mesh_{measure}") for _, result in named), None)
-        lines = [(m, r.series[f"mesh_{measure}"]) for m, r in named if f"mesh_{measure}" in r.series]
+    for measure in names:
+        reference = next((result.series.get(f"reference_{kind}_{measure}") for _, result in named), None)
+        lines = [(m, r.series[f"{kind}_{measure}"]) for m, r in named if f"{kind}_{measure}" in r.series]
         if reference and lines:
             curves.append((measure.replace("_", " "), [("reference", reference), *lines]))
     if curves:

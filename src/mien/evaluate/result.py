@@ -55,12 +55,13 @@ class Evaluation:
         return metrics_of(self.table)
 
     def to_json(self) -> dict[str, Any]:
-        """`frames`, `faces` (frames with a face in both clips), `metrics` and `not_measured`; `against_inversions`
-        with the same four where S_t was given."""
+        """`frames`, `faces` (frames with a face in both clips), `metrics`, `not_measured` and `also_fitted` (the keys of
+        metrics by what encoding fits too); `against_inversions` with the same five where S_t was given."""
         facts: dict[str, Any] = {
             "frames": self.frames,
             "faces": self.faces,
             "metrics": {k.key: round(self.values[k.key], 5) for k in self.metrics if k.key in self.values},
+            "also_fitted": [k.key for k in self.metrics if k.fitted and k.key in self.values],
             "not_measured": {k.key: f"needs {self.missing[k.key]}" for k in self.metrics if k.key in self.missing},
         }
         if self.inversions is not None:
@@ -75,7 +76,9 @@ class Evaluation:
         more = [] if self.inversions is None else ["value_against_inversions"]
         writer.writerow(["metric", "value", "unit", "better", "note", *more])
         for metric in self.metrics:
-            note = f"not measured: needs {self.missing[metric.key]}" if metric.key in self.missing else ""
+            note = "also fitted" if metric.fitted else ""
+            if metric.key in self.missing:
+                note = f"not measured: needs {self.missing[metric.key]}"
             better = "more" if metric.more_is_better else "less"
             values = [e.values.get(metric.key) for e in (self, self.inversions) if e is not None]
             first, *others = ["" if value is None else f"{value:.5f}" for value in values]
@@ -91,6 +94,8 @@ class Evaluation:
             label = f"{metric.label} {'↑' if metric.more_is_better else '↓'}"
             sides = [e for e in (self, self.inversions) if e is not None]
             shown = "".join(f"{e.values[metric.key]:>9.3f}" if metric.key in e.values else f"{'-':>9}" for e in sides)
-            note = metric.unit if metric.key in self.values else f"not measured: needs {self.missing[metric.key]}"
+            note = f"not measured: needs {self.missing[metric.key]}" if metric.key in self.missing else ""
+            if metric.key in self.values:
+                note = ", ".join(part for part in (metric.unit, "also fitted" if metric.fitted else "") if part)
             lines.append(f"{label:<44}{shown}  {note}".rstrip())
         return "\n".join(lines)

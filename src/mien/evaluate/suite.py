@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from mien.errors import InputError, MienError
 from mien.evaluate.evaluate import Options, evaluate
-from mien.evaluate.metrics import openface
+from mien.evaluate.judges import JudgeModels
+from mien.evaluate.metrics import dlib_face, openface
+from mien.evaluate.metrics.efficientnet import weights_file
 from mien.evaluate.networks import gather, stamps
 from mien.evaluate.registry import BY_KEY, PUPPETEERING, RESYNTHESIS
 from mien.runtime.files import atomic_path, write_text
 from mien.runtime.workers import Pool, run_all
 
-VERSION = 2  # of the stored results
+VERSION = 3  # of the stored results
 LAYOUTS = ("metrics", "clips")
 Features = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -51,7 +53,12 @@ class Job:
         """What the result depends on: files and judges as they are now, and the options."""
         files = [self.reference, self.output, *([self.identity] if self.identity else []), *(self.tables or ())]
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        judges = [*stamps(self.pack), openface.program()]
+        judges = [
+            *stamps(self.pack),
+            openface.program(),
+            dlib_face.model_folder() is not None,
+            weights_file() is not None,
+        ]
         text = json.dumps([VERSION, seen, asdict(self.options), self.pack, str(self.identity), judges])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -208,7 +215,13 @@ def measure(job: Job) -> Result:
     """One job's result; what is wrong with its files becomes `error`."""
     try:
         found = evaluate(
-            job.reference, job.output, job.options, judges=gather(job.pack), tables=job.tables, identity=job.identity
+            job.reference,
+            job.output,
+            job.options,
+            networks=gather(job.pack),
+            judges=JudgeModels.installed(),
+            tables=job.tables,
+            identity=job.identity,
         )
     except MienError as error:
         return Result({"error": str(error)})

@@ -19,7 +19,7 @@ from mien.errors import PackError
 from mien.evaluate.evaluate import Options, evaluate
 from mien.evaluate.metrics.fid import Fid, load_inception
 from mien.evaluate.metrics.fvd import Fvd, load_i3d
-from mien.evaluate.networks import Judges
+from mien.evaluate.networks import MetricNetworks
 from mien.media.video import write_video
 from mien.nets import irse
 from mien.nets.arcface import CurricularFace
@@ -107,7 +107,9 @@ def test_weights_are_read_by_name_and_checked(inception: Inception, tmp_path: Pa
 
 def test_evaluate_takes_them(inception: Inception, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", pictures(3, 64, 64), 25)
-    result = evaluate(tmp_path / "a.mkv", tmp_path / "a.mkv", Options(size=64), judges=Judges(inception=inception))
+    result = evaluate(
+        tmp_path / "a.mkv", tmp_path / "a.mkv", Options(size=64), networks=MetricNetworks(inception=inception)
+    )
     assert result.values["fid"] == pytest.approx(0, abs=1e-3) and "fvd" in result.missing
 
 

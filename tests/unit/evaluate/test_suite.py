@@ -18,7 +18,7 @@ from mien.apps.cli.cli import main
 from mien.errors import InputError
 from mien.evaluate import suite as suites
 from mien.evaluate.metrics.frechet import distance_of
-from mien.evaluate.networks import Judges
+from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.page import write_page
 from mien.evaluate.registry import PUPPETEERING
 from mien.evaluate.suite import Result, read_suite, run_suite
@@ -144,7 +144,7 @@ def test_frechet_distances_are_taken_over_all_clips_together(
     toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not as means of single clips' distances, which few frames make too large; and features survive a resumed run."""
-    monkeypatch.setattr(suites, "gather", lambda pack: Judges(inception=projection(1, 3)))
+    monkeypatch.setattr(suites, "gather", lambda pack: MetricNetworks(inception=projection(1, 3)))
     suite = read_suite(toml)
     run_suite(suite, tmp_path / "results")
     results = run_suite(suite, tmp_path / "results")

@@ -16,7 +16,7 @@ from mien.errors import InputError
 from mien.evaluate.evaluate import Options, evaluate
 from mien.evaluate.metrics import openface
 from mien.evaluate.metrics.mouth import mouth_square, mouths
-from mien.evaluate.networks import Judges
+from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.registry import METRICS, PUPPETEERING, RESYNTHESIS, metrics_of
 from mien.evaluate.result import Evaluation
 from mien.face.mesh import LIPS_OUTER, canonical_face
@@ -73,7 +73,7 @@ def measured(clips: Path) -> dict[tuple[str, int], Evaluation]:
             for table, identity in ((RESYNTHESIS, None), (PUPPETEERING, clips / "portrait.png")):
                 output = clips / f"{name}.mkv"
                 found[name, table] = evaluate(
-                    clips / "face.mkv", output, OPTIONS, judges=all_judges(), identity=identity
+                    clips / "face.mkv", output, OPTIONS, networks=all_judges(), identity=identity
                 )
         return found
 
@@ -122,15 +122,17 @@ def test_tables_hold_the_papers_columns() -> None:
 
 def test_a_puppet_is_compared_with_its_portrait(clips: Path, tmp_path: Path) -> None:
     """Identity follows the portrait and not the driver; a portrait may be a video; noise is nobody."""
-    judges = Judges(arcface=all_judges().arcface)
-    alike = evaluate(clips / "worse.mkv", clips / "face.mkv", OPTIONS, judges=judges, identity=clips / "face.mkv")
+    networks = MetricNetworks(arcface=all_judges().arcface)
+    alike = evaluate(clips / "worse.mkv", clips / "face.mkv", OPTIONS, networks=networks, identity=clips / "face.mkv")
     write_image(tmp_path / "other.png", 255 - FACE)
-    other = evaluate(clips / "face.mkv", clips / "face.mkv", OPTIONS, judges=judges, identity=tmp_path / "other.png")
+    other = evaluate(
+        clips / "face.mkv", clips / "face.mkv", OPTIONS, networks=networks, identity=tmp_path / "other.png"
+    )
     assert alike.values["id_loss"] < 0.1 and other.values["id_loss"] > 0.5
     assert "I3D" in alike.missing["fvd_m"] and "psnr" not in alike.to_json()["metrics"]
     write_image(tmp_path / "noise.png", np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8))
     with pytest.raises(InputError, match="shows no face"):
-        evaluate(clips / "face.mkv", clips / "face.mkv", OPTIONS, judges=judges, identity=tmp_path / "noise.png")
+        evaluate(clips / "face.mkv", clips / "face.mkv", OPTIONS, networks=networks, identity=tmp_path / "noise.png")
 
 
 def test_inversions_stand_beside_the_real_frames(clips: Path) -> None:

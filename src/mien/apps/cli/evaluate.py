@@ -49,6 +49,10 @@ def evaluate(
         tuple[Path, Path] | None,
         typer.Option(metavar="REF.csv OUT.csv", help="Tables of OpenFace's FeatureExtraction for both clips."),
     ] = None,
+    judges: Annotated[
+        bool,
+        typer.Option("--judges/--no-judges", help="Ask dlib and EfficientNet-Lite0, where they are installed, too."),
+    ] = True,
     puppeteering: Annotated[
         Path | None,
         typer.Option(metavar="IDENTITY", help="OUTPUT shows this person (a portrait or video), moved by REFERENCE's."),
@@ -59,8 +63,8 @@ def evaluate(
 ) -> None:
     """Measure OUTPUT against REFERENCE, frame by frame.
 
-    L1, PSNR and SSIM of the pixels; eight measures of the face mesh, as Pearson's r over time; head pose, likeness
-    and jitter. LPIPS, L_ID, FID, FVD and more with the networks of `mien models pull metrics`, and action units, gaze
+    L1, PSNR and SSIM of the pixels; measures of the face by dlib, which nothing was trained on or fitted to, and by the
+    mesh, which is also what is fitted, as Pearson's r over time; head pose, likeness and jitter. LPIPS, L_ID, FID, FVD and more with the networks of `mien models pull metrics`, and action units, gaze
     and pose by OpenFace where its FeatureExtraction is on the PATH. A metric that needs what is not here says so.
 
     With --puppeteering, the metrics of a puppet. With --suite, what was measured before is not measured again.
@@ -83,6 +87,7 @@ def evaluate(
     from mien.evaluate.evaluate import Options, write_reports
     from mien.evaluate.evaluate import evaluate as run
     from mien.evaluate.frames import count_frames
+    from mien.evaluate.judges import JudgeModels
     from mien.evaluate.networks import gather
     from mien.runtime.files import check_output
 
@@ -92,13 +97,14 @@ def evaluate(
     options = Options(size, step, top, reference_panel, output_panel)
     count = -(-count_frames(reference) // step) * (1 if inversions is None else 2)
     count_frames(output)
-    judges = gather(pack, inception=inception, i3d=i3d)
+    networks = gather(pack, inception=inception, i3d=i3d)
     with progress_bars() as progress, progress.stage("evaluate", count) as tick:
         result = run(
             reference,
             output,
             options,
-            judges=judges,
+            networks=networks,
+            judges=JudgeModels.installed() if judges else None,
             tables=openface_csv,
             identity=puppeteering,
             inversions=inversions,

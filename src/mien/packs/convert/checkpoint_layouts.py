@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mien.nets.arcface import ArcFace, CurricularFace
 from mien.nets.bisenet import BiSeNet
 from mien.nets.e4e import E4E, ReStyle
+from mien.nets.efficientnet_lite import EfficientNetLite0
 from mien.nets.generator import StyleLayer
 from mien.nets.i3d import I3D
 from mien.nets.inception import Inception
@@ -346,6 +347,11 @@ def gaze(tree: Any) -> L2CS:
 def action_units(tree: Any) -> LibreFace:
     """LibreFace's `resnet.pt` of action units' intensities."""
     return _own_names(LibreFace(), tree, "LibreFace's network of action units")
+
+
+def efficientnet_lite0(tree: Any) -> EfficientNetLite0:
+    """The wheel's `efficientnet-lite0-57934424.pth`."""
+    return _own_names(EfficientNetLite0(), tree, "EfficientNet-Lite0 of 1000 classes")
 
 
 def _own_names(network: _Network, tree: Any, what: str) -> _Network:
