@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.apps.studio.job_queue import Job, Line, Stopped
+from mien.apps.studio.job_queue import JobQueue, JobStopped, StudioJob
 from mien.apps.studio.sessions import CLIPS, IDLE_SECONDS, LEFT_SECONDS, VISITOR_BYTES, Sessions, check_kind
 from mien.errors import InputError
 
@@ -347,11 +347,11 @@ def test_a_file_is_what_its_name_says(tmp_path: Path, name: str, content: bytes,
 
 
 def test_one_job_at_a_time_and_the_others_know_where_they_stand(sessions: Sessions) -> None:
-    line, go = Line(), threading.Event()
+    line, go = JobQueue(), threading.Event()
     running: list[str] = []
 
     def work(name: str) -> Any:
-        def run(job: Job) -> str:
+        def run(job: StudioJob) -> str:
             running.append(name)
             with job.stage("pose", 4) as tick:
                 go.wait(20)
@@ -362,14 +362,14 @@ def test_one_job_at_a_time_and_the_others_know_where_they_stand(sessions: Sessio
 
         return run
 
-    first, second = (Job(line, sessions.get(k, k), work(k)) for k in ("a", "b"))
+    first, second = (StudioJob(line, sessions.get(k, k), work(k)) for k in ("a", "b"))
     states = first.run()
     assert next(states).ahead == 0
     waiting = second.run()
     assert next(waiting).ahead == 1
     assert running == ["a"]
     with pytest.raises(InputError, match="at work already"):
-        next(Job(line, sessions.get("a", "a"), work("c")).run())
+        next(StudioJob(line, sessions.get("a", "a"), work("c")).run())
     go.set()
     list(states)
     assert first.result == "a" and first.state.stages[0].done == 4 and "input" in first.state.pictures
@@ -379,22 +379,22 @@ def test_one_job_at_a_time_and_the_others_know_where_they_stand(sessions: Sessio
 
 
 def test_a_job_that_is_stopped_or_left_ends_and_makes_room(sessions: Sessions) -> None:
-    line = Line()
+    line = JobQueue()
 
-    def endless(job: Job) -> None:
+    def endless(job: StudioJob) -> None:
         with job.stage("tune", None) as tick:
             while True:
                 time.sleep(0.01)
                 tick(1)
 
-    job = Job(line, sessions.get("a", "a"), endless)
+    job = StudioJob(line, sessions.get("a", "a"), endless)
     states = job.run()
     next(states)
     job.cancel()
-    with pytest.raises(Stopped):
+    with pytest.raises(JobStopped):
         for _ in states:
             pass
-    left = Job(line, sessions.get("a", "a"), endless)
+    left = StudioJob(line, sessions.get("a", "a"), endless)
     states = left.run()
     next(states)
     states.close()  # type: ignore[attr-defined]
@@ -403,6 +403,6 @@ def test_a_job_that_is_stopped_or_left_ends_and_makes_room(sessions: Sessions) -
             break
         time.sleep(0.02)
     assert sessions.get("a", "a").job is None
-    broken = Job(line, sessions.get("a", "a"), lambda job: 1 / 0)
+    broken = StudioJob(line, sessions.get("a", "a"), lambda job: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(broken.run())

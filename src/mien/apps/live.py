@@ -80,7 +80,7 @@ class Report:
         return f"this machine renders {self.render_rate:.1f} frames a second here, not {self.fps:g}: {what}."
 
 
-class Pacer:
+class FramePacer:
     """Which frame to render next and when to show it. Frame i is due i / fps seconds after the first was shown.
 
     `late`: "drop" leaves out frames that cannot be ready in time, "slow" moves all that follow.
@@ -146,11 +146,11 @@ class Live:
             raise InputError(f"the delay is 0 to 60 seconds, not {delay}.")
         self._render, self._count = render, count
         self._clock = clock or RealClock()
-        self._pacer = Pacer(fps, count, late, self._clock)
+        self._pacer = FramePacer(fps, count, late, self._clock)
         self._depth = max(1, round(delay * float(fps)))
 
     def __iter__(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        for index, frame in ahead(self._rendered(), self._depth):
+        for index, frame in prefetch(self._rendered(), self._depth):
             self._pacer.show(index)
             yield index, frame
 
@@ -188,7 +188,7 @@ def live(
     return Live(lambda i: renderer(i, i + 1)[0], len(stream), stream.fps, delay=delay, late=late)
 
 
-def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
     """The same items, made in a thread of their own, at most `depth` ahead; what it raises is raised here.
 
     Where the caller stops early, the thread stops after the item that it is at.

@@ -129,7 +129,7 @@ def manifest(title: str, kind: str, origin: Origin) -> dict[str, Any]:
         "format": kind,
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
-            {"label": "mien.format.stream", "data": facts},
+            {"label": "mien.stream", "data": facts},
         ],
     }
 

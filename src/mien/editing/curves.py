@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from mien.packs.pack import Pack
 
 Array = NDArray[np.float32]
-What = str | tuple[str, ...]
+Selection = str | tuple[str, ...]
 
 POSE = ("roll", "yaw", "pitch")
 STILL = 1e-3  # a motion with less spread than this, in units of its channels, is none
 
 
 @dataclass(frozen=True)
-class Curves:
+class MotionCurves:
     """What the 35 curves of a stream are called.
 
     `names` of the curves, `attributes` that each belongs to, and the `scales [35]` of their units: 1 degree for the
@@ -40,7 +40,7 @@ class Curves:
     scales: Array
 
     @classmethod
-    def of(cls, channels: Sequence[Channel] | None) -> Curves:
+    def of(cls, channels: Sequence[Channel] | None) -> MotionCurves:
         """Names by the pack's channels in the stream's order; without them the channels are `channel.1` and so on."""
         kinds = [c.attribute for c in channels] if channels else ["channel"] * CHANNELS
         seen: dict[str, int] = {}
@@ -59,7 +59,7 @@ class Curves:
             found.setdefault(name, []).append(i)
         return found
 
-    def select(self, what: What) -> list[int]:
+    def select(self, what: Selection) -> list[int]:
         """Numbers of the curves that are named. Raises InputError for a name that this stream does not have."""
         chosen: set[int] = set()
         groups = self.groups
@@ -79,7 +79,7 @@ class Curves:
         return sorted(chosen)
 
 
-def curves_of(stream: Stream, pack: str | Pack | None = None) -> Curves:
+def curves_of(stream: Stream, pack: str | Pack | None = None) -> MotionCurves:
     """Names of the stream's curves by its pack (a name, a path or a loaded pack; by default the one it names).
 
     A pack that is not here leaves the channels without attributes; a `pack` that is given must be the stream's.
@@ -90,11 +90,11 @@ def curves_of(stream: Stream, pack: str | Pack | None = None) -> Curves:
     except PackError:
         if pack is not None:
             raise
-        return Curves.of(None)
-    return Curves.of(stream_channels(stream, found))
+        return MotionCurves.of(None)
+    return MotionCurves.of(stream_channels(stream, found))
 
 
-def main_motion(values: Array, scales: Array) -> Array:
+def principal_motion(values: Array, scales: Array) -> Array:
     """Direction `[K]` in which the curves `values [T, K]` of one attribute move together, one standard deviation long.
 
     The first principal axis over time in units of `scales [K]`; positive is the side with the longer tail, where the

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mien.editing.curves import POSE, Array, Curves, What, curves_of, main_motion, smoothed
+from mien.editing.curves import POSE, Array, MotionCurves, Selection, curves_of, principal_motion, smoothed
 from mien.errors import InputError
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
@@ -45,7 +45,7 @@ class Scale(Operation):
     `about`: "mean", the curve's own mean over the clip, or "zero": facing the camera, and the identity's own face.
     """
 
-    what: What
+    what: Selection
     factor: float
     about: str = "mean"
     start: float = 0.0
@@ -58,10 +58,10 @@ class Offset(Operation):
     """Shift: `amount` is in degrees for roll, yaw and pitch, and in standard deviations over people for one channel.
 
     A whole attribute moves along its own main motion in this clip, in that motion's standard deviations: positive is
-    the rarer side, as an open mouth in a clip where it is mostly closed (`main_motion`).
+    the rarer side, as an open mouth in a clip where it is mostly closed (`principal_motion`).
     """
 
-    what: What
+    what: Selection
     amount: float
     start: float = 0.0
     end: float | None = None
@@ -72,7 +72,7 @@ class Offset(Operation):
 class Smooth(Operation):
     """Smooth over time with a Gaussian whose full width at half maximum is `seconds`."""
 
-    what: What
+    what: Selection
     seconds: float
     start: float = 0.0
     end: float | None = None
@@ -83,7 +83,7 @@ class Smooth(Operation):
 class Copy(Operation):
     """Write the curves' stretch from `start` to `end` over those at `to`."""
 
-    what: What
+    what: Selection
     start: float
     end: float
     to: float
@@ -98,7 +98,7 @@ class Mix(Operation):
     `end`, so does the mix. Expressions of another person are carried over as puppeteering does.
     """
 
-    what: What
+    what: Selection
     other: Stream
     weight: float = 0.5
     at: float = 0.0
@@ -144,7 +144,7 @@ def edit(stream: Stream, operations: Iterable[Operation], *, pack: str | Pack | 
     return stream
 
 
-def _apply(stream: Stream, operation: Operation, curves: Curves, pack: str | Pack | None) -> Stream:
+def _apply(stream: Stream, operation: Operation, curves: MotionCurves, pack: str | Pack | None) -> Stream:
     if isinstance(operation, Cut | Keep):
         return _cut(stream, operation)
     numbers = np.asarray(stream.frames, np.float32).copy()
@@ -194,7 +194,7 @@ def _apply(stream: Stream, operation: Operation, curves: Curves, pack: str | Pac
     return replace(stream, frames=numbers.astype(np.float16), coded=b"")
 
 
-def _shift(numbers: Array, ids: list[int], what: What, curves: Curves) -> Array:
+def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves) -> Array:
     """One unit of `Offset` for each curve: see there."""
     names = (what,) if isinstance(what, str) else what
     step = np.zeros(PARAMETERS, np.float32)
@@ -206,7 +206,7 @@ def _shift(numbers: Array, ids: list[int], what: What, curves: Curves) -> Array:
         if all(curves.names[i] in names for i in wanted):  # curves named one by one
             step[wanted] = curves.scales[wanted]
             continue
-        motion = main_motion(numbers[:, members], curves.scales[members])
+        motion = principal_motion(numbers[:, members], curves.scales[members])
         if not motion.any():
             if len(names) == 1 and names[0] == attribute:
                 single = curves.names[members[0]]

@@ -15,7 +15,7 @@ from mien.evaluate.frames import Frame, count_frames, frames
 from mien.evaluate.metrics import dlib_face
 from mien.evaluate.metrics.facemesh import MEASURES
 from mien.evaluate.registry import BY_KEY
-from mien.evaluate.suite import Job, Result, Results, Suite
+from mien.evaluate.suite import Result, Results, Suite, SuiteJob
 from mien.evaluate.table import Cell, Column, Table, clips_of
 from mien.media.side_by_side import side_by_side
 from mien.media.video import IMAGE_SUFFIXES, write_image
@@ -154,7 +154,7 @@ def _code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(text.split("`")))
 
 
-def _stills(jobs: Sequence[Job]) -> list[Frame]:
+def _stills(jobs: Sequence[SuiteJob]) -> list[Frame]:
     """The reference and every method's output at a few moments, beside each other; a puppet's person first."""
     first = jobs[0]
     names = ["driver" if first.identity else "reference", *(job.method for job in jobs)]

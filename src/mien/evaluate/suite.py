@@ -36,7 +36,7 @@ Features = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
-class Job:
+class SuiteJob:
     """One cell of the suite: a method's output for one clip. `options` says how the two are compared, `identity` whose
     face a puppet should have, `tables` where OpenFace's of both are."""
 
@@ -74,7 +74,7 @@ class Suite:
     name: str
     clips: tuple[str, ...]
     methods: tuple[str, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[SuiteJob, ...]
     columns: tuple[str, ...] = ()
     layout: str = "metrics"
     note: str = ""
@@ -127,7 +127,7 @@ def read_suite(path: str | Path) -> Suite:
     return Suite(name, tuple(clips), tuple(methods), tuple(jobs), columns, layout, note)
 
 
-def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> Job:
+def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:
     """What the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
 
     def fill(text: str) -> Path:
@@ -145,7 +145,7 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
     tables = None
     if "openface_csv" in clip and "openface_csv" in method:
         tables = folder / str(clip["openface_csv"]), fill(method["openface_csv"])
-    return Job(
+    return SuiteJob(
         str(method["name"]),
         str(clip["name"]),
         fill(method["reference"]) if own else folder / clip["reference"],
@@ -185,12 +185,12 @@ def run_suite(
     return results
 
 
-def _measure_by(pool: Pool, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+def _measure_by(pool: Pool, jobs: Sequence[SuiteJob]) -> Iterator[tuple[SuiteJob, Result]]:
     for outcome in run_all(jobs, pool):
         yield outcome.job, Result({"error": outcome.error}) if outcome.error else outcome.value
 
 
-def _measure_all(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+def _measure_all(jobs: Sequence[SuiteJob], workers: int) -> Iterator[tuple[SuiteJob, Result]]:
     if workers <= 1 or len(jobs) <= 1:
         yield from ((job, measure(job)) for job in jobs)
         return
@@ -211,7 +211,7 @@ def _share_cores(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def measure(job: Job) -> Result:
+def measure(job: SuiteJob) -> Result:
     """One job's result; what is wrong with its files becomes `error`."""
     try:
         found = evaluate(
@@ -231,17 +231,17 @@ def measure(job: Job) -> Result:
     return Result(found.to_json(), series, found.features)
 
 
-def measure_on(job: Job, device: str) -> Result:
+def measure_on(job: SuiteJob, device: str) -> Result:
     """`measure`, as a pool's workers are given it. The judges run where their own code puts them."""
     del device
     return measure(job)
 
 
-def _place(job: Job, folder: Path) -> Path:
+def _place(job: SuiteJob, folder: Path) -> Path:
     return folder / "results" / job.method / f"{job.clip}.json"
 
 
-def _store(job: Job, result: Result, folder: Path) -> None:
+def _store(job: SuiteJob, result: Result, folder: Path) -> None:
     place = _place(job, folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{key}.{side}": pair[side] for key, pair in result.features.items() for side in (0, 1)}
@@ -251,7 +251,7 @@ def _store(job: Job, result: Result, folder: Path) -> None:
     write_text(place, json.dumps({"key": job.key(), "facts": result.facts, "series": result.series}) + "\n")
 
 
-def _known(job: Job, folder: Path) -> Result | None:
+def _known(job: SuiteJob, folder: Path) -> Result | None:
     place = _place(job, folder)
     try:
         stored = json.loads(place.read_text())

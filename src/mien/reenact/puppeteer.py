@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.editing.curves import Curves
+from mien.editing.curves import MotionCurves
 from mien.errors import FaceError, MienError
 from mien.face import mesh as lm
 from mien.face.measures import gaze_direction
@@ -74,7 +74,7 @@ def puppeteer(
             portrait = Person.load(portrait)
         else:
             portrait = read_image(portrait)
-    curves = Curves.of(stream_channels(stream, found))
+    curves = MotionCurves.of(stream_channels(stream, found))
 
     def numbers_of(identity: Tensor) -> NDArray[np.float32]:
         numbers = np.asarray(stream.frames, np.float32).copy()

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mien.editing.curves import Array, Curves, smoothed
+from mien.editing.curves import Array, MotionCurves, smoothed
 from mien.errors import InputError
 
 
@@ -19,7 +19,7 @@ def check_direction(strength: float, smoothing: float) -> None:
 
 
 def directed(
-    numbers: Array, curves: Curves, fps: Fraction, *, strength: float, smoothing: float, blink: bool, gaze: bool
+    numbers: Array, curves: MotionCurves, fps: Fraction, *, strength: float, smoothing: float, blink: bool, gaze: bool
 ) -> Array:
     """How a puppet takes over a driver's numbers `[T, 35]` (already offsets of the puppet's own identity).
 

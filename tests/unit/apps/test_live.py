@@ -13,7 +13,7 @@ import pytest
 import mien
 from factories.packs import tiny_pack
 from mien.apps.cli.cli import main
-from mien.apps.live import Live, Pacer, ahead
+from mien.apps.live import FramePacer, Live, prefetch
 from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.nets.stylespace import channel_table
@@ -32,10 +32,12 @@ class FakeClock:
         self.time += seconds
 
 
-def play(count: int, fps: float, cost: float, late: str, hiccup: float = 0.0) -> tuple[list[tuple[int, float]], Pacer]:
+def play(
+    count: int, fps: float, cost: float, late: str, hiccup: float = 0.0
+) -> tuple[list[tuple[int, float]], FramePacer]:
     """Render and show in turn, each frame at `cost` seconds, frame 20 at `hiccup` more: (index, when it was shown)."""
     clock = FakeClock()
-    pacer, shown, index = Pacer(fps, count, late, clock), [], -1
+    pacer, shown, index = FramePacer(fps, count, late, clock), [], -1
     while (index := pacer.next_to_render(index)) < count:
         spent = cost + (hiccup if index == 20 else 0.0)
         clock.time += spent
@@ -103,23 +105,23 @@ def test_ahead_hands_errors_on_and_stops() -> None:
         yield 1
         raise InputError("no more.")
 
-    handed = ahead(items(), 3)
+    handed = prefetch(items(), 3)
     assert next(handed) == 1
     with pytest.raises(InputError, match="no more"):
         next(handed)
     before = threading.active_count()
     made: list[int] = []
-    for item in ahead((made.append(i) or i for i in range(1000)), 2):
+    for item in prefetch((made.append(i) or i for i in range(1000)), 2):
         if item == 3:
             break
     time.sleep(0.3)
     assert len(made) < 10 and threading.active_count() == before
-    assert list(ahead([], 1)) == []
+    assert list(prefetch([], 1)) == []
 
 
 def test_bad_options() -> None:
     with pytest.raises(InputError):
-        Pacer(25, 3, "never")
+        FramePacer(25, 3, "never")
     with pytest.raises(InputError):
         Live(lambda i: np.zeros((2, 2, 3), np.uint8), 3, 25, delay=-1)
 

@@ -103,7 +103,7 @@ def test_content_credentials_are_signed_and_tell_tampering(
     assert action["action"] == "c2pa.created" and action["digitalSourceType"].endswith(
         "/compositeWithTrainedAlgorithmicMedia"
     )
-    assert facts["mien.format.stream"]["sha256"] == hashlib.sha256(stream.to_bytes()).hexdigest()
+    assert facts["mien.stream"]["sha256"] == hashlib.sha256(stream.to_bytes()).hexdigest()
     assert active["signature_info"]["issuer"] == "mien's tests"
     # The authority is unknown, as it should be for a made-up one; nothing else is wrong.
     assert {status["code"] for status in store.get("validation_status", [])} <= {"signingCredential.untrusted"}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mien.apps.cli.cli import main
-from mien.editing.curves import Curves, curves_of, main_motion
+from mien.editing.curves import MotionCurves, curves_of, principal_motion
 from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth, edit
 from mien.editing.recipe import read_recipe
 from mien.errors import InputError, MienError
@@ -61,7 +61,7 @@ def test_curves_have_the_names_of_the_packs_attributes(stream: Stream, pack: Pac
     assert curves.select("all") == list(range(35))
     with pytest.raises(InputError, match="no curve 'nose'"):
         curves.select("nose")
-    assert Curves.of(None).names[3] == "channel.1"
+    assert MotionCurves.of(None).names[3] == "channel.1"
 
 
 def test_scale_acts_on_the_named_curves_within_the_stretch(stream: Stream, pack: Pack) -> None:
@@ -94,7 +94,7 @@ def test_offset_is_in_degrees_in_units_of_a_channel_and_along_an_attributes_moti
     )
 
     ids = curves.select("jaw")
-    along = main_motion(numbers(stream)[:, ids], curves.scales[ids])
+    along = principal_motion(numbers(stream)[:, ids], curves.scales[ids])
     moved = numbers(edit(stream, [Offset("jaw", 1.0)], pack=pack)) - numbers(stream)
     np.testing.assert_allclose(moved[:, ids], np.tile(along, (COUNT, 1)), atol=FLOAT16_CURVES)
     assert np.abs(moved).sum(0).nonzero()[0].tolist() == ids
@@ -106,9 +106,9 @@ def test_offset_is_in_degrees_in_units_of_a_channel_and_along_an_attributes_moti
 def test_the_main_motion_points_to_the_rarer_side() -> None:
     opening = np.zeros((100, 3), np.float32)
     opening[40:50] = [[2.0, -1.0, 0.5]]
-    along = main_motion(opening, np.ones(3, np.float32))
+    along = principal_motion(opening, np.ones(3, np.float32))
     assert along[0] > 0 > along[1] and np.allclose(along / along[0], [1, -0.5, 0.25], atol=FLOAT32_NETWORK)
-    assert np.allclose(main_motion(-opening, np.ones(3, np.float32)), -along, atol=FLOAT32_EXACT)
+    assert np.allclose(principal_motion(-opening, np.ones(3, np.float32)), -along, atol=FLOAT32_EXACT)
 
 
 def test_smooth_keeps_the_mean_and_takes_the_jitter(stream: Stream, pack: Pack) -> None:

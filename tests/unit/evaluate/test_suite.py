@@ -83,7 +83,7 @@ def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path, mon
     suite, asked = read_suite(toml), []
     measured = suites.measure
 
-    def counting(job: suites.Job) -> Result:
+    def counting(job: suites.SuiteJob) -> Result:
         asked.append((job.method, job.clip))
         return measured(job)
 

@@ -136,7 +136,7 @@ def write_frames(
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
 
     The metadata say that it is synthetic and from which stream (and `driver`); `signer` signs it."""
-    from mien.apps.live import FRAMES_AHEAD, ahead
+    from mien.apps.live import FRAMES_AHEAD, prefetch
     from mien.apps.provenance import Origin, signed_output
     from mien.media.video import write_video
 
@@ -147,7 +147,7 @@ def write_frames(
         source, span = audio.path, ((audio.start, audio.duration) if audio.cut else span)
     with progress_bars() as progress, progress.stage("render", len(stream)) as tick:
         # Frames are rendered in a thread of their own while others are coded.
-        shown = _ticked(ahead(frames, FRAMES_AHEAD), tick)
+        shown = _ticked(prefetch(frames, FRAMES_AHEAD), tick)
         if left is not None:
             from mien.media.side_by_side import side_by_side
 

@@ -29,7 +29,7 @@ from mien.apps.cli.common import (
     summary,
 )
 from mien.apps.cli.encoding import encode_with_bars, resumable
-from mien.apps.cli.transcode import coded
+from mien.apps.cli.transcode import apply_rate
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def encode(
             inversions, size, known, inversion, effort,
         )  # fmt: skip
         if rate is not None:
-            stream = coded(stream, None, rate, None, pack, device, known)
+            stream = apply_rate(stream, None, rate, None, pack, device, known)
             facts["bytes"].update(stream.accounting())
         facts["rate"] = stream.rates()
         work.publish(output, stream.to_bytes())

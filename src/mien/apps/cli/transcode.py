@@ -50,14 +50,14 @@ def transcode(
     if raw:
         result = plain(stream)
     else:
-        result = coded(stream, quality, rate, key_interval, pack, device, person_folder(person, file))
+        result = apply_rate(stream, quality, rate, key_interval, pack, device, person_folder(person, file))
     result.save(output)
     print(f"{output}: {summary(result)}")
     for damage in damages:
         typer.echo(f"mien: {file} is damaged: {damage.sentence}.", err=True)
 
 
-def coded(
+def apply_rate(
     stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str,
     person: Any = None,
 ) -> Stream:  # fmt: skip

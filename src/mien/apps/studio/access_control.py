@@ -1,4 +1,4 @@
-"""The gate: an ASGI layer before the page's server that lets through what the page needs, and nothing else.
+"""An ASGI layer before the page's server that lets through what the page needs, and nothing else.
 
 It knows visitors by a cookie, ties each session and upload to the visitor who made it, serves the files that a session
 offers, checks uploads, refuses all other addresses, and keeps the browser from asking other machines for anything.
@@ -55,7 +55,7 @@ OUTSIDE = re.compile(
 )
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that is not let through: a status and a sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -63,8 +63,8 @@ class Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
-class Gate:
-    """See the module. `hosts`: names this server answers to, any when empty (it was bound to an outside address)."""
+class AccessControl:
+    """The layer around the ASGI application `app`. `hosts`: names this server answers to, any when empty (it was bound to an outside address)."""
 
     def __init__(self, app: Any, sessions: Sessions, hosts: tuple[str, ...]) -> None:
         self._app, self._sessions, self._hosts = app, sessions, hosts
@@ -78,7 +78,7 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             await self._http(scope, headers, receive, send)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             # The page shows what is said of an upload as it comes.
             upload = scope["path"].rstrip("/") == f"{API}/upload"
             answer = (
@@ -92,13 +92,13 @@ class Gate:
         method, path = scope["method"], scope["path"]
         self._check_origin(headers)
         if method in ("GET", "HEAD") and not OPEN.fullmatch(path):
-            raise Refused(404, "There is nothing here.")
+            raise RequestRefused(404, "There is nothing here.")
         if method == "POST" and not OPEN_TO_POST.fullmatch(path):
-            raise Refused(404, "There is nothing here.")
+            raise RequestRefused(404, "There is nothing here.")
         if method not in ("GET", "HEAD", "POST"):
-            raise Refused(405, "This cannot be done here.")
+            raise RequestRefused(405, "This cannot be done here.")
         if ".." in path or "\\" in path or "\0" in path:
-            raise Refused(403, "This address is not allowed.")
+            raise RequestRefused(403, "This address is not allowed.")
         visitor = _cookie(headers)
         new = visitor is None
         visitor = visitor or secrets.token_urlsafe(24)
@@ -124,42 +124,42 @@ class Gate:
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
         if self._hosts and name.strip("[]") not in self._hosts:
-            raise Refused(403, "This page is only served under its own name.")
+            raise RequestRefused(403, "This page is only served under its own name.")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
-            raise Refused(403, "Requests from other pages are not taken.")
+            raise RequestRefused(403, "Requests from other pages are not taken.")
         if headers.get("sec-fetch-site", "same-origin") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            raise Refused(403, "Requests from other pages are not taken.")
+            raise RequestRefused(403, "Requests from other pages are not taken.")
 
     def _bind(self, key: str, visitor: str) -> None:
         if not self._sessions.bind(key, visitor):
-            raise Refused(403, "This session is not yours.")
+            raise RequestRefused(403, "This session is not yours.")
 
     def _check_upload_read(self, scope: dict[str, Any], path: str, visitor: str) -> None:
         # As it came, not as it was decoded once: what is decoded twice is not what was checked.
         raw = unquote(scope.get("raw_path", path.encode()).decode("latin-1")).partition("file=")[2].partition("?")[0]
         if not self._sessions.owns(raw, visitor):
-            raise Refused(403, "This file is not yours.")
+            raise RequestRefused(403, "This file is not yours.")
 
     def _check_body(self, body: bytes, visitor: str) -> None:
         """Files that a request names must be the visitor's own uploads, and the session theirs."""
         try:
             data = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise Refused(400, "This request cannot be read.") from error
+            raise RequestRefused(400, "This request cannot be read.") from error
         if not isinstance(data, dict):
-            raise Refused(400, "This request cannot be read.")
+            raise RequestRefused(400, "This request cannot be read.")
         self._bind(str(data.get("session_hash")), visitor)
         waiting: list[Any] = [data]
         while waiting:
             item = waiting.pop()
             if isinstance(item, dict):
                 if item.get("path") is not None and not self._sessions.owns(str(item["path"]), visitor):
-                    raise Refused(403, "This file is not yours.")
+                    raise RequestRefused(403, "This file is not yours.")
                 if item.get("url") is not None and item.get("path") is None:
-                    raise Refused(403, "Files are taken from uploads only.")
+                    raise RequestRefused(403, "Files are taken from uploads only.")
                 if isinstance(item.get("url"), str) and item["url"].startswith("data:"):
-                    raise Refused(403, "Files are taken from uploads only.")
+                    raise RequestRefused(403, "Files are taken from uploads only.")
                 waiting.extend(item.values())
             elif isinstance(item, list):
                 waiting.extend(item)
@@ -169,7 +169,7 @@ class Gate:
         session = self._sessions.find(key, visitor)
         found = session.offered.get(token) if session is not None else None
         if found is None or not found[0].is_file():
-            raise Refused(404, "There is no such file for you.")
+            raise RequestRefused(404, "There is no such file for you.")
         inline = "download" not in _query(scope)
         answer = FileResponse(
             found[0], filename=found[1], content_disposition_type="inline" if inline else "attachment",
@@ -184,7 +184,7 @@ class Gate:
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > most:
             await _drain(receive, int(length))
-            raise Refused(413, TOO_LARGE)
+            raise RequestRefused(413, TOO_LARGE)
         seen = 0
 
         async def counted() -> dict[str, Any]:
@@ -197,16 +197,16 @@ class Gate:
             status, body = await _answer(self._app, scope, counted)
         except Exception as error:
             if seen > most:
-                raise Refused(413, TOO_LARGE) from error
-            raise Refused(400, "This upload cannot be read.") from error
+                raise RequestRefused(413, TOO_LARGE) from error
+            raise RequestRefused(400, "This upload cannot be read.") from error
         if status == 413 or seen > most:
-            raise Refused(413, TOO_LARGE)
+            raise RequestRefused(413, TOO_LARGE)
         try:
             paths = [Path(path) for path in json.loads(body)] if status == 200 else []
         except (ValueError, TypeError) as error:
-            raise Refused(400, "This upload cannot be read.") from error
+            raise RequestRefused(400, "This upload cannot be read.") from error
         if not paths:
-            raise Refused(max(status, 400), "This upload holds no file.")
+            raise RequestRefused(max(status, 400), "This upload holds no file.")
         try:
             for path in paths:
                 if self._sessions.uploads not in path.parents:
@@ -218,7 +218,7 @@ class Gate:
             for path in paths:
                 self._sessions.discard(path)
             sentence = str(error) if isinstance(error, InputError) else "This upload cannot be read."
-            raise Refused(415, sentence) from error
+            raise RequestRefused(415, sentence) from error
         answer = Response(body, 200, headers=HEADERS, media_type="application/json")
         await answer(scope, receive, _Answer(send, None))  # type: ignore[arg-type]
 
@@ -271,16 +271,16 @@ def _query(scope: dict[str, Any]) -> dict[str, str]:
 async def _body(receive: Receive, headers: dict[str, str], most: int) -> bytes:
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > most:
-        raise Refused(413, "This request is too large.")
+        raise RequestRefused(413, "This request is too large.")
     body, more = b"", True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "This request was cut short.")
+            raise RequestRefused(400, "This request was cut short.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > most:
-            raise Refused(413, "This request is too large.")
+            raise RequestRefused(413, "This request is too large.")
     return body
 
 

@@ -66,7 +66,7 @@ def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...]) -> tuple[Any,
         from fastapi import FastAPI
     except ImportError as error:
         raise MienError("the studio needs Gradio: pip install 'mien[studio]'.") from error
-    from mien.apps.studio.access_control import Gate
+    from mien.apps.studio.access_control import AccessControl
     from mien.apps.studio.context import Studio
     from mien.apps.studio.page import build_page, theme
 
@@ -80,7 +80,7 @@ def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...]) -> tuple[Any,
         show_error=False, max_file_size=UPLOAD_BYTES, allowed_paths=[], enable_monitoring=False, pwa=False,
         blocked_paths=["/etc", "/proc", "/root", "/home", str(folder / "sessions")],
     )  # fmt: skip
-    return Gate(app, sessions, hosts), studio
+    return AccessControl(app, sessions, hosts), studio
 
 
 def serve(host: str, port: int, pack_name: str) -> None:

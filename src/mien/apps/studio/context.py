@@ -1,4 +1,4 @@
-"""What the tabs share: the pack, the people on the shelf, the drivers that are ready, the line, and the visitors."""
+"""What the tabs share: the pack, the people on the shelf, the ready drivers, the queue of jobs, and the visitors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mien.apps.studio.access_control import COOKIE
-from mien.apps.studio.job_queue import Line
+from mien.apps.studio.job_queue import JobQueue
 from mien.apps.studio.media import Renderer, data_address, person
 from mien.apps.studio.sessions import Session, Sessions
-from mien.editing.curves import Curves
+from mien.editing.curves import MotionCurves
 from mien.errors import MienError
 from mien.format.stream import Stream
 from mien.nets.stylespace import channel_table
@@ -35,7 +35,7 @@ class Studio:
 
     pack_name: str
     sessions: Sessions
-    line: Line = field(default_factory=Line)
+    queue: JobQueue = field(default_factory=JobQueue)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _found: Pack | None = None
 
@@ -48,8 +48,8 @@ class Studio:
             return self._found
 
     @cached_property
-    def curves(self) -> Curves:
-        return Curves.of(self.pack.channels)
+    def curves(self) -> MotionCurves:
+        return MotionCurves.of(self.pack.channels)
 
     @cached_property
     def shelf(self) -> list[str]:
@@ -96,7 +96,7 @@ class Studio:
             return session.memory["renderer"]
 
 
-def tour(blank: Stream, curves: Curves) -> Stream:
+def tour(blank: Stream, curves: MotionCurves) -> Stream:
     """Yaw, pitch, then each attribute's channels swinging once to either side, in turn, 1.2 s each."""
     from dataclasses import replace
 

@@ -12,10 +12,10 @@ import numpy as np
 from mien.apps.provenance import Origin
 from mien.apps.studio import markup
 from mien.apps.studio.context import Studio, sentence
-from mien.apps.studio.job_queue import Job
+from mien.apps.studio.job_queue import StudioJob
 from mien.apps.studio.media import checked_stream, data_address, write_panel, write_stream
 from mien.apps.studio.sessions import Session
-from mien.editing.curves import Curves, curves_of
+from mien.editing.curves import MotionCurves, curves_of
 from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Operation, Scale, Smooth, edit
 from mien.errors import InputError
 from mien.format.stream import Stream
@@ -235,7 +235,7 @@ def build(studio: Studio) -> dict[str, Any]:
             editor: Editor | None = session.memory.get("editor")
             if editor is None:
                 raise InputError("Open a stream first.")
-            job = Job(studio.line, session, lambda job: _work(studio, own, job, editor.stream))
+            job = StudioJob(studio.queue, session, lambda job: _work(studio, own, job, editor.stream))
             yield markup.working(job.state, ["render"])
             for state in job.run():
                 yield markup.working(state, ["render"])
@@ -290,7 +290,7 @@ def _operations(studio: Studio, session: Session, editor: Editor, values: list[A
     return [Scale(what, float(factor), **span)]
 
 
-def _names(curves: Curves) -> list[str]:
+def _names(curves: MotionCurves) -> list[str]:
     """The stream's attributes in the page's order; a stream with channels of its own has others than the pack's."""
     return [*(n for n in ATTRIBUTES if n in curves.groups), *(n for n in curves.groups if n not in ATTRIBUTES)]
 
@@ -332,7 +332,7 @@ def _frames(studio: Studio, session: Session, editor: Editor, changed: Stream | 
     )
 
 
-def _work(studio: Studio, session: Session, job: Job, stream: Stream) -> str:
+def _work(studio: Studio, session: Session, job: StudioJob, stream: Stream) -> str:
     render = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
     file = write_stream(session, stream, "edited.mien")
     session.keep("edit", [render, file])

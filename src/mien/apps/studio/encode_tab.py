@@ -13,7 +13,7 @@ import gradio as gr
 from mien.apps.provenance import Origin
 from mien.apps.studio import markup
 from mien.apps.studio.context import EXAMPLES, Studio, sentence
-from mien.apps.studio.job_queue import Job
+from mien.apps.studio.job_queue import StudioJob
 from mien.apps.studio.media import checked_clip, input_panels, write_panel, write_stream
 from mien.apps.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYTES, Session
 from mien.errors import InputError
@@ -106,7 +106,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 raise InputError("Choose a clip first, or take the example.")
             span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
-            job = Job(studio.line, session, lambda job: _work(studio, own, job, clip, bool(tune), bool(sound)))
+            job = StudioJob(studio.queue, session, lambda job: _work(studio, own, job, clip, bool(tune), bool(sound)))
             wanted = [s for s in STAGES if tune or s not in ("tune", "refine", "polish")]
             yield markup.working(job.state, wanted), "", *busy
             drawn = 0
@@ -154,7 +154,7 @@ def _forget(session: Session) -> None:
         old.unlink(missing_ok=True)
 
 
-def _work(studio: Studio, session: Session, job: Job, clip: Any, tune: bool, sound: bool) -> str:
+def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: bool, sound: bool) -> str:
     """The whole of it, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
 

@@ -15,7 +15,7 @@ import torch
 
 from mien.apps.studio import markup
 from mien.apps.studio.context import Studio, sentence
-from mien.apps.studio.job_queue import Job
+from mien.apps.studio.job_queue import StudioJob
 from mien.apps.studio.media import checked_clip, data_address
 from mien.apps.studio.sessions import CLIPS, Session
 from mien.errors import InputError
@@ -245,7 +245,7 @@ def _compare(studio: Studio) -> None:
             paths = session.memory.get("compare")
             if paths is None:
                 raise InputError("Choose two videos first.")
-            job = Job(studio.line, session, lambda job: _measure(studio, job, paths))
+            job = StudioJob(studio.queue, session, lambda job: _measure(studio, job, paths))
             yield markup.working(job.state, ["evaluate"])
             for state in job.run():
                 yield markup.working(state, ["evaluate"])
@@ -258,7 +258,7 @@ def _compare(studio: Studio) -> None:
     measure.click(measured, None, figures, show_progress="hidden", concurrency_limit=None)
 
 
-def _measure(studio: Studio, job: Job, paths: tuple[Path, Path]) -> str:
+def _measure(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> str:
     """The evaluation's table and its series over time."""
     from mien.evaluate.evaluate import evaluate
     from mien.evaluate.networks import gather

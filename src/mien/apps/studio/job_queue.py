@@ -1,4 +1,4 @@
-"""One heavy job at a time: a line in which a visitor sees where they stand, and a job that can be stopped."""
+"""One heavy job at a time: a queue in which a visitor sees their place, and a job that can be stopped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LONGEST = 20  # jobs that may wait
 POLL = 0.4  # seconds between looks at a running job
 
 
-class Stopped(MienError):
+class JobStopped(MienError):
     """The visitor stopped the work, or left."""
 
 
 @dataclass
-class Stage:
+class JobStage:
     """A stage of the work: how much is done of how much (None: not known), and when it began and ended."""
 
     name: str
@@ -40,16 +40,16 @@ class Stage:
 
 
 @dataclass
-class State:
+class JobState:
     """What the page shows of a job: `ahead` (jobs before it; 0 when it runs), its stages, and pictures by name."""
 
     ahead: int = 0
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[JobStage] = field(default_factory=list)
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # [K, H, W, 3]
     changes: int = 0
 
 
-class Line:
+class JobQueue:
     """First come, first served; one at a time."""
 
     def __init__(self) -> None:
@@ -57,13 +57,14 @@ class Line:
         self._lock = threading.Lock()
 
     def enter(self, job: object) -> None:
-        """Raises InputError when the line is full."""
+        """Raises InputError when the queue is full."""
         with self._lock:
             if len(self._waiting) >= LONGEST:
                 raise InputError(f"{LONGEST} jobs are waiting already; come back in a few minutes.")
             self._waiting.append(job)
 
     def ahead(self, job: object) -> int:
+        """How many jobs come before this one; 0 when it is its turn."""
         with self._lock:
             return self._waiting.index(job) if job in self._waiting else 0
 
@@ -73,30 +74,30 @@ class Line:
                 self._waiting.remove(job)
 
 
-class Job:
+class StudioJob:
     """A piece of work in a thread of its own. It reports as a `mien.runtime.progress.Progress`, and stops at its next tick."""
 
-    def __init__(self, line: Line, session: Session, work: Callable[[Job], Any]) -> None:
-        self.state = State()
+    def __init__(self, queue: JobQueue, session: Session, work: Callable[[StudioJob], Any]) -> None:
+        self.state = JobState()
         self.result: Any = None
         self.error: Exception | None = None
-        self._line, self._session, self._work = line, session, work
+        self._queue, self._session, self._work = queue, session, work
         self._stopped = threading.Event()
 
-    def run(self) -> Iterator[State]:
-        """Wait in line, then work; yields the state whenever there is news. The result is in `result` afterwards.
+    def run(self) -> Iterator[JobState]:
+        """Wait in the queue, then work; yields the state whenever there is news. The result is in `result` afterwards.
 
-        Raises what the work raised, `Stopped` when it was cancelled, InputError when the session is busy or the line is
+        Raises what the work raised, `JobStopped` when it was cancelled, InputError when the session is busy or the queue is
         full. When the generator is closed the work is cancelled.
         """
         with self._session.lock:
             if self._session.job is not None:
                 raise InputError("This page is at work already: wait for it, or stop it.")
-            self._line.enter(self)
+            self._queue.enter(self)
             self._session.job = self
         thread: threading.Thread | None = None
         try:
-            while (ahead := self._line.ahead(self)) > 0 and not self._stopped.is_set():
+            while (ahead := self._queue.ahead(self)) > 0 and not self._stopped.is_set():
                 if ahead != self.state.ahead:
                     self.state.ahead = ahead
                     yield self.state
@@ -126,12 +127,12 @@ class Job:
     def check(self) -> None:
         """Raises Stopped when the work is to stop."""
         if self._stopped.is_set():
-            raise Stopped("Stopped.")
+            raise JobStopped("Stopped.")
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
         self.check()
-        stage = Stage(name, total, time.monotonic())
+        stage = JobStage(name, total, time.monotonic())
         self.state.stages.append(stage)
         self.state.changes += 1
 
@@ -160,4 +161,4 @@ class Job:
     def _end(self) -> None:
         with self._session.lock:
             self._session.job = None
-        self._line.leave(self)
+        self._queue.leave(self)

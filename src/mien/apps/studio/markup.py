@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.apps.studio.job_queue import State
+from mien.apps.studio.job_queue import JobState
 from mien.apps.studio.media import data_address
 from mien.format.stream import Stream
 
@@ -63,7 +63,7 @@ def note(sentence: str) -> str:
     return f'<div class="m-note">{escape(sentence)}</div>'
 
 
-def working(state: State, wanted: Sequence[str]) -> str:
+def working(state: JobState, wanted: Sequence[str]) -> str:
     """A job as it goes: its place in the line, or its stages with bars."""
     if state.ahead:
         jobs = "one job is" if state.ahead == 1 else f"{state.ahead} jobs are"
@@ -93,7 +93,7 @@ def working(state: State, wanted: Sequence[str]) -> str:
     return f'<div class="m-card" role="status"><ul class="m-stages">{"".join(rows)}</ul></div>'
 
 
-def preview(state: State) -> str:
+def preview(state: JobState) -> str:
     """The pictures of a job so far, a strip for each kind."""
     strips = []
     labels = {"input": "input, steadied", "inverted": "as the network sees it", "35 numbers": "from 35 numbers a frame"}

@@ -10,7 +10,7 @@ import gradio as gr
 from mien.apps.provenance import Origin
 from mien.apps.studio import markup
 from mien.apps.studio.context import TOUR, Studio, sentence
-from mien.apps.studio.job_queue import Job
+from mien.apps.studio.job_queue import StudioJob
 from mien.apps.studio.media import checked_clip, checked_image, checked_stream, person_stream, write_panel, write_stream
 from mien.apps.studio.sessions import CLIPS, IMAGES, TAKEN_SECONDS, Session
 from mien.errors import InputError
@@ -117,7 +117,7 @@ def build(studio: Studio) -> dict[str, Any]:
             source = _driver(studio, session, name, file, clip)
             options = {"strength": float(strength), "smoothing": float(smoothing), "blink": bool(blink),
                        "gaze": bool(gaze), "relative": motion == "relative" or name == TOUR}  # fmt: skip
-            job = Job(studio.line, session, lambda job: _work(studio, own, job, source, bool(learn), options))
+            job = StudioJob(studio.queue, session, lambda job: _work(studio, own, job, source, bool(learn), options))
             wanted = [s for s in STAGES if s != "portrait" or (learn and "portrait" in session.memory)]
             yield markup.working(job.state, wanted), gr.update(visible=False), gr.update(visible=True), gr.skip()
             for state in job.run():
@@ -160,7 +160,7 @@ def _driver(studio: Studio, session: Session, name: str, file: str | None, clip:
     return checked_clip(studio.sessions.take(session, clip, CLIPS), 0.0, TAKEN_SECONDS / 2)
 
 
-def _work(studio: Studio, session: Session, job: Job, source: Any, learn: bool, options: dict[str, Any]) -> str:
+def _work(studio: Studio, session: Session, job: StudioJob, source: Any, learn: bool, options: dict[str, Any]) -> str:
     """The whole of it, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
     from mien.reenact.puppeteer import puppeteer

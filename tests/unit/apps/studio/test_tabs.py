@@ -25,7 +25,7 @@ pytest.importorskip("gradio", reason="the studio's tabs were not tested: they ne
 
 from mien.apps.studio import edit_tab, explore_tab, markup, puppet_tab
 from mien.apps.studio.context import TOUR, Studio, sentence
-from mien.apps.studio.job_queue import Job, Line
+from mien.apps.studio.job_queue import JobQueue, StudioJob
 from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream
 from mien.apps.studio.sessions import Sessions
 
@@ -135,7 +135,7 @@ def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, t
         write_video(path, frames, Fraction(25))
     session = studio.sessions.get("a1", "anna")
     studio.pack_name = "mini"
-    job = Job(Line(), session, lambda job: explore_tab._measure(studio, job, paths))
+    job = StudioJob(JobQueue(), session, lambda job: explore_tab._measure(studio, job, paths))
     list(job.run())
     assert job.result.count("<svg") >= 3 and "PSNR" in job.result and "not measured: needs" in job.result
 
@@ -145,7 +145,7 @@ def test_a_puppet_is_made_and_the_one_before_is_gone(studio: Studio, stream: Str
     options = {"strength": 1.0, "smoothing": 0.0, "blink": True, "gaze": True, "relative": False}
     kept = []
     for _ in range(2):
-        job = Job(Line(), session, lambda job: puppet_tab._work(studio, session, job, stream, False, options))
+        job = StudioJob(JobQueue(), session, lambda job: puppet_tab._work(studio, session, job, stream, False, options))
         list(job.run())
         kept.append(set(session.folder.iterdir()))
         assert "<mien-player" in job.result
