@@ -23,8 +23,9 @@ from tolerances import FLOAT16_CURVES
 
 pytest.importorskip("gradio", reason="the studio's tabs were not tested: they need Gradio (mien[studio])")
 
-from mien.apps.studio import edit_tab, explore_tab, markup, puppet_tab
+from mien.apps.studio import explore_tab, markup, puppet_tab
 from mien.apps.studio.context import TOUR, Studio, sentence
+from mien.apps.studio.editor import EditForm, Editor, fields_of, timeline
 from mien.apps.studio.job_queue import JobQueue, StudioJob
 from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream
 from mien.apps.studio.sessions import Sessions
@@ -51,21 +52,20 @@ def data_of(html: str) -> Any:
 
 
 def test_the_time_line_has_every_curve_once(studio: Studio, stream: Stream) -> None:
-    editor = edit_tab.Editor([stream], frame=3)
-    data = data_of(edit_tab._timeline(editor, studio.pack))
+    editor = Editor([stream], frame=3)
+    data = data_of(timeline(editor, studio.pack))
     assert [g["name"] for g in data["groups"]] == ["mouth", "jaw", "eyes", "brows", "gaze", "yaw", "pitch", "roll"]
     assert sum(len(g["curves"]) for g in data["groups"]) == 35 and data["frame"] == 3
     assert all(len(curve) == 30 for g in data["groups"] for curve in g["curves"])
     yaw = next(g for g in data["groups"] if g["name"] == "yaw")["curves"][0]
     np.testing.assert_allclose(yaw, np.asarray(stream.frames)[:, 1], atol=FLOAT16_CURVES)
     foreign = replace(stream, channels=np.stack([np.full(32, 1), np.arange(32) % 16], 1))
-    names = [g["name"] for g in data_of(edit_tab._timeline(edit_tab.Editor([foreign]), studio.pack))["groups"]]
+    names = [g["name"] for g in data_of(timeline(Editor([foreign]), studio.pack))["groups"]]
     assert "other" in names
 
 
 def test_the_form_makes_the_operations_it_says(studio: Studio, stream: Stream) -> None:
     session = studio.session(type("R", (), {"session_hash": "a1", "cookies": {"mien_visitor": "anna"}}))
-    editor = edit_tab.Editor([stream])
     second = session.path(".mien")
     stream.save(second)
     upload = studio.sessions.uploads / "x.mien"
@@ -74,7 +74,8 @@ def test_the_form_makes_the_operations_it_says(studio: Studio, stream: Stream) -
 
     def made(does: str, what: tuple[str, ...] = ("mouth", "yaw"), start: float = 0.2, end: float = 0.8) -> list[Any]:
         values = [list(what), does, 2.0, 1.0, 5.0, 0.3, 0.9, 0.25, str(upload), start, end]
-        return edit_tab._operations(studio, session, editor, values)
+        read = lambda path: checked_stream(studio.sessions.take(session, path, (".mien",)), studio.pack)
+        return EditForm.of(values).operations(stream.seconds, read)
 
     both = ("mouth", "yaw")
     assert made("Stronger or weaker") == [Scale(both, 2.0, start=0.2, end=0.8)]
@@ -89,13 +90,25 @@ def test_the_form_makes_the_operations_it_says(studio: Studio, stream: Stream) -
 
 
 def test_undo_goes_back_and_a_new_edit_forgets_what_was_undone(stream: Stream) -> None:
-    editor = edit_tab.Editor([stream], frame=29, span=(20, 30))
+    editor = Editor([stream], frame=29, span=(20, 30))
     shorter = replace(stream, frames=np.asarray(stream.frames)[:10])
     editor.push(shorter, "cut")
     assert editor.stream is shorter and editor.frame == 9 and editor.span is None
     editor.at = 0
     editor.push(stream, "other")
     assert len(editor.versions) == 2 and editor.done == ["other"]
+    editor.move(-5)
+    assert editor.stream is stream and editor.at == 0
+    editor.mark(-3, 4)
+    assert editor.span == (0, 4) and editor.span_seconds() == (0, 0.16)
+    editor.mark(0, 99)
+    assert editor.span is None
+
+
+def test_the_form_shows_what_an_action_takes() -> None:
+    assert fields_of("Shift", ["mouth"]) == [True, False, True, False, False, False, False, False]
+    assert fields_of("Shift", ["mouth", "yaw"])[2:4] == [True, True]
+    assert fields_of("Cut out", ["mouth"]) == [False] * 8
 
 
 def test_the_renderer_draws_the_frame_that_the_clip_has(studio: Studio, stream: Stream) -> None:
