@@ -21,13 +21,14 @@ from mien.format.stream import Stream
 
 STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "polish", "input", "render")
 EXAMPLE = EXAMPLES / "clip.mp4"
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
 EMPTY = markup.empty(
     "Your clip and its render will stand here",
     "Left what came in, right what is left of it after it went through one latent and 35 numbers a frame.",
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Encoded:
     """What the tab leaves to the others: the stream, and the addresses of both panels."""
 
@@ -36,8 +37,41 @@ class Encoded:
     render: str
 
 
+@dataclass(frozen=True)
+class EncodeWidgets:
+    """The tab's components: the clip and what is said of it, how much of it and how, and the result."""
+
+    clip: Any
+    clip_note: Any
+    example: Any
+    start: Any
+    seconds: Any
+    tune: Any
+    sound: Any
+    run: Any
+    stop: Any
+    out: Any
+    strips: Any
+    onward: Any
+    to_puppet: Any
+    to_edit: Any
+
+
 def build(studio: Studio) -> dict[str, Any]:
     """The tab's components; returns those that others need."""
+    w = _lay_out()
+    handlers = EncodeHandlers(studio)
+    w.clip.upload(handlers.take_upload, w.clip, [w.clip, w.clip_note], **QUIET)
+    w.clip.stop_recording(handlers.take_upload, w.clip, [w.clip, w.clip_note], **QUIET)
+    w.clip.clear(handlers.forget, None, None)
+    w.example.click(handlers.take_example, None, [w.clip, w.clip_note], **QUIET)
+    w.run.click(handlers.encode, [w.start, w.seconds, w.tune, w.sound], [w.out, w.strips, w.run, w.stop, w.onward],
+                concurrency_limit=None, **QUIET)  # fmt: skip
+    w.stop.click(handlers.stop, None, None)
+    return {"to_puppet": w.to_puppet, "to_edit": w.to_edit}
+
+
+def _lay_out() -> EncodeWidgets:
     gr.HTML(markup.lead("Encode a clip", "One face, talking or pulling faces. It is found, steadied, and turned into "
                         "one identity and 35 numbers for each frame."))  # fmt: skip
     with gr.Row():
@@ -47,7 +81,7 @@ def build(studio: Studio) -> dict[str, Any]:
                 label="Clip", sources=["upload", "webcam"], elem_id="clip", buttons=[],
                 webcam_options=gr.WebcamOptions(mirror=False),
             )  # fmt: skip
-            told = gr.HTML(
+            clip_note = gr.HTML(
                 markup.note(f"MP4, MOV, MKV or WebM up to {UPLOAD_BYTES // MEGABYTE} MB. One person, face in sight."),
                 elem_classes="m-quiet",
             )
@@ -72,15 +106,25 @@ def build(studio: Studio) -> dict[str, Any]:
             with gr.Row(visible=False) as onward:
                 to_puppet = gr.Button("Let it drive someone else →", elem_id="to-puppet")
                 to_edit = gr.Button("Edit its 35 curves →", elem_id="to-edit")
+    return EncodeWidgets(
+        clip, clip_note, example, start, seconds, tune, sound, run, stop, out, strips, onward, to_puppet, to_edit
+    )  # fmt: skip
 
-    def taken(path: str | None, request: gr.Request) -> tuple[Any, str]:
-        """An upload is looked at as soon as it is here."""
+
+class EncodeHandlers:
+    """What the tab does when something is clicked. A visitor's clip lies in the session's memory as `clip`."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    def take_upload(self, path: str | None, request: gr.Request) -> tuple[Any, str]:
+        """Look at an upload as soon as it is here: new values of the clip and of its note."""
         if path is None:
             return None, markup.note("")
         session = None
         try:
-            session = studio.session(request)
-            _remember(session, studio.sessions.take(session, path, CLIPS))
+            session = self._studio.session(request)
+            _remember(session, self._studio.sessions.take(session, path, CLIPS))
             whole = checked_clip(session.memory["clip"])
             length = float(whole.frame_count / whole.fps)
             facts = f"{length:.1f} s, {whole.size[0]}×{whole.size[1]}, {float(whole.fps):g} frames a second"
@@ -90,23 +134,28 @@ def build(studio: Studio) -> dict[str, Any]:
                 session.memory.pop("clip", None)
             return None, markup.fault(sentence(error, session))
 
-    def take_example(request: gr.Request) -> tuple[Any, str]:
-        session = studio.session(request)
+    def take_example(self, request: gr.Request) -> tuple[Any, str]:
+        """Take the example as the clip."""
+        session = self._studio.session(request)
         own = session.path(".mp4")
         shutil.copyfile(EXAMPLE, own)
         _remember(session, own)
         return None, markup.note("The example is chosen: a person who does not exist. Press Encode.")
 
-    def encode(start: float, seconds: float, tune: bool, sound: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def encode(
+        self, start: float, seconds: float, tune: bool, sound: bool, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        """Encode the clip as a job: new values of result, previews, both buttons and the way on."""
         session = None
         busy = (gr.update(visible=False), gr.update(visible=True), gr.update(visible=False))
         try:
-            session = own = studio.session(request)
+            session = own = self._studio.session(request)
             if "clip" not in session.memory:
                 raise InputError("Choose a clip first, or take the example.")
             span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
-            job = StudioJob(studio.queue, session, lambda job: _work(studio, own, job, clip, bool(tune), bool(sound)))
+            work = lambda job: _work(self._studio, own, job, clip, bool(tune), bool(sound))
+            job = StudioJob(self._studio.queue, session, work)
             wanted = [s for s in STAGES if tune or s not in ("tune", "refine", "polish")]
             yield markup.working(job.state, wanted), "", *busy
             drawn = 0
@@ -117,30 +166,18 @@ def build(studio: Studio) -> dict[str, Any]:
                 yield markup.working(state, wanted), pictures, *[gr.skip()] * 3
             yield job.result, "", gr.update(visible=True), gr.update(visible=False), gr.update(visible=True)
         except Exception as error:
-            yield (
-                markup.fault(sentence(error, session)),
-                "",
-                gr.update(visible=True),
-                gr.update(visible=False),
-                gr.skip(),
-            )
+            said = markup.fault(sentence(error, session))
+            yield said, "", gr.update(visible=True), gr.update(visible=False), gr.skip()
 
-    def cleared(request: gr.Request) -> None:
-        _forget(studio.session(request))
+    def forget(self, request: gr.Request) -> None:
+        """The clip was taken back."""
+        _forget(self._studio.session(request))
 
-    def halt(request: gr.Request) -> None:
-        job = studio.session(request).job
+    def stop(self, request: gr.Request) -> None:
+        """Stop what runs."""
+        job = self._studio.session(request).job
         if job is not None:
             job.cancel()
-
-    clip.upload(taken, clip, [clip, told], show_progress="hidden")
-    clip.stop_recording(taken, clip, [clip, told], show_progress="hidden")
-    clip.clear(cleared, None, None)
-    example.click(take_example, None, [clip, told], show_progress="hidden")
-    run.click(encode, [start, seconds, tune, sound], [out, strips, run, stop, onward], show_progress="hidden",
-              concurrency_limit=None)  # fmt: skip
-    stop.click(halt, None, None)
-    return {"to_puppet": to_puppet, "to_edit": to_edit}
 
 
 def _remember(session: Session, path: Path) -> None:
@@ -180,6 +217,3 @@ def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: boo
         + markup.accounting(stream)
         + "</div>"
     )
-
-
-__all__ = ["Encoded", "build"]
