@@ -12,6 +12,7 @@ from mien.apps.cli.common import (
     Device,
     Duration,
     PackName,
+    Ray,
     Seed,
     Sound,
     Start,
@@ -24,10 +25,6 @@ from mien.errors import MienError
 if TYPE_CHECKING:
     from mien.runtime.workers import Pool, Work
 
-Ray = Annotated[
-    str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster: host:port, auto, or local to start one here."),
-]
 Jobs = Annotated[int | None, typer.Option(min=1, help="How many workers; one a GPU, else one a core, if not given.")]
 
 

@@ -61,8 +61,14 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The
 Report = Annotated[
     Path | None, typer.Option("--json", metavar="REPORT.json", help="Write times, sizes and PSNR there.")
 ]
-
-
+StreamFile = Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")]
+StreamPack = Annotated[
+    str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster: host:port, auto, or local to start one here."),
+]
 C2paCert = Annotated[
     Path | None,
     typer.Option("--c2pa-cert", envvar="MIEN_C2PA_CERT", metavar="CERT.pem",

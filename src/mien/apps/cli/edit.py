@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mien.apps.cli.common import Output, summary
+from mien.apps.cli.common import Output, StreamFile, StreamPack, summary
 
 
 def edit(
-    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    file: StreamFile,
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE.toml", help="What to do to its curves (docs/guide/editing.md).")
     ],
     output: Output,
-    pack: Annotated[
-        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
-    ] = None,
+    pack: StreamPack = None,
 ) -> None:
     """Bend the curves of a .mien file: scale, offset, smooth, copy, mix, cut, keep.
 

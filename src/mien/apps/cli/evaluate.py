@@ -3,63 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mien.apps.cli.batch import make_pool
-from mien.apps.cli.common import progress_bars
+from mien.apps.cli.common import Ray, progress_bars
 from mien.errors import InputError
 
+if TYPE_CHECKING:
+    from mien.evaluate.evaluate import Options
+    from mien.evaluate.networks import MetricNetworks
+    from mien.evaluate.result import Evaluation
+
+Reference = Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")]
+Measured = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="What is to be measured against it.")]
+SuiteFile = Annotated[
+    Path | None, typer.Option(metavar="SUITE.toml", help="Many clips and methods instead, into one table.")
+]
+Folder = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the suite's results and page go.")
+]
+Jobs = Annotated[int, typer.Option(min=1, help="How many of the suite's pairs to measure at a time.")]
+AsJson = Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the figures there.")]
+AsCsv = Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a table there.")]
+Side = Annotated[int, typer.Option(min=32, help="Frames are averaged down to this side first.")]
+Step = Annotated[int, typer.Option(min=1, help="Measure every STEP-th frame.")]
+Top = Annotated[int, typer.Option(min=0, help="Rows (of SIZE) to leave out of L1, PSNR and SSIM at the top.")]
 Panel = Annotated[int | None, typer.Option(min=0, metavar="K", help="Take the K-th square of a side-by-side clip.")]
+JudgingPack = Annotated[
+    str | None,
+    typer.Option("--pack", metavar="PACK", help="Whose identity and LPIPS networks judge; mini if here."),
+]
+InceptionFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="FID's network: pt_inception-2015-12-05-6726825d.pth.")
+]
+I3dFile = Annotated[Path | None, typer.Option(metavar="FILE", help="FVD's network: i3d_pretrained_400.pt.")]
+OpenFaceTables = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(metavar="REF.csv OUT.csv", help="Tables of OpenFace's FeatureExtraction for both clips."),
+]
+AskJudges = Annotated[
+    bool, typer.Option("--judges/--no-judges", help="Ask dlib and EfficientNet-Lite0 too, where they are installed.")
+]
+Identity = Annotated[
+    Path | None,
+    typer.Option(metavar="IDENTITY", help="OUTPUT shows this person (a portrait or video), moved by REFERENCE's."),
+]
+Inversions = Annotated[
+    Path | None, typer.Option(metavar="S_T", help="Compare with the inversions of `mien encode --inversions` too.")
+]
 
 
 def evaluate(
-    reference: Annotated[
-        Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")
-    ] = None,
-    output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="What is to be measured against it.")] = None,
-    suite: Annotated[
-        Path | None, typer.Option(metavar="SUITE.toml", help="Many clips and methods instead, into one table.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the suite's results and page go.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many of the suite's pairs to measure at a time.")] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", metavar="ADDRESS", help="A Ray cluster for the suite: host:port, auto or local."),
-    ] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the figures there.")] = None,
-    as_csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a table there.")] = None,
-    size: Annotated[int, typer.Option(min=32, help="Frames are averaged down to this side first.")] = 256,
-    step: Annotated[int, typer.Option(min=1, help="Measure every STEP-th frame.")] = 1,
-    top: Annotated[int, typer.Option(min=0, help="Rows (of SIZE) to leave out of L1, PSNR and SSIM at the top.")] = 0,
+    reference: Reference = None,
+    output: Measured = None,
+    suite: SuiteFile = None,
+    folder: Folder = None,
+    jobs: Jobs = 1,
+    ray: Ray = None,
+    as_json: AsJson = None,
+    as_csv: AsCsv = None,
+    size: Side = 256,
+    step: Step = 1,
+    top: Top = 0,
     reference_panel: Panel = None,
     output_panel: Panel = None,
-    pack: Annotated[
-        str | None,
-        typer.Option("--pack", metavar="PACK", help="Whose identity and LPIPS networks judge; mini if here."),
-    ] = None,
-    inception: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="FID's network: pt_inception-2015-12-05-6726825d.pth.")
-    ] = None,
-    i3d: Annotated[Path | None, typer.Option(metavar="FILE", help="FVD's network: i3d_pretrained_400.pt.")] = None,
-    openface_csv: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="REF.csv OUT.csv", help="Tables of OpenFace's FeatureExtraction for both clips."),
-    ] = None,
-    judges: Annotated[
-        bool,
-        typer.Option("--judges/--no-judges", help="Ask dlib and EfficientNet-Lite0, where they are installed, too."),
-    ] = True,
-    puppeteering: Annotated[
-        Path | None,
-        typer.Option(metavar="IDENTITY", help="OUTPUT shows this person (a portrait or video), moved by REFERENCE's."),
-    ] = None,
-    inversions: Annotated[
-        Path | None, typer.Option(metavar="S_T", help="Compare with the inversions of `mien encode --inversions` too.")
-    ] = None,
+    pack: JudgingPack = None,
+    inception: InceptionFile = None,
+    i3d: I3dFile = None,
+    openface_csv: OpenFaceTables = None,
+    judges: AskJudges = True,
+    puppeteering: Identity = None,
+    inversions: Inversions = None,
 ) -> None:
     """Measure OUTPUT against REFERENCE, frame by frame.
 
@@ -85,9 +101,7 @@ def evaluate(
     if reference is None or output is None:
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.evaluate import Options, write_reports
-    from mien.evaluate.evaluate import evaluate as run
     from mien.evaluate.frames import count_frames
-    from mien.evaluate.judges import JudgeModels
     from mien.evaluate.networks import gather
     from mien.runtime.files import check_output
 
@@ -95,23 +109,35 @@ def evaluate(
         if path is not None:
             check_output(path)
     options = Options(size, step, top, reference_panel, output_panel)
-    count = -(-count_frames(reference) // step) * (1 if inversions is None else 2)
-    count_frames(output)
+    count = count_frames(reference)
+    count_frames(output)  # read before anything is measured: what cannot be read is said at once
     networks = gather(pack, inception=inception, i3d=i3d)
-    with progress_bars() as progress, progress.stage("evaluate", count) as tick:
-        result = run(
-            reference,
-            output,
-            options,
-            networks=networks,
-            judges=JudgeModels.installed() if judges else None,
-            tables=openface_csv,
-            identity=puppeteering,
-            inversions=inversions,
-            tick=tick,
-        )
+    result = _pair(reference, output, count, options, networks, judges, openface_csv, puppeteering, inversions)
     write_reports(result, as_json, as_csv)
     print(result.to_text())
+
+
+def _pair(
+    reference: Path,
+    output: Path,
+    count: int,
+    options: Options,
+    networks: MetricNetworks,
+    judges: bool,
+    tables: tuple[Path, Path] | None,
+    identity: Path | None,
+    inversions: Path | None,
+) -> Evaluation:
+    """Measure one pair, with a bar of `count` frames of each clip."""
+    from mien.evaluate.evaluate import evaluate as run
+    from mien.evaluate.judges import JudgeModels
+
+    total = -(-count // options.step) * (1 if inversions is None else 2)
+    with progress_bars() as progress, progress.stage("evaluate", total) as tick:
+        return run(
+            reference, output, options, networks=networks, judges=JudgeModels.installed() if judges else None,
+            tables=tables, identity=identity, inversions=inversions, tick=tick,
+        )  # fmt: skip
 
 
 def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from mien.apps.cli.common import Device, checked_device, person_folder
+from mien.apps.cli.common import Device, PersonFile, StreamFile, StreamPack, checked_device, person_folder
 from mien.errors import InputError
 
 PLAYERS = (
@@ -22,19 +22,15 @@ PLAYERS = (
 
 
 def play(
-    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    file: StreamFile,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="OUT.y4m", help="Write YUV4MPEG2 there instead; - is stdout."),
     ] = None,
     late: Annotated[str, typer.Option(help="What becomes of frames that are late: drop them, or slow down.")] = "drop",
     delay: Annotated[float, typer.Option(min=0.0, max=60.0, metavar="S", help="Seconds of frames held ready.")] = 0.2,
-    person: Annotated[
-        Path | None, typer.Option(metavar="PERSON", help="Of a stream that names a person: its file or folder.")
-    ] = None,
-    pack: Annotated[
-        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
-    ] = None,
+    person: PersonFile = None,
+    pack: StreamPack = None,
     device: Device = "auto",
 ) -> None:
     """Render a .mien file live, at its own rate, and say whether the machine keeps up.

@@ -13,6 +13,8 @@ from mien.apps.cli.common import (
     Device,
     Output,
     PersonFile,
+    StreamFile,
+    StreamPack,
     checked_device,
     input_panels,
     person_folder,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def render(
-    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    file: StreamFile,
     output: Output,
     compare: Annotated[
         Path | None, typer.Option(metavar="CLIP", help="Show the clip that was encoded on the left.")
@@ -38,9 +40,7 @@ def render(
     start: Annotated[
         float, typer.Option(min=0.0, metavar="S", help="Where in CLIP the encoded part begins, in seconds.")
     ] = 0.0,
-    pack: Annotated[
-        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
-    ] = None,
+    pack: StreamPack = None,
     person: PersonFile = None,
     device: Device = "auto",
     c2pa_cert: C2paCert = None,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.apps.cli.common import Device, Output, PersonFile, checked_device, person_folder, progress_bars, summary
+from mien.apps.cli.common import (
+    Device,
+    Output,
+    PersonFile,
+    StreamFile,
+    StreamPack,
+    checked_device,
+    person_folder,
+    progress_bars,
+    summary,
+)
 from mien.errors import InputError, PackError
 
 if TYPE_CHECKING:
@@ -15,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def transcode(
-    file: Annotated[Path, typer.Argument(metavar="FILE.mien", help="What `mien encode` wrote.")],
+    file: StreamFile,
     output: Output,
     quality: Annotated[
         float | None,
@@ -29,9 +38,7 @@ def transcode(
     key_interval: Annotated[
         int | None, typer.Option(min=1, metavar="FRAMES", help="From one key frame to the next; 120 if not given.")
     ] = None,
-    pack: Annotated[
-        str | None, typer.Option("--pack", metavar="PACK", help="The pack that encoded the file; found by its name.")
-    ] = None,
+    pack: StreamPack = None,
     person: PersonFile = None,
     device: Device = "auto",
 ) -> None:
