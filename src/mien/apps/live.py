@@ -1,4 +1,4 @@
-"""Frames at the rate at which they are to be seen: a thread renders ahead, a bounded queue holds what is ready.
+"""Playback in real time: a thread renders ahead, a bounded queue holds what is ready.
 
 Where a machine renders too slowly, it says so, and either leaves frames out, so that time stays right, or shows them
 all and takes longer.
@@ -30,7 +30,7 @@ LATE = ("drop", "slow")
 
 
 class Clock(Protocol):
-    """What tells the time and waits; tests bring one of their own."""
+    """Tells the time and waits."""
 
     def now(self) -> float:
         """Seconds, from any origin."""
@@ -42,7 +42,7 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """The machine's own."""
+    """The clock of the machine."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -69,7 +69,7 @@ class Report:
         return self.dropped == 0 and self.slowed < 1 / self.fps and self.latest <= 1 / self.fps
 
     def sentence(self) -> str:
-        """For the user."""
+        """Say in one sentence how it went."""
         if self.kept_up:
             return (
                 f"{self.shown} frames shown at {self.fps:g} a second, none more than {1000 * self.latest:.0f} ms late."
@@ -81,7 +81,7 @@ class Report:
 
 
 class FramePacer:
-    """Which frame to render next and when to show it. Frame i is due i / fps seconds after the first was shown.
+    """Decides which frame to render next and when to show it. Frame i is due i / fps seconds after the first was shown.
 
     `late`: "drop" leaves out frames that cannot be ready in time, "slow" moves all that follow.
     """
@@ -96,7 +96,7 @@ class FramePacer:
         self._shown, self._next, self._dropped, self._latest, self._slowed = 0, 0, 0, 0.0, 0.0
 
     def next_to_render(self, after: int) -> int:
-        """The frame to render after frame `after` (-1 at the start); the number of frames where none is left."""
+        """Return the frame to render after frame `after` (-1 at the start); the number of frames where none is left."""
         following = after + 1
         if self._origin is None or self._late == "slow":
             return min(following, self._count)
@@ -105,7 +105,7 @@ class FramePacer:
         return min(max(following, int(np.ceil(ready * self._fps - 1))), self._count)
 
     def rendered(self, seconds: float, frames: int = 1) -> None:
-        """Tell how long rendering took."""
+        """Account for the time that rendering took."""
         self._rendered, self._spent = self._rendered + frames, self._spent + seconds
         self._render_time += (seconds / frames - self._render_time) * (0.2 if self._rendered > frames else 1.0)
 
@@ -127,13 +127,13 @@ class FramePacer:
         self._shown += 1
 
     def report(self) -> Report:
-        """How it went so far."""
+        """Report how it went so far."""
         rate = self._rendered / self._spent if self._spent > 0 else float("inf")
         return Report(self._fps, self._shown, self._dropped, self._latest, self._slowed, rate)
 
 
 class Live:
-    """Iterates over (index, frame), each handed out when it is due; `report()` says how it goes.
+    """Iterator over (index, frame), each yielded when it is due; `report()` says how it goes.
 
     `render(index)` gives a frame and runs in a thread of its own, at most `delay` seconds of frames ahead.
     """
@@ -155,7 +155,7 @@ class Live:
             yield index, frame
 
     def report(self) -> Report:
-        """How it went so far."""
+        """Report how it went so far."""
         return self._pacer.report()
 
     def _rendered(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -177,7 +177,7 @@ def live(
     delay: float = DELAY,
     late: str = "drop",
 ) -> Live:
-    """A stream's frames in real time: iterate over (index, uint8 RGB `[H, W, 3]`); `report()` then says how it went.
+    """Render a stream in real time: iterate over (index, uint8 RGB `[H, W, 3]`); `report()` then says how it went.
 
     `delay`: seconds of frames held ready, which is the lag behind a sender; `late`: "drop" frames that are late or
     "slow" down. `pack`, `person`, `device` as `mien.render`. Raises InputError, PackError, StreamError.
@@ -189,7 +189,7 @@ def live(
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """The same items, made in a thread of their own, at most `depth` ahead; what it raises is raised here.
+    """Yield `items` as a thread of their own produces them, at most `depth` ahead; what that raises is raised here.
 
     Where the caller stops early, the thread stops after the item that it is at.
     """

@@ -37,13 +37,13 @@ class Origin:
     composed: bool = False
 
     def sentence(self) -> str:
-        """For the metadata: "Synthetic: ... Stream <SHA-256 of the .mien file>."."""
+        """Say it for the metadata: "Synthetic: ... Stream <SHA-256 of the .mien file>."."""
         driven = f", driven by {file_hash(self.driver)}" if self.driver is not None else ""
         return f"{SYNTHETIC} Stream {file_hash(self.stream)}{driven}."
 
 
 def file_hash(stream: Stream) -> str:
-    """SHA-256 of the stream's .mien file, 64 hexadecimal digits, as `sha256sum` prints it."""
+    """Return the SHA-256 of the stream's .mien file, 64 hexadecimal digits, as `sha256sum` prints it."""
     return hashlib.sha256(stream.to_bytes()).hexdigest()
 
 
@@ -57,7 +57,7 @@ class Signer:
 
 
 def load_signer(certificate: Path | None, key: Path | None, output: Path) -> Signer | None:
-    """Who signs `output`; None where neither file is given.
+    """Load the signer of `output`; None where neither file is given.
 
     Args:
         certificate: PEM, the signer's certificate first, then those that vouch for it.
@@ -97,8 +97,11 @@ def load_signer(certificate: Path | None, key: Path | None, output: Path) -> Sig
 
 @contextmanager
 def signed_output(output: Path, signer: Signer | None, origin: Origin) -> Iterator[Path]:
-    """The path to write a video to, which is `output` itself where there is no signer. Else it is signed when the block
-    ends well, and appears at `output` whole or not at all. Raises MienError where it cannot be signed."""
+    """Yield the path to write a video to, which is `output` itself where there is no signer.
+
+    Else it is signed when the block ends well, and appears at `output` whole or not at all. Raises MienError where it
+    cannot be signed.
+    """
     if signer is None:
         yield output
         return
@@ -112,7 +115,7 @@ def signed_output(output: Path, signer: Signer | None, origin: Origin) -> Iterat
 
 
 def manifest(title: str, kind: str, origin: Origin) -> dict[str, Any]:
-    """The C2PA manifest: who made the video, that a trained model did, and from which stream and pack."""
+    """Make the C2PA manifest: who made the video, that a trained model did, and from which stream and pack."""
     tool = {"name": "mien", "version": __version__}
     facts = {"sha256": file_hash(origin.stream), "pack": origin.stream.pack_name, "pack_sha256": origin.stream.pack}
     if origin.driver is not None:

@@ -1,1 +1,1 @@
-"""Edit a stream's 35 curves."""
+"""Editing of a stream's 35 curves: their names, the operations on them, recipes of operations."""

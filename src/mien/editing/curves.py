@@ -1,4 +1,4 @@
-"""The 35 curves of a stream by name, and what is done to curves: smoothing, main motion."""
+"""The 35 curves of a stream by name, and what is done to curves: smoothing, principal motion."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Array = NDArray[np.float32]
 Selection = str | tuple[str, ...]
 
 POSE = ("roll", "yaw", "pitch")
-STILL = 1e-3  # a motion with less spread than this, in units of its channels, is none
+MIN_SPREAD = 1e-3  # of a motion over time, in units of its channels; less counts as none
 
 
 @dataclass(frozen=True)
 class MotionCurves:
-    """What the 35 curves of a stream are called.
+    """The names of the 35 curves of a stream.
 
     `names` of the curves, `attributes` that each belongs to, and the `scales [35]` of their units: 1 degree for the
     pose, a channel's standard deviation over people for the rest.
@@ -41,7 +41,10 @@ class MotionCurves:
 
     @classmethod
     def of(cls, channels: Sequence[Channel] | None) -> MotionCurves:
-        """Names by the pack's channels in the stream's order; without them the channels are `channel.1` and so on."""
+        """Name the curves by the pack's channels in the stream's order.
+
+        Without them the channels are `channel.1` and so on.
+        """
         kinds = [c.attribute for c in channels] if channels else ["channel"] * CHANNELS
         seen: dict[str, int] = {}
         names = []
@@ -60,7 +63,10 @@ class MotionCurves:
         return found
 
     def select(self, what: Selection) -> list[int]:
-        """Numbers of the curves that are named. Raises InputError for a name that this stream does not have."""
+        """Return the indices of the curves that are named.
+
+        Raises InputError for a name that this stream does not have.
+        """
         chosen: set[int] = set()
         groups = self.groups
         wider = {"pose": range(3), "expression": range(3, PARAMETERS), "all": range(PARAMETERS)}
@@ -80,7 +86,7 @@ class MotionCurves:
 
 
 def curves_of(stream: Stream, pack: str | Pack | None = None) -> MotionCurves:
-    """Names of the stream's curves by its pack (a name, a path or a loaded pack; by default the one it names).
+    """Name the stream's curves by its pack (a name, a path or a loaded pack; by default the one it names).
 
     A pack that is not here leaves the channels without attributes; a `pack` that is given must be the stream's.
     Raises PackError, StreamError.
@@ -95,7 +101,7 @@ def curves_of(stream: Stream, pack: str | Pack | None = None) -> MotionCurves:
 
 
 def principal_motion(values: Array, scales: Array) -> Array:
-    """Direction `[K]` in which the curves `values [T, K]` of one attribute move together, one standard deviation long.
+    """Return the direction `[K]`, one standard deviation long, in which an attribute's curves `[T, K]` move together.
 
     The first principal axis over time in units of `scales [K]`; positive is the side with the longer tail, where the
     face is more rarely (an open mouth, a closed eye). Zeros where nothing moves.
@@ -104,7 +110,7 @@ def principal_motion(values: Array, scales: Array) -> Array:
     x = x - x.mean(0)
     spread = np.linalg.svd(x, full_matrices=False)[2][0]
     along = x @ spread
-    if along.std() < STILL:
+    if along.std() < MIN_SPREAD:
         return np.zeros(values.shape[1], np.float32)
     skew = float((along**3).mean()) / float(along.std()) ** 3
     largest = float(spread[np.argmax(np.abs(spread))])
@@ -113,7 +119,7 @@ def principal_motion(values: Array, scales: Array) -> Array:
 
 
 def smoothed(values: Array, seconds: float, fps: Fraction) -> Array:
-    """Curves `[T, K]` after a Gaussian over time of full width at half maximum `seconds`; ends are mirrored."""
+    """Smooth curves `[T, K]` by a Gaussian over time of full width at half maximum `seconds`; ends are mirrored."""
     sigma = seconds * float(fps) / (2 * math.sqrt(2 * math.log(2)))
     reach = min(math.ceil(3 * sigma), 10_000)
     if reach < 1 or sigma < 0.05 or len(values) < 2:

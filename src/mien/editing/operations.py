@@ -57,8 +57,8 @@ class Scale(Operation):
 class Offset(Operation):
     """Shift: `amount` is in degrees for roll, yaw and pitch, and in standard deviations over people for one channel.
 
-    A whole attribute moves along its own main motion in this clip, in that motion's standard deviations: positive is
-    the rarer side, as an open mouth in a clip where it is mostly closed (`principal_motion`).
+    A whole attribute moves along its own principal motion in this clip, in that motion's standard deviations: positive
+    is the rarer side, as an open mouth in a clip where it is mostly closed (`principal_motion`).
     """
 
     what: Selection
@@ -131,7 +131,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 
 def edit(stream: Stream, operations: Iterable[Operation], *, pack: str | Pack | None = None) -> Stream:
-    """The stream after the operations, in order. `pack` as in `curves_of`.
+    """Apply operations to a stream, in order. `pack` as in `curves_of`.
 
     What is not edited stays: identity, tuning, placement, and the sound but for what is cut out. Coded frames become
     plain ones.
@@ -195,7 +195,7 @@ def _apply(stream: Stream, operation: Operation, curves: MotionCurves, pack: str
 
 
 def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves) -> Array:
-    """One unit of `Offset` for each curve: see there."""
+    """Return one unit of `Offset` for each curve."""
     names = (what,) if isinstance(what, str) else what
     step = np.zeros(PARAMETERS, np.float32)
     step[:3] = 1.0
@@ -220,7 +220,7 @@ def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves
 
 
 def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) -> Array:
-    """The other stream's numbers from second `at`, at this stream's rate, its channels as offsets of this identity."""
+    """Return the other stream's numbers from second `at`, at this one's rate, its channels as offsets of this identity."""
     if other.pack != stream.pack or not np.array_equal(other.channels, stream.channels):
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()
@@ -239,7 +239,7 @@ def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) 
 
 
 def _cut(stream: Stream, operation: Cut | Keep) -> Stream:
-    """Frames, placement and sound without a stretch, or of a stretch alone."""
+    """Take a stretch out of frames, placement and sound, or keep it alone."""
     count, fps = len(stream), float(stream.fps)
     first, last = _span(stream, operation.start, operation.end)
     kept = np.ones(count, bool)
@@ -291,8 +291,11 @@ def _window(stream: Stream, start: float, end: float | None, ease: float) -> Arr
 
 
 def _ramps(count: int, first: int, last: int, ease: float, fps: Fraction) -> Array:
-    """How strongly an edit acts on each frame `[T]`: 1 inside, eased in and out over `ease` seconds within the stretch;
-    not at the clip's own ends, where there is nothing to ease to."""
+    """Return how strongly an edit acts on each frame `[T]`.
+
+    1 inside, eased in and out over `ease` seconds within the stretch; not at the clip's own ends, where there is
+    nothing to ease to.
+    """
     if _number(ease, "ease") < 0:
         raise InputError("an edit is eased over 0 seconds or more.")
     frames = np.arange(count, dtype=np.float64)

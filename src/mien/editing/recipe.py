@@ -29,7 +29,7 @@ MOST_BYTES = 1 << 20
 
 
 def read_recipe(path: str | Path) -> list[Operation]:
-    """The operations of a recipe file, in order; other streams are read from paths relative to its folder.
+    """Read the operations of a recipe file, in order; other streams are read from paths relative to its folder.
 
     Raises InputError that says which edit is wrong and how, and StreamError for a stream that cannot be read.
     """

@@ -1,1 +1,1 @@
-"""Metrics of re-synthesised video, a file each; `report` puts them together (`mien evaluate`)."""
+"""Evaluation of re-synthesis and puppeteering: `evaluate` measures one pair of clips, `suite` many; a metric a file."""

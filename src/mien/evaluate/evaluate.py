@@ -36,8 +36,11 @@ PIXELS = ("l1", "psnr", "ssim")
 
 @dataclass(frozen=True)
 class Options:
-    """How clips are compared: side in pixels, every n-th frame, rows left out at the top of the pixel metrics, and the
-    panel of a side-by-side clip on either side, and in the video of whose face it should be."""
+    """How two clips are compared.
+
+    Side in pixels, every n-th frame, rows left out at the top of the pixel metrics, and the panel of a side-by-side
+    clip on either side, and in the video of whose face it should be.
+    """
 
     size: int = 256
     step: int = 1
@@ -96,7 +99,10 @@ def _compare(
     identity: str | Path | None,
     tick: Callable[[int], None],
 ) -> tuple[Evaluation, tuple[Array, Array]]:
-    """Pixels and networks, in one pass over the frames; and the meshes [T, 478, 3] of both clips."""
+    """Take the metrics of pixels and networks in one pass over the frames.
+
+    Returns the meshes [T, 478, 3] of both clips too.
+    """
     result = Evaluation(RESYNTHESIS if identity is None else PUPPETEERING)
     pixels: list[tuple[float, float, float]] = []
     meshes: tuple[list[Array], list[Array]] = ([], [])
@@ -139,7 +145,10 @@ def _sides(reference: str | Path, output: str | Path, options: Options) -> list[
 
 
 def _pairs(reference: str | Path, output: str | Path, options: Options) -> Iterator[tuple[Frame, Frame]]:
-    """Frames of both clips in step. One more frame on either side is left out, as rounding a duration makes one."""
+    """Yield the frames of both clips in step.
+
+    One more frame on either side is left out, as rounding a duration makes one.
+    """
     alone = 0
     for a, b in zip_longest(*_sides(reference, output, options)):
         if a is not None and b is not None:
@@ -157,7 +166,7 @@ def _mesh(mesher: FaceMesh, frame: Frame) -> Array:
 
 
 def _faces(result: Evaluation, reference: Array, output: Array) -> None:
-    """Everything that is read off the meshes [T, 478, 3]."""
+    """Take the metrics of the meshes [T, 478, 3]: measures over time, head pose, jitter."""
     found = np.isfinite(reference).all((1, 2)), np.isfinite(output).all((1, 2))
     seen = found[0] & found[1]
     result.faces = int(seen.sum())
@@ -189,7 +198,7 @@ def _openface(
     options: Options,
     tables: tuple[Path, Path] | None,
 ) -> None:
-    """rho by OpenFace: from the tables that were given, or by running it."""
+    """Take the correlations by OpenFace: from the tables that were given, or by running it."""
     try:
         if tables is not None:
             a, b = (openface.read_table(table) for table in tables)

@@ -16,14 +16,16 @@ Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 
 
 def count_frames(path: str | Path) -> int:
-    """How many frames there are. Raises VideoError or InputError as `frames` does."""
+    """Count the frames of a video or a folder of images. Raises VideoError or InputError as `frames` does."""
     folder = Path(path)
     return len(_images(folder)) if folder.is_dir() else read_video(folder).frame_count
 
 
 def frames(path: str | Path, *, size: int = 256, step: int = 1, panel: int | None = None) -> Iterator[Frame]:
-    """Every `step`-th frame of a video or of a folder of images (in the order of their names), area-averaged to
-    `size` x `size`: uint8 [size, size, 3] RGB. `panel` cuts square number `panel` (from 0) out of a row of squares.
+    """Yield every `step`-th frame of a video, or of a folder of images in the order of their names.
+
+    Frames are uint8 [size, size, 3] RGB, area-averaged to `size`. `panel` cuts square number `panel` (from 0) out of a
+    row of squares.
 
     Raises VideoError (unreadable), InputError (an empty folder, no such panel).
     """
@@ -33,13 +35,13 @@ def frames(path: str | Path, *, size: int = 256, step: int = 1, panel: int | Non
 
 
 def panel_frames(path: str | Path, panel: int) -> Iterator[Frame]:
-    """Every frame's square number `panel`, at its own size. Raises as `frames` does."""
+    """Yield every frame's square number `panel`, at its own size. Raises as `frames` does."""
     for frame in _source(path):
         yield _cut(frame, panel, path)
 
 
 def resize(frame: Frame, size: int) -> Frame:
-    """Area average (bilinear where it grows) to `size` x `size`."""
+    """Resize a frame [H, W, 3] to `size` x `size`: area average, bilinear where it grows."""
     if frame.shape[:2] == (size, size):
         return frame
     return np.asarray(cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA), np.uint8)

@@ -30,13 +30,13 @@ PORTRAIT_FRAMES = 4  # of those that say whose face it should be
 
 @dataclass(frozen=True)
 class JudgeFigures:
-    """What the judges say of an output beside its reference.
+    """What independent models say of an output beside its reference.
 
-    `correlations`: Pearson's r over time by `dlib_face.MEASURES`. `identity_distance`: Euclidean, of dlib's 128 numbers,
-    mean over up to `IDENTITY_FRAMES` frames. `feature_distance`: of EfficientNet-Lite0, mean over frames. `faces`: frames
-    in which dlib finds a face in both. `series` [T]: the measures of the output as `dlib_...` and of the reference as
-    `reference_dlib_...`, NaN without a face, and `efficientnet_distance`. `missing`: by the metrics' keys, for what is
-    None or not in `correlations`, what it needs.
+    `correlations`: Pearson's r over time by `dlib_face.MEASURES`. `identity_distance`: Euclidean, of dlib's 128
+    numbers, mean over up to `IDENTITY_FRAMES` frames. `feature_distance`: of EfficientNet-Lite0, mean over frames.
+    `faces`: frames in which dlib finds a face in both. `series` [T]: the measures of the output as `dlib_...` and of
+    the reference as `reference_dlib_...`, NaN without a face, and `efficientnet_distance`. `missing`: by the metrics'
+    keys, for what is None or not in `correlations`, what it needs.
     """
 
     correlations: dict[str, float] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class JudgeFigures:
     missing: dict[str, str] = field(default_factory=dict)
 
     def put_into(self, result: Evaluation) -> None:
-        """Put all figures into a result, under names that say whose they are."""
+        """Put all figures into a result, under names that say by which model they are."""
         values: dict[str, float | None] = {f"dlib_{name}": r for name, r in self.correlations.items()}
         values |= {"dlib_identity": self.identity_distance, "efficientnet_distance": self.feature_distance}
         for key, value in values.items():
@@ -60,14 +60,14 @@ class JudgeFigures:
 
 @dataclass(frozen=True)
 class JudgeModels:
-    """The models that judge; None is not asked."""
+    """The independent models; one that is None is not asked."""
 
     dlib: DlibFace | None = None
     features: Features | None = None
 
     @classmethod
     def installed(cls) -> JudgeModels:
-        """Those whose packages are there."""
+        """Load those whose packages are installed, once in a process."""
         return _installed()
 
 
@@ -98,7 +98,7 @@ def judge(
 
 
 class Judging:
-    """Takes in the frames of both clips in step; `portrait` as `judge` has it."""
+    """Accumulates the figures frame by frame; `portrait` as in `judge`."""
 
     def __init__(self, models: JudgeModels, portrait: NDArray[np.uint8] | None = None) -> None:
         self._dlib, self._features = models.dlib, models.features if portrait is None else None
@@ -109,7 +109,7 @@ class Judging:
         self._distances: list[Array] = []
 
     def add(self, reference: Frame, output: Frame) -> None:
-        """The next frames uint8 [H, W, 3] RGB."""
+        """Take in the next frame of both clips, uint8 [H, W, 3] RGB."""
         if self._dlib is not None:
             points = self._dlib.points(reference), self._dlib.points(output)
             for kept, found in zip(self._measures, points, strict=True):
@@ -124,7 +124,7 @@ class Judging:
                 self._compare_features()
 
     def figures(self) -> JudgeFigures:
-        """Everything of the frames so far."""
+        """Return the figures of all frames so far."""
         correlations: dict[str, float] = {}
         series: dict[str, Array] = {}
         missing: dict[str, str] = {}
@@ -182,7 +182,7 @@ Face = tuple[Frame, Array]  # a frame and its landmarks
 
 
 class _Thinned:
-    """At most `most` pairs of faces, evenly spread over all that came: every second is dropped when there are more."""
+    """Keeps at most `most` pairs of faces, evenly spread over all that came: drops every second when there are more."""
 
     def __init__(self, most: int) -> None:
         self.kept: list[tuple[Face, Face]] = []

@@ -1,4 +1,4 @@
-"""The metrics that networks give, frame by frame in batches."""
+"""Metrics by networks, over batches of frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACE = 224  # side of the tight cut that gaze is read from
 
 
 class NetworkMetrics:
-    """Takes in the frames of both clips with their meshes.
+    """Accumulates the metrics over the frames of both clips.
 
     With `portrait` (crops [N, 256, 256, 3] of whose face the output should have) identities are compared with it and
     not with the reference, and no pixels are compared.
@@ -56,7 +56,7 @@ class NetworkMetrics:
         self._signals: dict[str, tuple[_Signal, _Signal]] = {}
 
     def add(self, reference: Frame, output: Frame, mesh: Array, output_mesh: Array) -> None:
-        """The next frames uint8 [H, W, 3], and their meshes [478, 3] (NaN without a face)."""
+        """Take in the next frame of both clips, uint8 [H, W, 3], and their meshes [478, 3] (NaN without a face)."""
         self._waiting.append((reference, output, mesh, output_mesh))
         if len(self._waiting) == BATCH:
             self._run()
@@ -108,20 +108,20 @@ class NetworkMetrics:
 
 
 class _Signal:
-    """What a network says of a face over time."""
+    """A network's output for a face over time."""
 
     def __init__(self) -> None:
         self._seen: list[NDArray[np.bool_]] = []
         self._values: list[Array] = []
 
     def add(self, network: Network, crops: NDArray[np.uint8], seen: NDArray[np.bool_]) -> None:
-        """The next frames: the crops of those that show a face, and which these are."""
+        """Take in the next frames: crops [K, H, W, 3] of those that show a face, and which of all these are [N]."""
         self._seen.append(seen)
         if len(crops):
             self._values.append(embed(network, crops))
 
     def array(self) -> Array:
-        """[T, K], NaN where there is no face."""
+        """Return the output [T, K], NaN where there is no face."""
         seen = np.concatenate(self._seen)
         if not self._values:
             return np.full((len(seen), 1), np.nan)
@@ -131,13 +131,13 @@ class _Signal:
 
 
 def _person(network: Network, portrait: NDArray[np.uint8]) -> Array:
-    """The mean direction [E] of all crops of a person."""
+    """Return the mean direction [E] of the embeddings of a person's crops [N, H, W, 3]."""
     mean = embed(network, portrait).mean(0)
     return np.asarray(mean / np.linalg.norm(mean))
 
 
 def _to_person(network: Network, frames: NDArray[np.uint8], meshes: Array, person: Array) -> Array:
-    """Cosine [N] of each frame's face with a person; NaN where no face is seen."""
+    """Return the cosine [N] of each frame's face with a person; NaN where no face is seen."""
     crops, seen = _framed(frames, meshes)
     values = np.full(len(frames), np.nan)
     if len(crops):
@@ -150,14 +150,14 @@ def _seen(meshes: Array) -> NDArray[np.bool_]:
 
 
 def _framed(frames: NDArray[np.uint8], meshes: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """FFHQ crops of those frames that show a face, and which these are."""
+    """Cut FFHQ crops of those frames that show a face, and which these are."""
     seen = _seen(meshes)
     crops = [face_crop(frame, mesh) for frame, mesh in zip(frames[seen], meshes[seen], strict=True)]
     return np.stack(crops) if crops else np.zeros((0, 1, 1, 3), np.uint8), seen
 
 
 def _tight(frames: NDArray[np.uint8], meshes: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Squares around all of the mesh, for those frames that show a face, and which these are."""
+    """Cut squares around all of the mesh, of those frames that show a face, and which these are."""
     seen = _seen(meshes)
     crops = []
     for frame, mesh in zip(frames[seen], meshes[seen, :, :2], strict=True):

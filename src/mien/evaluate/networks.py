@@ -38,8 +38,10 @@ class MetricNetworks:
 def gather(
     pack: str | None = None, *, inception: Path | None = None, i3d: Path | None = None, metrics_pack: str | None = None
 ) -> MetricNetworks:
-    """The networks at hand: the pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand),
-    and FID's and FVD's networks from files of their own. `metrics_pack`: another pack in place of `metrics`.
+    """Gather the networks at hand.
+
+    The pack `metrics` where it was pulled, the networks of `pack` (`mini` if that is at hand), and FID's and FVD's
+    networks from files of their own. `metrics_pack`: another pack in place of `metrics`.
 
     Raises PackError when a pack or file that was asked for cannot be used.
     """
@@ -68,7 +70,7 @@ def gather(
 
 
 def stamps(pack: str | None) -> list[tuple[str, int, int]]:
-    """What a measurement depends on of the packs: their files as they are now."""
+    """Identify the packs that a measurement depends on: path, size and time of their files."""
     files = [locate(pack or "mini"), locate(METRICS_PACK)]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
 

@@ -89,7 +89,7 @@ def write_page(suite: Suite, table: Table, results: Results, folder: Path) -> Pa
 
 
 def _tables(suite: Suite, table: Table) -> str:
-    """The columns of the paper's own metrics first, then the others by `GROUPS`."""
+    """Lay out the columns of the paper's own metrics first, then the others by `GROUPS`."""
     groups: dict[str, list[Column]] = {heading: [] for heading, _ in GROUPS}
     for column in table.columns:
         prefixes = [(heading, p) for heading, starts in GROUPS for p in starts if suite.layout == "metrics"]
@@ -115,7 +115,7 @@ def _tables(suite: Suite, table: Table) -> str:
 
 
 def _short(label: str) -> str:
-    """A column's label without what the heading above it says already."""
+    """Shorten a column's label by what the heading above it says already."""
     for long, short in (
         ("mesh: ", ""),
         ("dlib: ", ""),
@@ -136,7 +136,7 @@ def _cell(cell: Cell | None) -> str:
 
 
 def _gaps(table: Table, results: Results) -> str:
-    """What could not be measured, and why."""
+    """List what could not be measured, and why."""
     lines = [
         f"<b>{html.escape(label)}</b> needs {_code(html.escape(why.removeprefix('needs ')))}"
         for label, why in table.missing.items()
@@ -150,12 +150,12 @@ def _gaps(table: Table, results: Results) -> str:
 
 
 def _code(text: str) -> str:
-    """What stands between backticks as code."""
+    """Mark up what stands between backticks as code."""
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(text.split("`")))
 
 
 def _stills(jobs: Sequence[SuiteJob]) -> list[Frame]:
-    """The reference and every method's output at a few moments, beside each other; a puppet's person first."""
+    """Draw the reference and every method's output at a few moments, beside each other; a puppet's person first."""
     first = jobs[0]
     names = ["driver" if first.identity else "reference", *(job.method for job in jobs)]
     sources = [(first.reference, first.options.reference_panel)]
@@ -185,7 +185,7 @@ def _portrait(path: Path, panel: int | None) -> Frame:
 
 
 def _plot_metrics(named: Sequence[tuple[str, Result]], path: Path) -> bool:
-    """The metrics that are taken frame by frame; False where there are none."""
+    """Plot the metrics that are taken frame by frame; returns False where there are none."""
     keys = [key for key in OVER_TIME if any(key in result.series for _, result in named)]
     if not keys:
         return False
@@ -200,7 +200,7 @@ def _plot_metrics(named: Sequence[tuple[str, Result]], path: Path) -> bool:
 
 
 def _plot_measures(kind: str, names: Sequence[str], named: Sequence[tuple[str, Result]], path: Path) -> bool:
-    """The measures `kind` (of `mesh` or `dlib`) of all outputs, and of the reference in black; False without any."""
+    """Plot the measures `kind` (of `mesh` or `dlib`) of all outputs, and of the reference in black; False if none."""
     curves = []
     for measure in names:
         reference = next((result.series.get(f"reference_{kind}_{measure}") for _, result in named), None)

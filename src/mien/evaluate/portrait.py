@@ -19,13 +19,14 @@ MOST = 16  # frames of a video
 
 
 def face_crop(frame: Frame, mesh: Array) -> Frame:
-    """The face of a frame in FFHQ framing, uint8 [256, 256, 3]. `mesh` [478, 3] in pixels."""
+    """Cut a frame's face in FFHQ framing, uint8 [256, 256, 3]. `mesh` [478, 3] in pixels."""
     return warp_crop(frame, rigid_quad(mesh), SIZE)
 
 
 def portrait_crops(path: str | Path, mesher: FaceMesh, panel: int | None = None) -> NDArray[np.uint8]:
-    """Crops [N, 256, 256, 3] of an image, or of up to 16 frames spread over a video or a folder of images,
-    or over a panel of a side-by-side video.
+    """Cut face crops [N, 256, 256, 3]: of an image, or of up to 16 frames spread over a video or a folder of images.
+
+    `panel`: the square of a side-by-side video that is meant.
 
     Raises VideoError when it cannot be read, InputError when it shows no face.
     """

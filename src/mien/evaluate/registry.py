@@ -88,5 +88,5 @@ NO_MOVEMENT = "movement: in one of the clips this does not change"
 
 
 def metrics_of(table: int) -> tuple[Metric, ...]:
-    """The metrics that stand in a table: `RESYNTHESIS` (the paper's Table 1) or `PUPPETEERING` (Table 2)."""
+    """Return the metrics of a table: `RESYNTHESIS` (the paper's Table 1) or `PUPPETEERING` (Table 2)."""
     return tuple(metric for metric in METRICS if metric.tables & table)

@@ -18,11 +18,14 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Evaluation:
-    """Values by the metrics' keys, and for those that could not be had what they need.
+    """The result of an evaluation.
+
+    `values` by the metrics' keys, and `missing`, what those need that could not be had.
 
     `table`: which of the paper's tables this is a row of. `series`: over time [T], NaN where there is none: metrics
     that are taken frame by frame by their keys, the mesh's measures of the output as `mesh_...` and those of the
-    reference as `reference_mesh_...`. `features`: of the Frechet distances, for both sides. `inversions`: the same output against S_t, where that was asked for.
+    reference as `reference_mesh_...`. `features`: of the Frechet distances, for both sides. `inversions`: the same
+    output against S_t, where that was asked for.
     """
 
     table: int = RESYNTHESIS
@@ -35,7 +38,7 @@ class Evaluation:
     inversions: Evaluation | None = None
 
     def put(self, key: str, value: float | None, needs: str) -> None:
-        """Take a value, or what it needs where there is none."""
+        """Store a value, or what it needs where there is none."""
         if value is None:
             self.missing[key] = needs
         else:
@@ -43,7 +46,7 @@ class Evaluation:
             self.values[key] = value
 
     def put_set(self, key: str, judge: FeatureSets, needs: str) -> None:
-        """Take a Frechet distance, and the features that it is of."""
+        """Store a Frechet distance, and the features that it is of."""
         self.put(key, judge.value(), needs)
         found = judge.features()
         if found is not None:
@@ -51,12 +54,15 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those of the table."""
+        """The metrics of the table."""
         return metrics_of(self.table)
 
     def to_json(self) -> dict[str, Any]:
-        """`frames`, `faces` (frames with a face in both clips), `metrics`, `not_measured` and `also_fitted` (the keys of
-        metrics by what encoding fits too); `against_inversions` with the same five where S_t was given."""
+        """Return what the JSON file holds.
+
+        `frames`, `faces` (frames with a face in both clips), `metrics`, `not_measured` and `also_fitted` (the keys of
+        metrics by what encoding fits too); `against_inversions` with the same five where S_t was given.
+        """
         facts: dict[str, Any] = {
             "frames": self.frames,
             "faces": self.faces,
@@ -69,8 +75,11 @@ class Evaluation:
         return facts
 
     def to_csv(self) -> str:
-        """One line a metric: key, value (empty where it could not be had), unit, what is better, note, and the value
-        against S_t where that was given."""
+        """Format as CSV, a line a metric.
+
+        Key, value (empty where it could not be had), unit, what is better, note, and the value against S_t where that
+        was given.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         more = [] if self.inversions is None else ["value_against_inversions"]
@@ -86,7 +95,7 @@ class Evaluation:
         return text.getvalue()
 
     def to_text(self) -> str:
-        """The table for the terminal."""
+        """Format the table for the terminal."""
         lines = [f"{self.frames} frames, {self.faces} with a face in both"]
         if self.inversions is not None:
             lines.append(f"{'':<44}{'I_t':>9}{'S_t':>9}")

@@ -50,7 +50,7 @@ class SuiteJob:
     tables: tuple[Path, Path] | None = None
 
     def key(self) -> str:
-        """What the result depends on: files and judges as they are now, and the options."""
+        """Hash what the result depends on: files, networks and judges as they are now, and the options."""
         files = [self.reference, self.output, *([self.identity] if self.identity else []), *(self.tables or ())]
         seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         judges = [
@@ -128,7 +128,7 @@ def read_suite(path: str | Path) -> Suite:
 
 
 def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:
-    """What the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
+    """Read what the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
 
     def fill(text: str) -> Path:
         return folder / str(text).format(name=clip["name"], reference=clip["reference"])
@@ -212,7 +212,7 @@ def _share_cores(threads: int) -> None:
 
 
 def measure(job: SuiteJob) -> Result:
-    """One job's result; what is wrong with its files becomes `error`."""
+    """Measure one job; what is wrong with its files becomes `error`."""
     try:
         found = evaluate(
             job.reference,
@@ -232,7 +232,7 @@ def measure(job: SuiteJob) -> Result:
 
 
 def measure_on(job: SuiteJob, device: str) -> Result:
-    """`measure`, as a pool's workers are given it. The judges run where their own code puts them."""
+    """Measure one job on a pool's worker; networks run on the CPU whatever the `device`."""
     del device
     return measure(job)
 

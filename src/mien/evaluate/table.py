@@ -30,7 +30,7 @@ class Cell:
     place: int = 0
 
     def text(self) -> str:
-        """As in the table: `12.3 ±0.4`, the best in stars, the second best in underscores."""
+        """Format as in the table: `12.3 ±0.4`, the best in stars, the second best in underscores."""
         half = "" if self.half is None else f" ±{self.half:.3g}"
         mark = {1: "**", 2: "_"}.get(self.place, "")
         return f"{mark}{self.mean:.4g}{mark}{half}"
@@ -53,12 +53,15 @@ class Table:
     missing: dict[str, str]  # metric's label -> what it needs
 
     def cell(self, method: str, key: str) -> Cell | None:
-        """The cell of a method in the column `key`, a metric's key or a clip's name."""
+        """Find the cell of a method in the column `key`, a metric's key or a clip's name."""
         return next((column.cells.get(method) for column in self.columns if column.key == key), None)
 
 
 def summarise(suite: Suite, results: Results) -> Table:
-    """All cells. FID and FVD are taken over the frames of all clips together, as distances between sets are meant."""
+    """Compute all cells.
+
+    FID and FVD are taken over the frames of all clips together, as distances between sets are meant.
+    """
     wanted = [BY_KEY[key] for key in suite.columns] or list(metrics_of(suite.table))
     if suite.layout == "clips":
         columns = [_ranked(_clip_column(suite, results, wanted[0], clip), wanted[0]) for clip in suite.clips]
@@ -96,7 +99,7 @@ def _clip_column(suite: Suite, results: Results, metric: Metric, clip: str) -> C
 
 
 def interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % confidence interval of a mean, by Student's t; None for fewer than two values."""
+    """Return half of the 95 % confidence interval of a mean, by Student's t; None for fewer than two values."""
     if len(values) < 2:
         return None
     t = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else NORMAL
@@ -114,7 +117,10 @@ def _ranked(column: Column, metric: Metric) -> Column:
 
 
 def markdown(suite: Suite, table: Table) -> str:
-    """The table in Markdown: a row a method, best in bold, second best in italics; then what could not be measured."""
+    """Format the table in Markdown.
+
+    A row a method, best in bold, second best in italics; then what could not be measured.
+    """
     lines = ["| method | clips | " + " | ".join(column.label for column in table.columns) + " |"]
     lines.append("| --- " * (len(table.columns) + 2) + "|")
     for method in suite.methods:
@@ -126,13 +132,13 @@ def markdown(suite: Suite, table: Table) -> str:
 
 
 def clips_of(suite: Suite, table: Table, method: str) -> int:
-    """How many clips a method's row is of."""
+    """Count the clips that a method's row is of."""
     counts = [column.cells[method].count for column in table.columns if method in column.cells]
     return sum(counts) if suite.layout == "clips" else max(counts, default=0)
 
 
 def comma_separated(suite: Suite, table: Table) -> str:
-    """One line a method and column: method, column, mean, half of the 95 % interval, clips."""
+    """Format as CSV, a line a method and column: method, column, mean, half of the 95 % interval, clips."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "metric", "mean", "half_interval_95", "clips"])

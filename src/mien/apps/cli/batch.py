@@ -67,7 +67,7 @@ def batch(
 
 
 def make_pool(work: Work, count: int, ray: str | None, jobs: int | None, device: str = "auto") -> Pool:
-    """Workers for `count` jobs: of this machine, or of the Ray cluster at the address `ray`."""
+    """Make workers for `count` jobs: of this machine, or of the Ray cluster at the address `ray`."""
     limit = min(count, jobs) if jobs else None
     if ray is not None:
         from mien.apps.batch.cluster import RayPool

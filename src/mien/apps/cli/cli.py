@@ -1,4 +1,4 @@
-"""The command line. It knows files and words; tensors are the business of what it calls.
+"""The command line: all commands, exit codes, failures as one sentence.
 
 Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 Ctrl-C. A failure is one sentence on stderr.
 """

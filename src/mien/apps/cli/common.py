@@ -82,14 +82,14 @@ C2paKey = Annotated[
 
 @contextmanager
 def progress_bars() -> Iterator[Any]:
-    """The bars on stderr, as a `mien.runtime.progress.Progress`."""
+    """Show bars on stderr, as a `mien.runtime.progress.Progress`."""
     from mien.runtime.progress import RichProgress
 
     yield RichProgress()
 
 
 def checked_device(name: str) -> str:
-    """The name itself if there is such a device; raises InputError."""
+    """Return the name itself if there is such a device; raises InputError."""
     if name in ("auto", "cpu"):
         return name
     import torch
@@ -118,12 +118,12 @@ def person_bytes(size: str | None) -> int | None:
 
 
 def person_folder(given: Path | None, stream: Path) -> Path:
-    """Where the person that a stream names is looked for: as given, else beside the stream."""
+    """Say where the person that a stream names is looked for: as given, else beside the stream."""
     return given if given is not None else stream.parent
 
 
 def pack_of(name: str) -> Pack:
-    """The pack of that name or path; raises PackError."""
+    """Load the pack of that name or path; raises PackError."""
     from mien.packs.pack import Pack
 
     return Pack.load(name)
@@ -176,7 +176,7 @@ def _ticked(frames: Iterable[Any], tick: Any) -> Iterator[Any]:
 
 
 def summary(stream: Stream) -> str:
-    """One line: how many frames, and what they cost."""
+    """Say in one line how many frames a stream has, and what they cost."""
     sizes, rates = stream.accounting(), {name: rate / 1000 for name, rate in stream.rates().items()}
     tuned = f", {rates['with_tuning']:,.1f} with tuning" if stream.tuning else ""
     tuned = f", person '{stream.person_name}'" if stream.person else tuned
@@ -187,7 +187,7 @@ def summary(stream: Stream) -> str:
 
 
 def input_panels(clip: Clip, stream: Stream) -> Iterable[Any]:
-    """The input as it is compared: the crops where the stream says where they were, else the whole frames."""
+    """Cut the input as it is compared: the crops where the stream says where they were, else the whole frames."""
     from mien.method.stage6_render.placement import crops
 
     if stream.placement is None:

@@ -78,7 +78,7 @@ def _person_info(file: Path, as_json: bool) -> None:
 
 
 def _person_file(file: Path, given: Path | None) -> dict[str, Any] | None:
-    """Where the person that a stream names is, and its bytes; None where it names none, or it is not here."""
+    """Find the person that a stream names, and its bytes; None where it names none, or it is not here."""
     from mien.errors import PackError
     from mien.format.person import locate_person
     from mien.format.stream import Stream

@@ -68,7 +68,10 @@ def apply_rate(
     stream: Stream, quality: float | None, rate: float | None, key_interval: int | None, pack: str | None, device: str,
     person: Any = None,
 ) -> Stream:  # fmt: skip
-    """The coded stream, its steps tied to what its own pack shows; without the pack, to how far each curve swings."""
+    """Code a stream, its quantiser steps tied to what its own pack shows.
+
+    Without the pack, to how far each curve swings.
+    """
     import numpy as np
 
     from mien.format.motion_codec import DEFAULT_KEY_INTERVAL

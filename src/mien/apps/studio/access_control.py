@@ -64,7 +64,10 @@ class RequestRefused(Exception):
 
 
 class AccessControl:
-    """The layer around the ASGI application `app`. `hosts`: names this server answers to, any when empty (it was bound to an outside address)."""
+    """The layer around the ASGI application `app`.
+
+    `hosts`: names this server answers to, any when empty (it was bound to an outside address).
+    """
 
     def __init__(self, app: Any, sessions: Sessions, hosts: tuple[str, ...]) -> None:
         self._app, self._sessions, self._hosts = app, sessions, hosts
@@ -142,7 +145,7 @@ class AccessControl:
             raise RequestRefused(403, "This file is not yours.")
 
     def _check_body(self, body: bytes, visitor: str) -> None:
-        """Files that a request names must be the visitor's own uploads, and the session theirs."""
+        """Check that files that a request names are the visitor's own uploads, and the session theirs."""
         try:
             data = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -308,7 +311,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _answer(app: Any, scope: dict[str, Any], receive: Receive) -> tuple[int, bytes]:
-    """What the server answers, kept back."""
+    """Run the server on a request and keep its answer back: status and body."""
     status, body = 500, b""
 
     async def keep(message: dict[str, Any]) -> None:

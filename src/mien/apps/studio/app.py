@@ -1,4 +1,4 @@
-"""The studio's server: its folder, the gate before the page, and the socket."""
+"""The studio's server: its folder, the access control before the page, and the socket."""
 
 from __future__ import annotations
 

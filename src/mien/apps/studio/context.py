@@ -41,7 +41,7 @@ class Studio:
 
     @property
     def pack(self) -> Pack:
-        """Raises PackError."""
+        """The pack, loaded at first use. Raises PackError."""
         with self._loading:
             if self._found is None:
                 self._found = Pack.load(self.pack_name)
@@ -49,6 +49,7 @@ class Studio:
 
     @cached_property
     def curves(self) -> MotionCurves:
+        """Names of the pack's curves."""
         return MotionCurves.of(self.pack.channels)
 
     @cached_property
@@ -66,7 +67,10 @@ class Studio:
 
     @cached_property
     def drivers(self) -> dict[str, Stream]:
-        """Ready-made drivers by name: a tour of the curves, and the example's talking person if its pack is this one."""
+        """Ready-made drivers by name.
+
+        A tour of the curves, and the example's talking person if its pack is this one.
+        """
         found = {TOUR: tour(self.blank, self.curves)}
         example = EXAMPLES / "clip.mien"
         try:
@@ -97,7 +101,7 @@ class Studio:
 
 
 def tour(blank: Stream, curves: MotionCurves) -> Stream:
-    """Yaw, pitch, then each attribute's channels swinging once to either side, in turn, 1.2 s each."""
+    """Make a driver: yaw, pitch, then each attribute's channels swinging once to either side, in turn, 1.2 s each."""
     from dataclasses import replace
 
     steps = round(1.2 * float(FPS))
@@ -116,7 +120,7 @@ def tour(blank: Stream, curves: MotionCurves) -> Stream:
 
 
 def sentence(error: Exception, session: Session | None = None) -> str:
-    """What to tell the visitor, without the paths of this machine."""
+    """Say an error to the visitor, without the paths of this machine."""
     if not isinstance(error, MienError):
         traceback.print_exception(error)  # to the terminal
         return f"Something went wrong ({type(error).__name__}). Try again; if it stays, look at the studio's terminal."

@@ -64,7 +64,7 @@ class EditWidgets:
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """The tab's components; returns those that others need."""
+    """Build the tab; returns the components those that others need."""
     widgets = _lay_out()
     handlers = EditHandlers(studio, widgets)
     shown, form = widgets.shown, widgets.form
@@ -143,7 +143,7 @@ class EditHandlers:
         self._studio, self._widgets = studio, widgets
 
     def view(self, session: Session, message: str = "") -> tuple[Any, ...]:
-        """New values of `EditWidgets.shown`."""
+        """Return new values of `EditWidgets.shown`."""
         editor: Editor = session.memory["editor"]
         pack = self._studio.pack
         names = attributes_of(curves_of(editor.stream, pack))
@@ -158,15 +158,15 @@ class EditHandlers:
         return (*[gr.skip()] * (len(self._widgets.shown) - 1), markup.fault(sentence(error, session)))
 
     def open_encoded(self, request: gr.Request) -> tuple[Any, ...]:
-        """The clip that was encoded on this page."""
+        """Open the clip that was encoded on this page."""
         return self._open("encoded", request)
 
     def open_puppet(self, request: gr.Request) -> tuple[Any, ...]:
-        """The puppet that was made last on this page."""
+        """Open the puppet that was made last on this page."""
         return self._open("puppet", request)
 
     def open_example(self, request: gr.Request) -> tuple[Any, ...]:
-        """A ready-made driver."""
+        """Open a ready-made driver."""
         return self._open("example", request)
 
     def _open(self, name: str, request: gr.Request) -> tuple[Any, ...]:
@@ -185,7 +185,7 @@ class EditHandlers:
             return self.fault(error, session)
 
     def open_file(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
-        """An upload."""
+        """Open an upload."""
         session = None
         try:
             session = self._studio.session(request)
@@ -203,7 +203,7 @@ class EditHandlers:
         return checked_stream(self._studio.sessions.take(session, upload, (".mien",)), self._studio.pack)
 
     def scrub(self, event: gr.EventData, request: gr.Request) -> Any:
-        """The cursor was moved."""
+        """Show the frame that the cursor was moved to."""
         session = self._studio.session(request)
         editor: Editor | None = session.memory.get("editor")
         if editor is None:
@@ -212,7 +212,7 @@ class EditHandlers:
         return frames_html(self._studio.renderer(session), editor)
 
     def mark(self, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
-        """A stretch was marked on the ruler."""
+        """Take over the stretch that was marked on the ruler."""
         editor: Editor | None = self._studio.session(request).memory.get("editor")
         if editor is None:
             return gr.skip(), gr.skip()
@@ -220,7 +220,7 @@ class EditHandlers:
         return editor.span_seconds()
 
     def pick(self, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
-        """An attribute was chosen on the time line."""
+        """Take over the attribute that was chosen on the time line."""
         editor: Editor | None = self._studio.session(request).memory.get("editor")
         name = str(event._data.get("name"))
         if editor is None or name not in attributes_of(curves_of(editor.stream, self._studio.pack)):
@@ -229,11 +229,11 @@ class EditHandlers:
         return [name], timeline(editor, self._studio.pack)
 
     def show_fields(self, action: str, what: list[str]) -> tuple[Any, ...]:
-        """The fields that the action takes."""
+        """Show the fields that the action takes."""
         return tuple(gr.update(visible=seen) for seen in fields_of(action, what))
 
     def preview(self, given: dict[Any, Any], request: gr.Request) -> Any:
-        """The frame as it would be, while a slider moves."""
+        """Show the frame as it would be, while a slider moves."""
         session = self._studio.session(request)
         editor: Editor | None = session.memory.get("editor")
         if editor is None:
@@ -265,11 +265,11 @@ class EditHandlers:
             return self.fault(error, session)
 
     def undo(self, request: gr.Request) -> tuple[Any, ...]:
-        """One edit back."""
+        """Go one edit back."""
         return self._move(-1, request)
 
     def redo(self, request: gr.Request) -> tuple[Any, ...]:
-        """One edit forward."""
+        """Go one edit forward."""
         return self._move(1, request)
 
     def _move(self, step: int, request: gr.Request) -> tuple[Any, ...]:

@@ -31,8 +31,8 @@ END_SLACK = 0.01  # seconds by which the form's end, a rounded number, may fall 
 class Editor:
     """A stream and its edits: `versions[0]` is the original, `versions[at]` what is shown.
 
-    `frame` is under the cursor, `picked` are the attributes whose curves are shown, `span` is the stretch of frames that
-    is marked (all if None), `done` names the edits.
+    `frame` is under the cursor, `picked` are the attributes whose curves are shown, `span` is the stretch of frames
+    that is marked (all if None), `done` names the edits.
     """
 
     versions: list[Stream]

@@ -58,7 +58,7 @@ class EncodeWidgets:
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """The tab's components; returns those that others need."""
+    """Build the tab; returns the components those that others need."""
     w = _lay_out()
     handlers = EncodeHandlers(studio)
     w.clip.upload(handlers.take_upload, w.clip, [w.clip, w.clip_note], **QUIET)
@@ -170,7 +170,7 @@ class EncodeHandlers:
             yield said, "", gr.update(visible=True), gr.update(visible=False), gr.skip()
 
     def forget(self, request: gr.Request) -> None:
-        """The clip was taken back."""
+        """Remove the clip that was taken back."""
         _forget(self._studio.session(request))
 
     def stop(self, request: gr.Request) -> None:
@@ -192,7 +192,7 @@ def _forget(session: Session) -> None:
 
 
 def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: bool, sound: bool) -> str:
-    """The whole of it, in the job's thread; returns the result's HTML."""
+    """Encode and render, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
 
     stream, report = encode_with_report(clip, pack=studio.pack, tune=tune, sound=sound, progress=job)

@@ -31,7 +31,7 @@ LIT = np.array([255.0, 176.0, 59.0])
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """The tab's components; returns those that others need."""
+    """Build the tab; returns the components those that others need."""
     with gr.Tabs(elem_classes="m-inner"):
         with gr.Tab("Channels", id="channels"):
             shelf, load, channels = _channels(studio)
@@ -91,13 +91,16 @@ def _channels(studio: Studio) -> tuple[Any, Any, list[Any]]:
 
 
 def _order(pack: Pack) -> list[int]:
-    """Channels as the sliders show them: by attribute."""
+    """Order the channels as the sliders show them: by attribute."""
     kinds = [c.attribute for c in pack.channels]
     return [i for kind in dict.fromkeys(kinds) for i, k in enumerate(kinds) if k == kind]
 
 
 def _render(pack: Pack, person: int, rows: np.ndarray) -> np.ndarray:
-    """Faces `[N, H, W, 3]` of a shelf's person; `rows [N, 34]`: yaw, pitch in degrees, channels in their own units."""
+    """Render faces `[N, H, W, 3]` of a shelf's person.
+
+    `rows [N, 34]`: yaw, pitch in degrees, channels in their own units.
+    """
     avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[person].to(pack.device))
     numbers = torch.from_numpy(rows.astype(np.float32)).to(pack.device)
     made = []
@@ -109,7 +112,7 @@ def _render(pack: Pack, person: int, rows: np.ndarray) -> np.ndarray:
 
 
 def _lit(face: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The face in grey, with what differs between `low` and `high` lit."""
+    """Draw the face in grey, with what differs between `low` and `high` lit."""
     change = np.abs(high.astype(np.float32) - low.astype(np.float32)).mean(2)
     change = cv2.GaussianBlur(change, (0, 0), max(face.shape[0] / 96, 0.5))
     share = np.clip(change / max(float(np.percentile(change, 99.7)), 2.0), 0, 1)[..., None]
@@ -118,7 +121,7 @@ def _lit(face: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _values(pack: Pack, given: np.ndarray) -> np.ndarray:
-    """From the sliders' order to the pack's."""
+    """Bring values [34] from the sliders' order to the pack's."""
     row = np.zeros(34, np.float32)
     row[:2] = given[:2]
     for place, channel in enumerate(_order(pack)):
@@ -127,7 +130,7 @@ def _values(pack: Pack, given: np.ndarray) -> np.ndarray:
 
 
 def _face(studio: Studio, person: int, given: np.ndarray, touched: int) -> str:
-    """The face with the sliders' values, and the region of the one that was touched."""
+    """Show the face with the sliders' values, and the region of the one that was touched."""
     pack = studio.pack
     row = _values(pack, given)
     rows = [row]
@@ -160,7 +163,7 @@ def _labels(pack: Pack) -> list[str]:
 
 
 def _sliders(studio: Studio) -> str:
-    """All sliders, each with a small face on which its region is lit."""
+    """Lay out all sliders, each with a small face on which its region is lit."""
     pack = studio.pack
     order, labels = _order(pack), _labels(pack)
     rows = [np.zeros(34, np.float32)]
@@ -259,7 +262,7 @@ def _compare(studio: Studio) -> None:
 
 
 def _measure(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> str:
-    """The evaluation's table and its series over time."""
+    """Evaluate two videos: a table and series over time as HTML."""
     from mien.evaluate.evaluate import evaluate
     from mien.evaluate.networks import gather
 

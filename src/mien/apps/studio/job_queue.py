@@ -36,6 +36,7 @@ class JobStage:
 
     @property
     def seconds(self) -> float:
+        """How long it has taken so far, or took."""
         return (self.ended or time.monotonic()) - self.begun
 
 
@@ -57,7 +58,7 @@ class JobQueue:
         self._lock = threading.Lock()
 
     def enter(self, job: object) -> None:
-        """Raises InputError when the queue is full."""
+        """Put a job at the end. Raises InputError when the queue is full."""
         with self._lock:
             if len(self._waiting) >= LONGEST:
                 raise InputError(f"{LONGEST} jobs are waiting already; come back in a few minutes.")
@@ -69,13 +70,17 @@ class JobQueue:
             return self._waiting.index(job) if job in self._waiting else 0
 
     def leave(self, job: object) -> None:
+        """Take a job out, wherever it stands."""
         with self._lock:
             if job in self._waiting:
                 self._waiting.remove(job)
 
 
 class StudioJob:
-    """A piece of work in a thread of its own. It reports as a `mien.runtime.progress.Progress`, and stops at its next tick."""
+    """A piece of work in a thread of its own.
+
+    It reports as a `mien.runtime.progress.Progress`, and stops at its next tick.
+    """
 
     def __init__(self, queue: JobQueue, session: Session, work: Callable[[StudioJob], Any]) -> None:
         self.state = JobState()
@@ -85,10 +90,12 @@ class StudioJob:
         self._stopped = threading.Event()
 
     def run(self) -> Iterator[JobState]:
-        """Wait in the queue, then work; yields the state whenever there is news. The result is in `result` afterwards.
+        """Wait in the queue, then work; yields the state whenever there is news.
 
-        Raises what the work raised, `JobStopped` when it was cancelled, InputError when the session is busy or the queue is
-        full. When the generator is closed the work is cancelled.
+        The result is in `result` afterwards.
+
+        Raises what the work raised, `JobStopped` when it was cancelled, InputError when the session is busy or the
+        queue is full. When the generator is closed the work is cancelled.
         """
         with self._session.lock:
             if self._session.job is not None:
@@ -125,12 +132,13 @@ class StudioJob:
         self._stopped.set()
 
     def check(self) -> None:
-        """Raises Stopped when the work is to stop."""
+        """Raise JobStopped when the work is to stop."""
         if self._stopped.is_set():
             raise JobStopped("Stopped.")
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
+        """Begin a stage of `total` units; yields what counts them. Raises JobStopped."""
         self.check()
         stage = JobStage(name, total, time.monotonic())
         self.state.stages.append(stage)

@@ -64,7 +64,7 @@ def note(sentence: str) -> str:
 
 
 def working(state: JobState, wanted: Sequence[str]) -> str:
-    """A job as it goes: its place in the line, or its stages with bars."""
+    """A job as it goes: its place in the queue, or its stages with bars."""
     if state.ahead:
         jobs = "one job is" if state.ahead == 1 else f"{state.ahead} jobs are"
         return (

@@ -1,4 +1,7 @@
-"""Pictures and videos for the page: checked uploads, small data addresses, players' files, single frames of a stream."""
+"""Pictures and videos for the page.
+
+Checked uploads, small data addresses, players' files, single frames of a stream.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,14 @@ KEPT_GENERATORS = 2  # tuned generators that a session keeps: some 20 MB each in
 
 
 def data_address(frame: Frame, quality: int = 88) -> str:
-    """A picture as a `data:` address, JPEG."""
+    """Encode a picture as a `data:` address, JPEG."""
     done, coded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
 
 
 def checked_clip(path: Path, start: float = 0.0, duration: float | None = None) -> Clip:
-    """The span of an uploaded clip. Raises VideoError, and InputError for one that is too long or too large."""
+    """Open the span of an uploaded clip. Raises VideoError, and InputError for one that is too long or too large."""
     whole = read_video(path)
     if whole.frame_count / whole.fps > CLIP_SECONDS:
         raise InputError(f"This clip is longer than {CLIP_SECONDS / 60:.0f} minutes; cut it first.")
@@ -49,7 +52,7 @@ def checked_clip(path: Path, start: float = 0.0, duration: float | None = None) 
 
 
 def checked_image(path: Path) -> Frame:
-    """An uploaded portrait. Raises VideoError, and InputError for one that is too large."""
+    """Read an uploaded portrait. Raises VideoError, and InputError for one that is too large."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -62,7 +65,7 @@ def checked_image(path: Path) -> Frame:
 
 
 def checked_stream(path: Path, pack: Pack) -> Stream:
-    """An uploaded `.mien` of this studio's pack. Raises StreamError, and InputError for one that is too long."""
+    """Read an uploaded `.mien` of this studio's pack. Raises StreamError, and InputError for one that is too long."""
     try:
         stream = Stream.load(path)
     except InputError as error:
@@ -83,7 +86,7 @@ class Renderer:
     _kept: dict[int, Generator] = field(default_factory=dict)
 
     def generator(self, stream: Stream) -> Generator:
-        """The pack's generator with the stream's tuning."""
+        """Return the pack's generator with the stream's tuning."""
         if not stream.tuning:
             return self.pack.generator
         key = hash(stream.tuning)
@@ -94,24 +97,24 @@ class Renderer:
         return self._kept[key]
 
     def frames(self, stream: Stream) -> Iterator[Frame]:
-        """All frames."""
+        """Render all frames, uint8 [H, W, 3]."""
         return render_frames(stream, self.pack, self.generator(stream))
 
     def still(self, stream: Stream, index: int) -> Frame:
-        """One frame."""
+        """Render one frame, uint8 [H, W, 3]."""
         one = np.asarray(stream.frames)[index : index + 1]
         placement = None if stream.placement is None else np.asarray(stream.placement)[index : index + 1]
         return next(self.frames(replace(stream, frames=one, placement=placement)))
 
 
 def person(pack: Pack, w_plus: torch.Tensor) -> Frame:
-    """A face from its latent `[L, D]`, by the pack's own generator."""
+    """Render a face from its latent `[L, D]`, by the pack's own generator."""
     with torch.no_grad():
         return to_bytes(pack.generator.synthesis(w_plus[None].to(pack.device)))[0]
 
 
 def person_stream(pack: Pack, w_plus: torch.Tensor, like: Stream) -> Stream:
-    """A stream of one still frame that has this identity, as a portrait for puppeteering."""
+    """Make a stream of one still frame that has this identity, as a portrait for puppeteering."""
     return replace(
         like, identity=w_plus.cpu().numpy().astype(np.float16), frames=np.zeros((1, 35), np.float16), tuning=b"",
         placement=None, frame_size=None, audio=b"", coded=b"", person="", person_name="", pack=pack.fingerprint,
@@ -119,7 +122,7 @@ def person_stream(pack: Pack, w_plus: torch.Tensor, like: Stream) -> Stream:
 
 
 def input_panels(clip: Clip, stream: Stream) -> Iterator[Frame]:
-    """The input as it is compared: the crops that were encoded."""
+    """Cut the crops that were encoded, as the input is compared."""
     from mien.method.stage6_render.placement import crops
 
     return iter(crops(clip, stream, PANEL, clip.size)) if stream.placement is not None else iter(clip)
@@ -133,8 +136,10 @@ def write_panel(
     progress: Progress | None = None,
     origin: Origin | None = None,
 ) -> str:
-    """A video of the frames with the stream's sound, offered to the page; returns its address. `origin`: what a render
-    says of itself in its metadata."""
+    """Write a video of the frames with the stream's sound, offered to the page; returns its address.
+
+    `origin`: what a render says of itself in its metadata.
+    """
     path = session.path(".mp4")
 
     def counted() -> Iterator[Frame]:
@@ -152,7 +157,7 @@ def write_panel(
 
 
 def write_stream(session: Session, stream: Stream, name: str) -> str:
-    """The stream's file, offered to the page; returns its address."""
+    """Write the stream's file, offered to the page; returns its address."""
     path = session.path(".mien")
     stream.save(path)
     return session.offer(path, name)

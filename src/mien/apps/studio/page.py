@@ -18,7 +18,7 @@ MARK = (
 
 
 def build_page(studio: Studio) -> Any:
-    """The Blocks of the page: head, four tabs, foot."""
+    """Build the Blocks of the page: head, four tabs, foot."""
     with gr.Blocks(title="mien studio", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(f'<header class="m-head"><h1>{MARK}mien</h1><p>A talking head as one identity and 35 numbers a frame.'
                 "</p></header>")  # fmt: skip
@@ -58,7 +58,7 @@ def build_page(studio: Studio) -> Any:
 
 
 def theme() -> Any:
-    """Paper, ink, one accent, the system's own fonts."""
+    """Make the theme: paper, ink, one accent, the system's own fonts."""
     accent = gr.themes.Color("#eef5f6", "#e3eff1", "#c4dde1", "#97c3ca", "#5f9fa9", "#1d5f6b", "#195460", "#15464f",
                              "#11383f", "#0d2b30", "#0a2226")  # fmt: skip
     system = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]

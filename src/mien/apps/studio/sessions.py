@@ -44,7 +44,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def check_kind(path: Path) -> None:
-    """Raises InputError unless the file's ending is one of KINDS and its first bytes are of that kind."""
+    """Raise InputError unless the file's ending is one of KINDS and its first bytes are of that kind."""
     suffix = path.suffix.lower()
     if suffix not in KINDS:
         raise InputError("This type of file is not taken: use a video (MP4, MOV, MKV, WebM), a picture (PNG, JPEG, "
@@ -72,7 +72,7 @@ class Session:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def path(self, suffix: str) -> Path:
-        """A new path in the session's folder."""
+        """Make up a new path in the session's folder."""
         return self.folder / f"{secrets.token_hex(8)}{suffix}"
 
     def offer(self, path: Path, name: str) -> str:
@@ -108,7 +108,7 @@ class Sessions:
         self._lock = threading.RLock()
 
     def bind(self, key: str, visitor: str) -> bool:
-        """Whether this session is this visitor's; the first who uses a session's name owns it."""
+        """Tie a session to a visitor; returns whether it is theirs. The first who uses a session's name owns it."""
         if not (1 <= len(key) <= 64 and key.isalnum()):
             return False
         with self._lock:
@@ -117,7 +117,7 @@ class Sessions:
             return self._bound.setdefault(key, visitor) == visitor
 
     def get(self, key: str, visitor: str) -> Session:
-        """The visitor's session, made when it is first used. Raises InputError for another's."""
+        """Return the visitor's session, made when it is first used. Raises InputError for another's."""
         if not self.bind(key, visitor):
             raise InputError("This page's session is not yours; reload the page.")
         with self._lock:
@@ -130,7 +130,7 @@ class Sessions:
             return session
 
     def find(self, key: str, visitor: str) -> Session | None:
-        """The session, if there is one and it is this visitor's."""
+        """Find a session, if there is one and it is this visitor's."""
         with self._lock:
             session = self._sessions.get(key)
         return session if session is not None and secrets.compare_digest(session.visitor, visitor) else None
@@ -151,7 +151,7 @@ class Sessions:
             return visitor in self._owners.get(Path(path), ())
 
     def take(self, session: Session, path: str | Path, kinds: tuple[str, ...]) -> Path:
-        """An upload of the session's visitor as a file of the session's own folder.
+        """Link an upload of the session's visitor as a file of the session's own folder.
 
         Raises InputError where it is another's, or of a kind that is not among `kinds`.
         """
@@ -166,7 +166,7 @@ class Sessions:
         return target
 
     def leave(self, key: str, visitor: str) -> None:
-        """The page was closed or reloaded: the session goes soon, unless it is used again."""
+        """Note that the page was closed or reloaded: the session goes soon, unless it is used again."""
         session = self.find(key, visitor)
         if session is not None:
             session.left = time.monotonic()

@@ -38,8 +38,10 @@ LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
 
 
 def model_folder() -> Path | None:
-    """Where the models lie, None where a package is missing. The package is found and not imported: its own code needs
-    `pkg_resources`, which setuptools no longer holds."""
+    """Find the folder of the models; None where a package is missing.
+
+    The package is located and not imported: its own code needs `pkg_resources`, which setuptools no longer holds.
+    """
     found = find_spec(MODELS)
     if find_spec("dlib") is None or found is None or found.origin is None:
         return None
@@ -62,7 +64,10 @@ class DlibFace:
         self._identity = dlib.face_recognition_model_v1(str(folder / IDENTITY_MODEL))
 
     def points(self, frame: Frame) -> Array | None:
-        """The largest face's landmarks [68, 2] in pixels of a frame uint8 [H, W, 3]; None where no face is found."""
+        """Find the largest face's landmarks [68, 2] in pixels of a frame uint8 [H, W, 3].
+
+        None where no face is found.
+        """
         frame = np.ascontiguousarray(frame)
         boxes = self._detect(frame, 0) or self._detect(frame, 1)  # enlarged twofold: faces of 40 pixels
         if not boxes:
@@ -77,7 +82,7 @@ class DlibFace:
         return np.mean(np.array(found, np.float64), axis=0)
 
     def embed(self, frame: Frame, points: Array) -> Array:
-        """The face's numbers [128]. dlib takes two faces for one person's where they are less than 0.6 apart."""
+        """Embed the face: 128 numbers. dlib takes two faces for one person's where they are less than 0.6 apart."""
         low, high = points.min(0).round().astype(int), points.max(0).round().astype(int)
         parts = [self._dlib.point(*(int(v) for v in point)) for point in points.round()]
         box = self._dlib.rectangle(*(int(v) for v in (*low, *high)))
@@ -86,13 +91,13 @@ class DlibFace:
 
 
 def measures(points: Array) -> Array:
-    """The seven `MEASURES` [7] of landmarks [68, 2] in pixels, y down.
+    """Return the seven `MEASURES` [7] of landmarks [68, 2] in pixels, y down.
 
-    Opening of the inner lips, width of the mouth, opening of the lids and height of the brows over the line of the eye's
-    corners (means of both sides), length from the nose's base to the chin. Yaw and pitch are ratios and not degrees, of
-    rigid points only: how far the nose's tip lies to the viewer's right of the eyes' middle, along the line of the eyes
-    (over the distance of the outer eye corners); and how high it lies above the nose's base, across that line (over the
-    height of the eyes above the base). They grow with yaw to the viewer's right and with pitch up.
+    Opening of the inner lips, width of the mouth, opening of the lids and height of the brows over the line of the
+    eye's corners (means of both sides), length from the nose's base to the chin. Yaw and pitch are ratios and not
+    degrees, of rigid points only: how far the nose's tip lies to the viewer's right of the eyes' middle, along the line
+    of the eyes (over the distance of the outer eye corners); and how high it lies above the nose's base, across that
+    line (over the height of the eyes above the base). They grow with yaw to the viewer's right and with pitch up.
     """
     if points.shape != (POINTS, 2):
         raise ValueError(f"dlib gives {POINTS} points, not {points.shape}")

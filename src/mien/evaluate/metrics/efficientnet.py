@@ -26,7 +26,7 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 
 
 def weights_file() -> Path | None:
-    """Where the weights lie, None where the package is missing. The package is found and not imported."""
+    """Find the file of the weights; None where the package is missing. The package is located and not imported."""
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
         return None
@@ -35,7 +35,7 @@ def weights_file() -> Path | None:
 
 
 def load_features() -> Features:
-    """Images [N, 3, H, W] in [-1, 1] to five feature maps [N, C, H', W'], H / 2 to H / 32.
+    """Load the network: images [N, 3, H, W] in [-1, 1] to five feature maps [N, C, H', W'], H / 2 to H / 32.
 
     The weights are read without running anything of the file. Raises MienError where they are not installed, PackError
     where they are something else.
@@ -51,7 +51,7 @@ def load_features() -> Features:
 def feature_distance(
     features: Features, reference: NDArray[np.uint8], output: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """Distance [N], 0 (the same) to 4, frame by frame. Images uint8 [N, H, W, 3].
+    """Return the distance [N], 0 (the same) to 4, frame by frame. Images uint8 [N, H, W, 3].
 
     The feature vector at each place is brought to length 1; the squared distance of the two images' vectors is averaged
     over the places of each feature map, and over the maps.

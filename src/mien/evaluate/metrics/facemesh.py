@@ -24,7 +24,7 @@ EYE_LEFT, EYE_RIGHT = (33, 133), (263, 362)  # outer corner, inner corner
 
 
 def measures(mesh: Array) -> Array:
-    """The eight `MEASURES` [8] of one mesh [478, 2 or 3] in pixels, y down.
+    """Return the eight `MEASURES` [8] of one mesh [478, 2 or 3] in pixels, y down.
 
     Mouth opening and width, eye opening and brow height (means of both sides); gaze is the iris between the eye's
     corners, 0 at the viewer's left and 1 at the right; yaw, pitch and roll are ratios on the image and not degrees:
@@ -42,7 +42,10 @@ def measures(mesh: Array) -> Array:
 
 
 def pearson(a: Array, b: Array) -> float | None:
-    """Pearson's r over time of two series [T]; NaN in either leaves the moment out. None where one does not move."""
+    """Return Pearson's r over time of two series [T]; NaN in either leaves the moment out.
+
+    None where one does not move.
+    """
     if a.shape != b.shape:
         raise InputError(f"the series differ in length: {a.shape} against {b.shape}.")
     seen = np.isfinite(a) & np.isfinite(b)

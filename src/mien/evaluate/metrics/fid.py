@@ -17,7 +17,10 @@ from mien.packs.convert.common import read_layout
 
 
 class Fid(FeatureSets):
-    """Takes in batches of both clips' frames. Fewer frames than the 2048 features make the value larger than it is."""
+    """FID, accumulated over batches of both clips' frames.
+
+    Fewer frames than the 2048 features make the value larger than it is.
+    """
 
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -25,12 +28,12 @@ class Fid(FeatureSets):
 
     @torch.no_grad()
     def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
-        """Frames uint8 [N, H, W, 3] of both clips."""
+        """Take in frames uint8 [N, H, W, 3] of both clips."""
         for side, images in enumerate((reference, output)):
             self.take(side, self._network(to_float(images)).numpy())
 
 
 def load_inception(path: str | Path) -> Inception:
-    """The network of `pt_inception-2015-12-05-6726825d.pth`, read without running it. Raises PackError."""
+    """Load the network of `pt_inception-2015-12-05-6726825d.pth`, read without running it. Raises PackError."""
     network: Inception = read_layout(checkpoint_layouts.inception, Path(path))
     return network

@@ -48,11 +48,11 @@ class Moments:
 
     @property
     def mean(self) -> Array:
-        """Mean [D]."""
+        """The mean [D]."""
         return self._mean if self._scatter is not None else np.concatenate(self._rows).mean(0)
 
     def factor(self) -> Array:
-        """A matrix F [K, D] with F^T F the unbiased covariance. Raises InputError for fewer than two samples."""
+        """Return a matrix F [K, D] with F^T F the unbiased covariance. Raises InputError for fewer than two samples."""
         if self.count < 2:
             raise InputError("a Frechet distance needs at least two samples on each side.")
         if self._scatter is None:
@@ -62,7 +62,7 @@ class Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), 0 or more.
+    """Return |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), 0 or more.
 
     With C_a = F_a^T F_a and C_b = F_b^T F_b the trace of the root is the sum of the singular values of F_a F_b^T: no
     root of a matrix that is not symmetric, and right for singular covariances too.
@@ -81,23 +81,26 @@ class FeatureSets:
         self._rows: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
 
     def take(self, side: int, features: NDArray[np.floating]) -> None:
-        """Features [N, D] of the reference (0) or the output (1)."""
+        """Take in features [N, D] of the reference (0) or the output (1)."""
         self._rows[side].append(np.asarray(features, np.float32))
 
     def features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """All features [N, D] of both sides; None before any came."""
+        """Return all features [N, D] of both sides; None before any came."""
         if not self._rows[0] or not self._rows[1]:
             return None
         return np.concatenate(self._rows[0]), np.concatenate(self._rows[1])
 
     def value(self) -> float | None:
-        """The distance, 0 or more; None for fewer than two samples."""
+        """Return the distance, 0 or more; None for fewer than two samples."""
         found = self.features()
         return None if found is None else distance_of([found])
 
 
 def distance_of(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> float | None:
-    """The distance between all references' features and all outputs'; None for fewer than two samples on a side."""
+    """Return the distance between all references' features and all outputs'.
+
+    None for fewer than two samples on a side.
+    """
     sides = Moments(), Moments()
     for pair in pairs:
         for side, features in zip(sides, pair, strict=True):

@@ -21,7 +21,7 @@ STRIDE = 8  # frames from one clip's start to the next one's
 
 
 class Fvd(FeatureSets):
-    """Takes in the frames of both videos in order and measures windows of 16 frames, one every 8.
+    """FVD of windows of 16 frames, one every 8, accumulated over the frames of both videos in order.
 
     Fewer than two windows (24 frames) have no value, and one pair of videos holds few: it says little before many
     pairs are taken together.
@@ -33,7 +33,7 @@ class Fvd(FeatureSets):
         self._frames: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
 
     def add(self, reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> None:
-        """The next frames uint8 [N, H, W, 3] of both videos."""
+        """Take in the next frames uint8 [N, H, W, 3] of both videos."""
         for kept, images in zip(self._frames, (reference, output), strict=True):
             kept.extend(_prepare(images))
         while len(self._frames[0]) >= WINDOW:
@@ -44,11 +44,11 @@ class Fvd(FeatureSets):
 
 
 def _prepare(images: NDArray[np.uint8]) -> list[torch.Tensor]:
-    """Frames [3, 224, 224] in [-1, 1], bilinear."""
+    """Resize frames to [3, 224, 224] in [-1, 1], bilinear."""
     return list(F.interpolate(to_float(images), (SIZE, SIZE), mode="bilinear", align_corners=False))
 
 
 def load_i3d(path: str | Path) -> I3D:
-    """The network of `i3d_pretrained_400.pt` or `rgb_imagenet.pt`, read without running it. Raises PackError."""
+    """Load the network of `i3d_pretrained_400.pt` or `rgb_imagenet.pt`, read without running it. Raises PackError."""
     network: I3D = read_layout(checkpoint_layouts.i3d, Path(path))
     return network

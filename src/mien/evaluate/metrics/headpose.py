@@ -13,13 +13,16 @@ ANGLES = ("yaw", "pitch", "roll")
 
 
 def angles(mesh: Array) -> Array:
-    """Yaw (positive to the viewer's right), pitch (positive up) and roll (positive clockwise) [3] in degrees."""
+    """Return yaw (positive to the viewer's right), pitch (positive up) and roll (positive clockwise) [3] in degrees."""
     pose = head_pose(mesh)
     return np.array([pose.yaw, pose.pitch, pose.roll])
 
 
 def mean_error(reference: Array, output: Array) -> float | None:
-    """Mean absolute difference in degrees of two series of angles [T], the short way round; None if none is known."""
+    """Return the mean absolute difference in degrees of two series of angles [T], the short way round.
+
+    None if none is known.
+    """
     turn = (output - reference + 180) % 360 - 180
     seen = np.isfinite(turn)
     return float(np.abs(turn[seen]).mean()) if seen.any() else None

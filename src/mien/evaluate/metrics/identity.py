@@ -13,7 +13,7 @@ from mien.media.images import to_float
 
 @torch.no_grad()
 def embed(network: Callable[[torch.Tensor], torch.Tensor], images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """What `network` makes of images uint8 [N, H, W, 3], which it is given as [N, 3, H, W] in [-1, 1]."""
+    """Embed images uint8 [N, H, W, 3] by a network of images [N, 3, H, W] in [-1, 1]: [N, E]."""
     found = network(to_float(images))
     return np.asarray(found.double().cpu().numpy())
 
@@ -21,7 +21,7 @@ def embed(network: Callable[[torch.Tensor], torch.Tensor], images: NDArray[np.ui
 def similarity(
     network: Callable[[torch.Tensor], torch.Tensor], reference: NDArray[np.uint8], output: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """Cosine similarity [N], -1..1, frame by frame. Images uint8 [N, H, W, 3] in FFHQ framing.
+    """Return the cosine similarity [N], -1..1, frame by frame. Images uint8 [N, H, W, 3] in FFHQ framing.
 
     `network` takes images [N, 3, H, W] in [-1, 1] to unit vectors. L_ID of the paper is 1 minus this, with ArcFace.
     """

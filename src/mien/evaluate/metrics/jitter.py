@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def jitter(meshes: Array) -> float | None:
-    """Mean length of the second difference over time of the rigid points, in percent of the outer eye distance.
+    """Return the mean length of the rigid points' second difference over time, in percent of the outer eye distance.
 
     `meshes` [T, 478, 2 or 3] in pixels, NaN where no face was found. Even movement counts nothing, trembling does.
     None for clips with no three faces in a row. A noisy detector trembles too, so compare with the reference's value.

@@ -17,6 +17,9 @@ def lpips(
     reference: NDArray[np.uint8],
     output: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """Distance [N], 0 for the same, frame by frame. Images uint8 [N, H, W, 3]; `network` a `mien.nets.lpips.LPIPS`."""
+    """Return LPIPS [N], 0 for the same, frame by frame.
+
+    Images uint8 [N, H, W, 3]; `network` a `mien.nets.lpips.LPIPS`.
+    """
     a, b = (to_float(x) for x in (reference, output))
     return network(a, b).double().cpu().numpy().reshape(-1)

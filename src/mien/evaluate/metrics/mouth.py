@@ -24,7 +24,7 @@ SIDE = 1.0  # of the square, in distances of the outer eye corners
 
 
 def mouth_square(meshes: Array) -> tuple[float, float, float] | None:
-    """Centre x and y and the side in pixels of a clip's square; None where no frame shows a face.
+    """Return centre x, y and side in pixels of a clip's mouth square; None where no frame shows a face.
 
     `meshes` [T, 478, 3] in pixels, NaN where no face was found.
     """
@@ -37,7 +37,7 @@ def mouth_square(meshes: Array) -> tuple[float, float, float] | None:
 
 
 def mouths(frames: Iterable[Frame], square: tuple[float, float, float]) -> Iterator[Frame]:
-    """The squares cut out of the frames, uint8 [224, 224, 3], bilinear; beyond the edge the frame is mirrored."""
+    """Cut the squares out of the frames, uint8 [224, 224, 3], bilinear; beyond the edge the frame is mirrored."""
     x, y, side = square
     scale = SIZE / side
     matrix = np.array([[scale, 0, (SIZE - 1) / 2 - scale * x], [0, scale, (SIZE - 1) / 2 - scale * y]])
@@ -47,7 +47,7 @@ def mouths(frames: Iterable[Frame], square: tuple[float, float, float]) -> Itera
 
 
 def add_mouths(judge: Fvd, reference: Iterable[Frame], output: Iterable[Frame], meshes: tuple[Array, Array]) -> None:
-    """Show the mouths of both clips to a judge; nothing without a face in both."""
+    """Add the mouths of both clips to a Frechet Video Distance; nothing without a face in both."""
     squares = mouth_square(meshes[0]), mouth_square(meshes[1])
     if squares[0] is None or squares[1] is None:
         return

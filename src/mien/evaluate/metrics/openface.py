@@ -36,7 +36,7 @@ COLUMNS["rho_au_gz"] = COLUMNS["rho_au"] + COLUMNS["rho_gz"]
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
-    """Columns [T] by name, NaN where OpenFace says that tracking failed. Raises InputError."""
+    """Read the columns [T] by name, NaN where OpenFace says that tracking failed. Raises InputError."""
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = [{k.strip(): v for k, v in row.items() if k} for row in csv.DictReader(file)]
@@ -57,7 +57,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 
 
 def correlations(reference: Table, output: Table) -> dict[str, float | None]:
-    """`rho_au`, `rho_gz`, `rho_pose`, `rho_au_gz`, each -1..1: the mean of r over those columns that move in both clips.
+    """Return `rho_au`, `rho_gz`, `rho_pose`, `rho_au_gz`, each -1..1: mean r over the columns that move in both clips.
 
     Raises InputError when the tables' lengths differ by more than one frame.
     """
@@ -74,12 +74,12 @@ def correlations(reference: Table, output: Table) -> dict[str, float | None]:
 
 
 def program() -> str | None:
-    """Where OpenFace's `FeatureExtraction` is, if it is on the PATH."""
+    """Find OpenFace's `FeatureExtraction` on the PATH; None where it is not."""
     return shutil.which(PROGRAM)
 
 
 def extract(path: str | os.PathLike[str], panel: int | None = None) -> Table:
-    """The table of a video, a folder of images, or one panel of a side-by-side clip, by running FeatureExtraction.
+    """Run FeatureExtraction on a video, a folder of images, or one panel of a side-by-side clip; returns its table.
 
     The frames are taken as they are, neither resized nor thinned out: OpenFace tracks. Raises MienError when the
     program is not there or fails.

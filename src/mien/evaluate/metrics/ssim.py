@@ -11,7 +11,7 @@ K1, K2, PEAK = 0.01, 0.03, 255.0
 
 
 def ssim(reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> float:
-    """Mean SSIM of two images uint8 [H, W, C], -1..1.
+    """Return the mean SSIM of two images uint8 [H, W, C], -1..1.
 
     Flat 7x7 windows that lie wholly inside the image, unbiased variances, the mean over windows and channels: what
     scikit-image's `structural_similarity` computes by default. The paper does not say which of the usual windows it
@@ -31,6 +31,6 @@ def ssim(reference: NDArray[np.uint8], output: NDArray[np.uint8]) -> float:
 
 
 def _mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of all windows that fit into the image."""
+    """Return the means of all windows that fit into the image."""
     edge = WINDOW // 2
     return np.asarray(cv2.blur(image, (WINDOW, WINDOW)), np.float64)[edge:-edge, edge:-edge]
