@@ -19,13 +19,12 @@ from typing import Any
 
 import torch
 from cases import Case, Fit, correlations, face_psnr, faces, fit, jitter, panel, prepare, psnr, shorter, targets
+from clip_channels import clip_channels
 
-from mien.method.avatar import pose_latents
-from mien.method.clip_channels import clip_channels
 from mien.method.gauss_newton import DescentOptions
 from mien.method.losses import AttributeWeights, LossNetworks
 from mien.method.stage4_pose import PoseOptions
-from mien.method.stage5_attributes import warm_start
+from mien.method.stage5_attributes import AttributeOptions, warm_start
 from mien.method.types import HeadPose
 from mien.runtime.files import write_text
 
@@ -47,11 +46,11 @@ LOSSES = ("l2_mouth", "l2_eyes", "l2_pupils", "perceptual_mouth", "perceptual_ey
 def variants(case: Case, only: set[str]) -> Any:
     """`(name, arguments of fit)`; poses are shared where a variant concerns stage 5 alone."""
     full = DescentOptions()
-    less = lambda **k: {"attributes": {"options": replace(full, **k)}}
+    less = lambda **k: {"attributes": AttributeOptions(descent=replace(full, **k))}
     weights = lambda **k: less(weights=replace(AttributeWeights(), **k))
     look = LossNetworks(case.pack.perceptual, case.pack.identity, case.pack.parser)
     measured = HeadPose(case.measured.half().float(), torch.zeros(len(case)), torch.zeros(len(case)))
-    posed = pose_latents(case.pack.flow, case.identity, case.measured)
+    posed = case.avatar().latents(case.measured)
     found: dict[str, dict[str, Any]] = {"everything": {}}
     found |= {f"- {name}": weights(**{name: 0.0}) for name in LOSSES}
     found["- identity loss"] = {"networks": replace(look, identity=None)}
@@ -64,7 +63,7 @@ def variants(case: Case, only: set[str]) -> Any:
     found["- skipping gaze at blinks"] = {"blink": torch.zeros(len(case), dtype=torch.bool)}
     found["- runs (a preconditioner for each frame)"] = less(run=1)
     found["- stage 4 (measured angles)"] = {"found": measured}
-    found["- stage 4's smoothing and prior"] = {"pose": {"options": replace(PoseOptions(), smooth=0.0, prior=0.0)}}
+    found["- stage 4's smoothing and prior"] = {"pose": PoseOptions(smooth=0.0, prior=0.0)}
     found["channels chosen for the clip"] = {
         "channels": clip_channels(case.generator, case.w_plus, posed, case.areas, case.pack.flow.pose.rows)
     }
@@ -75,9 +74,9 @@ def variants(case: Case, only: set[str]) -> Any:
 def row(case: Case, wanted: torch.Tensor, seen: Any, result: Fit, channels: Any, every: int) -> dict[str, float]:
     """The figures of one variant."""
     r = correlations(seen, faces(result.frames, every))
-    posed = pose_latents(case.pack.flow, case.identity, result.pose.angles)
-    scale = torch.tensor([c.scale for c in channels])
-    encoder = warm_start(case.generator, case.w_plus, posed, channels) / scale
+    avatar = case.avatar(channels)
+    scale = avatar.scale
+    encoder = warm_start(avatar, case.w_plus, result.pose.angles) / scale
     return {
         "psnr": float(psnr(result.frames, wanted).mean()),
         "mouth": float(face_psnr(result.frames, wanted, case.areas.mouth).mean()),

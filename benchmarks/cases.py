@@ -22,28 +22,32 @@ from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
 from mien.face.measures import blinks
 from mien.format.weights_codec import apply_delta
-from mien.media.images import to_bytes, to_float
+from mien.media.images import to_bytes
 from mien.media.video import read_video, write_video
-from mien.method.avatar import pose_latents
+from mien.method.avatar import Avatar
 from mien.method.image_sequences import synthesise
+from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.losses import LossNetworks
-from mien.method.solvers.registry import optimizer
+from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
+from mien.method.solvers.registry import solve_attributes, solve_pose, solver_named
 from mien.method.stage1_align import align as stage1
 from mien.method.stage2_invert import invert
-from mien.method.stage3_identity import select
-from mien.method.stage5_attributes import warm_start
-from mien.method.types import Attributes, FaceTrack, HeadPose
+from mien.method.stage3_identity import select_identity
+from mien.method.stage4_pose import PoseOptions
+from mien.method.stage5_attributes import AttributeOptions, warm_start
+from mien.method.types import Attributes, FaceTrack, HeadPose, Inversion
 from mien.nets.generator import Generator
-from mien.nets.stylespace import Channel, add_channels
+from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
-from mien.personalize.pti import TuneOptions, tune
+from mien.personalize.options import TuningOptions
+from mien.personalize.pti import pivotal_tuning
 from mien.personalize.trainer import Material
 from mien.runtime.frame_store import CropFile
 from mien.runtime.precision import autocast_bf16
 
 CACHE = Path("runs/cases")
-DEFAULTS = TuneOptions()
+DEFAULTS = TuningOptions()
 RNAMES = MEASURES[:7]
 
 
@@ -65,6 +69,10 @@ class Case:
 
     def __len__(self) -> int:
         return len(self.w_plus)
+
+    def avatar(self, channels: tuple[Channel, ...] | None = None) -> Avatar:
+        """Who is fitted, on the pack's channels or others."""
+        return Avatar(self.generator, self.pack.flow, channels or self.pack.channels, self.identity)
 
 
 @dataclass
@@ -89,7 +97,7 @@ def panel(source: Path, index: int, out: Path, start: float, duration: float) ->
 
 def prepare(
     clip: Path, *, pack_name: str = "mini", start: float = 0.0, duration: float = 2.0, aligned: bool = False,
-    tuned: bool = False, cover: tuple[int, int] | None = None, options: TuneOptions = DEFAULTS,
+    tuned: bool = False, cover: tuple[int, int] | None = None, options: TuningOptions = DEFAULTS,
 ) -> Case:  # fmt: skip
     """Stages 1 to 3. `cover`: first and last frame over whose mouth a grey box is laid before stage 1 sees it."""
     pack = Pack.load(pack_name)
@@ -106,23 +114,17 @@ def prepare(
         return Case(clip.stem, pack, crops, generator, kept["w_plus"], kept["identity"], int(kept["frame"]), measured,
                     areas, blink, seconds)  # fmt: skip
     w_plus = invert(encoder, crops.crops)
-    allowed = ~blink.numpy() & ~crops.lost & ~crops.bridged
-    size = min(128, generator.resolution)
-
-    def chosen(latents: Tensor, allowed: np.ndarray) -> Any:
-        made = synthesise(generator, latents, size)
-        return select(
-            pack.identity, pack.flow, to_float(crops.crops[:], size), made, latents, measured.numpy(), allowed
-        )
-
-    found = chosen(w_plus, allowed)
+    found = select_identity(pack.identity, pack.flow, crops, Inversion(w_plus, generator), 128)
     blob = b""
     if tuned:
-        material = Material.of(pack, crops.crops, crops.landmarks)
-        person = tune(weights_for(generator, None), encoder, material, measured, found.frame, options)
-        generator, blob = person.generator, person.blob
-        w_plus = invert(person.encoder, crops.crops)
-        found = chosen(w_plus, np.arange(len(crops)) == found.frame)
+        material = Material.of(pack, crops.crops, crops.landmarks, LandmarkTargetOptions())
+        weights = weights_for(generator, None)
+        person = pivotal_tuning(weights, encoder, material, measured, found.frame, None, options)
+        blob = person.delta.tobytes()
+        generator, encoder = apply_delta(generator, blob), person.encoder_for(pack)
+        w_plus = invert(encoder, crops.crops)
+        inversion = Inversion(w_plus, generator)
+        found = select_identity(pack.identity, pack.flow, crops, inversion, 128, found.frame)
     CACHE.mkdir(parents=True, exist_ok=True)
     data = np.frombuffer(blob, np.uint8).copy()
     torch.save({"w_plus": w_plus, "identity": found.w_plus, "frame": torch.tensor(found.frame),
@@ -184,35 +186,34 @@ def shorter(case: Case, frames: int) -> Case:
 
 
 def fit(
-    case: Case, *, name: str = "gauss-newton", channels: tuple[Channel, ...] | None = None, pose: dict[str, Any] | None = None,
-    attributes: dict[str, Any] | None = None, networks: LossNetworks | None = None, start: Tensor | None = None,
-    blink: Tensor | None = None, found: HeadPose | None = None,
+    case: Case, *, name: str = "gauss-newton", channels: tuple[Channel, ...] | None = None,
+    pose: PoseOptions | AdamPoseOptions | None = None, attributes: AttributeOptions | AdamAttributeOptions | None = None,
+    networks: LossNetworks | None = None, start: Tensor | None = None, blink: Tensor | None = None,
+    found: HeadPose | None = None,
 ) -> Fit:  # fmt: skip
-    """Stages 4 and 5 of a case by the optimiser `name`; `pose` and `attributes` are further arguments of theirs.
-    `found`: a pose to take as it is; `start`: another start of stage 5."""
-    pack, generator, solver = case.pack, case.generator, optimizer(name)
-    channels = channels or pack.channels
-    size = min(64, generator.resolution)
-    targets = synthesise(generator, case.w_plus, size)
+    """Stages 4 and 5 of a case by the solver `name`, or with other options. `found`: a pose to take as it is; `start`: another start of
+    stage 5."""
+    pack, solver, avatar = case.pack, solver_named(name), case.avatar(channels)
+    size = min(pack.stage_sizes.pose, case.generator.resolution)
+    targets = synthesise(case.generator, case.w_plus, size)
     begin = time.process_time()
     if found is None:
         with autocast_bf16(pack.device):
-            found = solver.pose(generator, pack.flow, pack.perceptual, case.identity, targets, case.measured, case.areas,
-                                **(pose or {}))  # fmt: skip
+            found = solve_pose(avatar, pack.perceptual, targets, case.measured, case.areas, pose or solver.pose)
     middle = time.process_time()
-    size = min(128, generator.resolution)
-    targets = synthesise(generator, case.w_plus, size)
-    posed = pose_latents(pack.flow, case.identity, found.angles)
+    size = min(pack.stage_sizes.attributes, case.generator.resolution)
+    targets = synthesise(case.generator, case.w_plus, size)
     look = networks or LossNetworks(pack.perceptual, pack.identity, pack.parser)
     begin_attributes = time.process_time()
-    warm = warm_start(generator, case.w_plus, posed, channels) if start is None else start
+    warm = warm_start(avatar, case.w_plus, found.angles) if start is None else start
     blink = case.blink if blink is None else blink
     image = targets[case.identity_frame : case.identity_frame + 1]
-    with autocast_bf16(pack.device):  # as in `mien.encode`
-        alpha = solver.attributes(generator, look, channels, posed, targets, case.areas, warm, blink, image,
-                                  **(attributes or {}))  # fmt: skip
+    with autocast_bf16(pack.device):  # as in `mien.pipeline`
+        alpha = solve_attributes(
+            avatar, look, found.angles, targets, case.areas, warm, blink, image, attributes or solver.attributes
+        )
     end = time.process_time()
-    frames = render(case, found.angles, alpha.alpha, channels)
+    frames = render(case, found.angles, alpha.alpha, avatar.channels)
     return Fit(found, alpha, frames, {"pose": middle - begin, "attributes": end - begin_attributes})
 
 
@@ -222,8 +223,7 @@ def render(case: Case, angles: Tensor, alpha: Tensor, channels: tuple[Channel, .
     out = []
     for i in range(0, len(angles), 16):
         part = slice(i, i + 16)
-        styles = case.generator.styles(pose_latents(case.pack.flow, case.identity, angles[part]))
-        out.append(case.generator.synthesis_from_styles(add_channels(styles, channels, alpha[part])))
+        out.append(case.generator.synthesis_from_styles(case.avatar(channels).styles(angles[part], alpha[part])))
     return torch.cat(out).clamp(-1, 1)
 
 

@@ -1,11 +1,11 @@
 """Kills `mien encode` at random moments (SIGKILL), takes it up again, and compares the files.
 
-    python benchmarks/kill_encode.py clip.mp4 --kills 20 --duration 1 [--pack PACK] [--steps 40] [--chain]
+    python benchmarks/kill_encode.py clip.mp4 --kills 20 --duration 1 [--pack PACK] [--effort 0.5] [--chain]
 
 One encode runs through first. Then each trial starts the same command anew, kills it after a random part of that time,
 and runs it again to the end; with --chain one single encode is killed again and again instead, and finished at the end.
 Said for each kill: when, which stages were finished, whether the file was there already. At the end: how many files
-differ from the first one's, and what is left in the folder beside them. `--steps`: fewer steps of tuning, so that it
+differ from the first one's, and what is left in the folder beside them. `--effort`: fewer steps of tuning, so that it
 takes less long (the same for all runs). Exit code 1 if anything differs or is left behind.
 """
 
@@ -22,23 +22,16 @@ import time
 from pathlib import Path
 
 CHILD = (
-    "import dataclasses, importlib, sys\n"
-    "steps = int(sys.argv.pop(1))\n"
-    "if steps:\n"
-    "    module = importlib.import_module('mien.pipeline')\n"
-    "    for name in ('TuneOptions', 'RefineOptions'):\n"
-    "        kind = getattr(module, name)\n"
-    "        setattr(module, name, lambda kind=kind, **options: kind(**{**options, 'steps': steps}))\n"
-    "from mien.apps.cli.cli import main\n"
-    "sys.exit(main(sys.argv[1:]))"
+    "import sys\nfrom mien.apps.cli.cli import main\nsys.exit(main(sys.argv[1:]))"
 )
 
 
 def command(given: argparse.Namespace, output: Path) -> list[str]:
-    """What is run: the command line itself, with fewer steps where that was asked for."""
+    """What is run: the command line itself, with less effort where that was asked for."""
     options = ["--duration", str(given.duration), "--start", str(given.start), "--no-sound"]
     options += ["--pack", given.pack] if given.pack else []
-    return [sys.executable, "-c", CHILD, str(given.steps), "encode", str(given.clip), "-o", str(output), *options]
+    options += ["--effort", str(given.effort)] if given.effort else []
+    return [sys.executable, "-c", CHILD, "encode", str(given.clip), "-o", str(output), *options]
 
 
 def kill_after(line: list[str], seconds: float, output: Path) -> str:
@@ -64,7 +57,7 @@ def main() -> int:
     options.add_argument("--duration", type=float, default=1.0)
     options.add_argument("--start", type=float, default=0.0)
     options.add_argument("--pack")
-    options.add_argument("--steps", type=int, default=0, help="of tuning and of refining; the program's own if 0")
+    options.add_argument("--effort", type=float, default=0.0, help="of tuning and of refining; the usual if 0")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--chain", action="store_true")
     given = options.parse_args()

@@ -18,23 +18,26 @@ import cv2
 import numpy as np
 from cases import covered, faces
 
+from mien.api import to_stream
 from mien.format.stream import Stream
 from mien.media.images import to_float
 from mien.media.video import read_video, write_image
 from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
 from mien.method.types import FaceTrack
+from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.pipeline import EncodeReport, encode_crops
-from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NullCache
+from mien.pipeline import encode_track
+from mien.report import EncodeReport, summarise
+from mien.runtime.monitor import Monitor
 
 
 def encoded(crops: FaceTrack, fps: Fraction, pack: Pack, tune: bool) -> tuple[Stream, EncodeReport, np.ndarray]:
     """Stages 2 to 6."""
-    report = EncodeReport()
-    stream = encode_crops(crops, fps, pack, tune_clip=tune, aligned=False, seed=0, progress=NoProgress(), report=report,
-                          work=NullCache())  # fmt: skip
+    options, monitor = EncodeOptions.of(tune=tune), Monitor()
+    encoding = encode_track(crops, pack, options, monitor)
+    stream = to_stream(encoding, crops, fps, pack, options)
+    report = summarise(encoding, crops, stream, pack, options, monitor)
     return stream, report, np.stack(list(render(stream, pack=pack)))
 
 

@@ -22,11 +22,9 @@ OUT/person_rate.png and a table on stdout. For each row:
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from mien.api import to_stream
 from mien.apps.cli.common import person_bytes
 from mien.evaluate.metrics.facemesh import MEASURES, measures, pearson
 from mien.face.masks import regions
@@ -52,12 +51,14 @@ from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
 from mien.method.types import FaceTrack
+from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.pipeline import EncodeReport, encode_crops
+from mien.pipeline import encode_track
 from mien.reenact.puppeteer import puppeteer
+from mien.report import summarise
 from mien.runtime.files import atomic_path, write_text
-from mien.runtime.progress import NoProgress, RichProgress
-from mien.runtime.stage_cache import NullCache
+from mien.runtime.monitor import Monitor
+from mien.runtime.progress import RichProgress
 
 SHOWN = ("mouth_open", "eye_open", "yaw")
 Frames = NDArray[np.uint8]
@@ -120,15 +121,18 @@ def look(pack: Pack, crops: Frames, made: Frames) -> tuple[float, float]:
 
 
 def measure(
-    pack: Pack, crops: FaceTrack, fps: Any, size: str, driver: tuple[Stream, Any] | None, mesher: FaceMesh, seed: int
+    pack: Pack, crops: FaceTrack, fps: Any, size: str, driver: tuple[Stream, Any] | None, mesher: FaceMesh, seed: int,
+    base: EncodeOptions,
 ) -> dict[str, Any]:
     """One row."""
-    report = EncodeReport()
     begin, clock = time.process_time(), time.perf_counter()
-    stream = encode_crops(
-        crops, fps, pack, tune_clip=size != "none", person_size=None if size == "none" else person_bytes(size),
-        aligned=False, seed=seed, progress=RichProgress(), report=report, work=NullCache(),
-    )  # fmt: skip
+    options = replace(base, person_size=None if size == "none" else person_bytes(size), seed=seed)
+    if size == "none":
+        options = replace(EncodeOptions.untuned(), seed=seed)
+    monitor = Monitor(RichProgress())
+    encoding = encode_track(crops, pack, options, monitor)
+    stream = to_stream(encoding, crops, fps, pack, options)
+    report = summarise(encoding, crops, stream, pack, options, monitor)
     spent, passed = time.process_time() - begin, time.perf_counter() - clock
     made = np.stack(list(render(stream, pack=pack)))
     distance, alike = look(pack, crops.crops, made)
@@ -152,7 +156,7 @@ def measure(
     if driver is not None:
         moving, wanted = driver
         face: Any = Person.of(stream, "bench") if stream.tuning else stream
-        puppet = puppeteer(moving, face, pack=pack, progress=NoProgress())
+        puppet = puppeteer(moving, face, pack=pack)
         person = face if isinstance(face, Person) else None
         row["puppet_r"] = correlations(wanted, meshes(np.stack(list(render(puppet, pack=pack, person=person))), mesher))
     return row
@@ -207,13 +211,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--no-noise", action="store_true")
     options = parser.parse_args()
-    module: Any = importlib.import_module("mien.pipeline")
-    if options.no_noise:
-        module.weights_for = partial(module.weights_for, noise=False)
+    base = EncodeOptions.mien()
+    assert base.tuning is not None and base.refinement is not None
     if options.quick:
-        tuning, refining = module.TuneOptions, module.RefineOptions
-        module.TuneOptions = lambda seed: replace(tuning(seed=seed), steps=30, passes=0)
-        module.RefineOptions = lambda seed: replace(refining(seed=seed), steps=20, passes=0)
+        base = replace(base, tuning=replace(base.tuning, steps=30, passes=0.0),
+                       refinement=replace(base.refinement, steps=20, passes=0.0))  # fmt: skip
+    if options.no_noise:
+        assert base.tuning is not None and base.refinement is not None
+        base = replace(base, tuning=replace(base.tuning, noise=None), refinement=replace(base.refinement, noise=None))
     options.output.mkdir(parents=True, exist_ok=True)
     out = options.output / "person_rate.json"
     rows: list[dict[str, Any]] = json.loads(out.read_text()) if out.is_file() else []
@@ -221,8 +226,8 @@ def main() -> None:
     driver = None
     if options.driver:
         crops, fps = load(options.driver, options.start, options.duration, pack.resolution)
-        moving = encode_crops(crops, fps, pack, tune_clip=False, aligned=False, seed=0, progress=NoProgress(),
-                              report=EncodeReport(), work=NullCache())  # fmt: skip
+        plain = EncodeOptions.untuned()
+        moving = to_stream(encode_track(crops, pack, plain, Monitor()), crops, fps, pack, plain)
         driver = moving, meshes(crops.crops, mesher)
     for name in options.clips:
         path, _, panel = name.partition(":")
@@ -232,7 +237,7 @@ def main() -> None:
             continue
         crops, fps = load(name, options.start, options.duration, pack.resolution)
         for size in todo:
-            rows.append({"clip": clip, **measure(pack, crops, fps, size, driver, mesher, options.seed)})
+            rows.append({"clip": clip, **measure(pack, crops, fps, size, driver, mesher, options.seed, base)})
             write_text(out, json.dumps(rows, indent=2) + "\n")
             print(json.dumps(rows[-1]), flush=True)
     draw(rows, options.output / "person_rate.png")

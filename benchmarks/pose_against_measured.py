@@ -14,7 +14,7 @@ from pathlib import Path
 from cases import jitter, prepare, shorter
 
 from mien.method.image_sequences import synthesise
-from mien.method.solvers.registry import optimizer
+from mien.method.solvers.registry import solve_pose, solver_named
 
 
 def main() -> None:
@@ -34,8 +34,9 @@ def main() -> None:
         target = synthesise(case.generator, case.w_plus, min(64, case.generator.resolution))
         cells, before = [], 0.0
         for name in names:
-            pose = optimizer(name).pose(case.generator, case.pack.flow, case.pack.perceptual, case.identity, target,
-                                        case.measured, case.areas)  # fmt: skip
+            pose = solve_pose(
+                case.avatar(), case.pack.perceptual, target, case.measured, case.areas, solver_named(name).pose
+            )
             before = float(pose.initial_loss.mean()) * 1000
             cells += [f"{pose.loss.mean() * 1000:.2f}", f"{(pose.angles - case.measured).abs().mean():.2f}",
                       f"{jitter(pose.angles, case.measured):.2f}"]  # fmt: skip

@@ -13,6 +13,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Self
 
@@ -22,18 +23,19 @@ from torch.utils import _pytree as pytree
 
 from factories.faces import face
 from factories.packs import tiny_pack
+from mien.api import to_stream
 from mien.face import mesh as lm
 from mien.format.person import Person
-from mien.method import landmark_targets
-from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions
-from mien.method.solvers.registry import OPTIMIZERS, Optimizer
+from mien.format.stream import Stream
+from mien.method.landmark_targets import LandmarkTargetOptions
+from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
+from mien.method.stage1_align.align import AlignOptions
 from mien.method.stage6_render.render_probe import Viewer
 from mien.method.types import FaceTrack
-from mien.personalize.joint_refinement import RefineOptions
-from mien.personalize.pti import TuneOptions
+from mien.options import EncodeOptions
+from mien.personalize.options import RefinementOptions, TuningOptions
 from mien.runtime.frame_store import CropFile
-from mien.runtime.progress import NoProgress
-from mien.runtime.stage_cache import NullCache
+from mien.runtime.monitor import Monitor
 
 NAME = "elsewhere"
 # What CUDA lets mix: indices on the CPU, copies from one device to the other.
@@ -163,28 +165,28 @@ def main() -> None:
     encode.autocast_bf16 = trainer.autocast_bf16 = muon.autocast_bf16 = lambda device: nullcontext()
     trainer.WINDOWS_FROM = 64
     puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
-    encode.TuneOptions = lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed)
-    encode.RefineOptions = lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed)
     puppets.PortraitOptions = functools.partial(puppets.PortraitOptions, steps=4, motion_every=2)
-    plain = OPTIMIZERS["reference"]
-    few = functools.partial(plain.attributes, options=ReferenceAttributeOptions(epochs=2, probes=1))
-    turned = functools.partial(plain.pose, options=ReferencePoseOptions(epochs=2))
-    OPTIMIZERS["reference"] = Optimizer(plain.name, turned, few, turned, few, False)
-    landmark_targets.FEWEST = 2
+    few = {"steps": 3, "batch": 2, "passes": 0.0}
+    tuned = replace(
+        EncodeOptions.mien(), tuning=TuningOptions(**few), refinement=RefinementOptions(**few),
+        landmarks=LandmarkTargetOptions(fewest=2), align=AlignOptions(aligned=True),
+    )  # fmt: skip
+    plain = replace(tuned, tuning=None, refinement=None, refit=None)
+    slow = replace(plain, pose=AdamPoseOptions(epochs=2), attributes=AdamAttributeOptions(epochs=2, probes=1))
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     pack.generator.rgb_valid_from = 32
-    made = lambda **options: encode.encode_crops(
-        clip, Fraction(25), pack, aligned=True, seed=0, progress=NoProgress(), report=encode.EncodeReport(), work=NullCache(),
-        **{"tune_clip": False, **options},
-    )  # fmt: skip
-    tuned = made(tune_clip=True)
+
+    def made(options: EncodeOptions, person: Person | None = None) -> Stream:
+        encoding = encode.encode_track(clip, pack, options, Monitor(), person)
+        return to_stream(encoding, clip, Fraction(25), pack, options, person)
+
+    first = made(tuned)
     streams = [
-        tuned, made(tune_clip=True, person_size=8000), made(tune_clip=True, person=Person.of(tuned, "ann")),
-        made(optimizer="reference"), made(channels="clip"), made(inversion="restyle"),
-        puppets.puppeteer(tuned, tuned, pack=pack), puppets.puppeteer(tuned, face(), pack=pack),
+        first, made(replace(tuned, person_size=8000)), made(tuned, Person.of(first, "ann")), made(slow), made(plain),
+        puppets.puppeteer(first, first, pack=pack), puppets.puppeteer(first, face(), pack=pack),
     ]  # fmt: skip
-    drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (tuned, streams[-1])]
-    seen = Viewer(tuned, pack=pack).draw(np.asarray(tuned.frames))
+    drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (first, streams[-1])]
+    seen = Viewer(first, pack=pack).draw(np.asarray(first.frames))
     if not all(parameter.device == device for parameter in pack.generator.parameters()):
         raise SystemExit("the pack has left its device")
     numbers = [*(np.asarray(s.frames, np.float32) for s in streams), *drawn, seen]

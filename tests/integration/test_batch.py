@@ -17,10 +17,11 @@ import pytest
 from factories import ROOT, TESTS
 from factories.clips import astronaut_clip
 from factories.worker_jobs import begun_and_ended, fickle, logged_encode
-from mien.apps.batch.batch import MANIFEST, BatchOptions, find_jobs, run_batch
+from mien.apps.batch.batch import MANIFEST, find_jobs, run_batch
 from mien.apps.cli.cli import main
 from mien.errors import InputError, OutputError
 from mien.format.stream import Stream
+from mien.options import EncodeOptions
 from mien.runtime.workers import LocalPool, Pool, cores, local_devices, run_all
 
 CLIPS = 8
@@ -65,7 +66,7 @@ def test_eight_clips_with_a_worker_killed_half_way(
     clips: Path, pack_file: Path, tmp_path: Path, make_pool: Callable[..., Pool]
 ) -> None:
     log, killed = tmp_path / "out" / "log", []
-    jobs = find_jobs(clips, tmp_path / "out", BatchOptions(str(pack_file), aligned=True, tune=False))
+    jobs = find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.of(aligned=True, tune=False))
     (tmp_path / "out" / "more").rmdir()  # its log would be elsewhere: all outputs in one folder here
     jobs = [
         type(j)(j.name, j.clip, tmp_path / "out" / j.name.replace("/", "-"), j.options, j.fingerprint) for j in jobs
@@ -159,12 +160,14 @@ def test_command(clips: Path, pack_file: Path, tmp_path: Path, capfd: pytest.Cap
 
 
 def test_jobs_of_a_folder(clips: Path, pack_file: Path, tmp_path: Path) -> None:
-    jobs = find_jobs(clips, tmp_path / "out", BatchOptions(str(pack_file)))
+    jobs = find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.mien())
     names = [job.output.relative_to(tmp_path / "out").as_posix() for job in jobs]
     assert len(jobs) == CLIPS and "more/clip.mien" in names and {"twice.mkv.mien", "twice.mp4.mien"} <= set(names)
-    assert len(find_jobs(clips, clips, BatchOptions(str(pack_file)))) == CLIPS, "the outputs may lie beside the clips"
+    assert len(find_jobs(clips, clips, str(pack_file), EncodeOptions.mien())) == CLIPS, (
+        "the outputs may lie beside the clips"
+    )
     key = jobs[0].key()
-    assert find_jobs(clips, tmp_path / "out", BatchOptions(str(pack_file), seed=1))[0].key() != key
+    assert find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.of(seed=1))[0].key() != key
     os.utime(jobs[0].clip, (1, 1))
     assert jobs[0].key() != key, "a clip that has changed is another one"
 
@@ -186,7 +189,7 @@ def test_bad_usage(clips: Path, pack_file: Path, tmp_path: Path, capfd: pytest.C
 
 
 def test_two_runs_on_one_folder_do_not_meet(clips: Path, pack_file: Path, tmp_path: Path) -> None:
-    jobs = find_jobs(clips, tmp_path, BatchOptions(str(pack_file)))[:1]
+    jobs = find_jobs(clips, tmp_path, str(pack_file), EncodeOptions.mien())[:1]
     meet = lambda count: run_batch(jobs, tmp_path, lambda count: pytest.fail("the first run still has the folder"))
     with pytest.raises(OutputError, match="at work"):
         run_batch(jobs, tmp_path, meet)

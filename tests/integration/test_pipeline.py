@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,10 +19,11 @@ from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta, encode_delta
 from mien.media.video import read_video, write_video
 from mien.method.stage6_render.render import render
+from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.joint_refinement import RefineOptions
-from mien.personalize.pti import TuneOptions
+from mien.personalize.options import RefinementOptions, TuningOptions
 from mien.reenact.puppeteer import puppeteer
+from mien.report import STAGES
 
 FRAMES = 7
 
@@ -42,19 +42,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fewer_steps() -> Iterator[None]:
+def quick(seed: int = 0) -> EncodeOptions:
     """Tuning in seconds: the tiny pack needs no more."""
-    module = importlib.import_module("mien.pipeline")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=80, batch=4, passes=0, seed=seed))
-        patch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=40, batch=4, passes=0, seed=seed))
-        yield
+    return replace(
+        EncodeOptions.mien(), tuning=TuningOptions(steps=80, passes=0), refinement=RefinementOptions(steps=40, passes=0),
+        seed=seed,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def encoded(clip: Path, pack: Pack) -> tuple[Stream, dict]:
-    stream, report = encode_with_report(clip, pack=pack, seed=3)
+    stream, report = encode_with_report(clip, options=quick(3), pack=pack)
     return stream, report.to_json()
 
 
@@ -64,7 +62,7 @@ def test_report_and_stream_account_for_the_clip(encoded: tuple[Stream, dict]) ->
     assert stream.frames.shape == (FRAMES, 35) and stream.frames.dtype == np.float16
     assert report["bytes"]["per_frame"] == 70
     assert report["bytes"]["total"] == len(stream.to_bytes())
-    assert set(report["seconds"]) == {"align", "invert", "tune", "identity", "pose", "attributes", "total"}
+    assert set(report["seconds"]) == {*STAGES, "total"}
     assert all(np.isfinite(report["psnr"][k]) for k in ("inversion", "fit", "resynthesis"))
     assert stream.placement is not None and np.ptp(stream.frames[:, 0].astype(float)) > 1.0  # the roll was seen
 
@@ -86,7 +84,7 @@ def test_tuning_and_fitting_bring_the_render_closer(clip: Path, pack: Pack, enco
 
 
 def test_the_same_seed_gives_the_same_file(clip: Path, pack: Pack, encoded: tuple[Stream, dict]) -> None:
-    again, _ = encode_with_report(clip, pack=pack, seed=3)
+    again, _ = encode_with_report(clip, options=quick(3), pack=pack)
     assert again.to_bytes() == encoded[0].to_bytes()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.format.stream import Stream
+from mien.method.image_sequences import BATCH
 from mien.method.types import Motion
 from mien.nets.generator import Generator
 from mien.nets.styleflow import HeadPoseFlow
@@ -104,9 +105,10 @@ class ReenactedFrames:
 
     @torch.no_grad()
     def __getitem__(self, part: slice | Tensor, /) -> Tensor:
-        motion = self._motion.part(part)
-        styles = self._avatar.styles(motion.angles, motion.alpha)
-        return self._avatar.generator.picture(styles, self._size)
+        motion, avatar = self._motion.part(part), self._avatar
+        batch = avatar.generator.frames_at_once(BATCH, self._size)
+        each = zip(motion.angles.split(batch), motion.alpha.split(batch), strict=True)
+        return torch.cat([avatar.generator.picture(avatar.styles(y, a), self._size) for y, a in each])
 
 
 def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ SIZE = 64
 
 
 def outliers(values: Tensor) -> Tensor:
-    """ImageSequence `[T]` bool far above the clip's usual value: more than half of the median and six median deviations."""
+    """Frames `[T]` bool far above the clip's usual value: more than half of the median and six median deviations."""
     middle = values.median()
     spread = (values - middle).abs().median()
     return values > 1.5 * middle + 6 * spread
@@ -35,12 +35,13 @@ def region_errors(crops: Crops, synthesised: ImageSequence, regions: ClipRegions
     return torch.cat(out)
 
 
-def poor_frames(fit_loss: Tensor, errors: Tensor) -> list[int]:
-    """ImageSequence whose stage 5 ended far from S_t (`fit_loss [T]`), or whose S_t is far from the frame itself in some
-    region (`errors [T, 3]`, see `region_errors`): what covers a face is no face, and the encoder draws one."""
-    return torch.nonzero(outliers(fit_loss.cpu()) | unlike(errors))[:, 0].tolist()
+def unreliable_frames(fit_loss: Tensor, errors: Tensor) -> list[int]:
+    """Frames whose stage 5 ended far from S_t (`fit_loss [T]`), or whose S_t is far from the frame itself in some
+    region (`errors [T, 3]`, see `region_errors`). An occluder is not reproduced by
+    the inversion, so frames that it covers show a large error there."""
+    return torch.nonzero(outliers(fit_loss.cpu()) | poorly_reconstructed(errors))[:, 0].tolist()
 
 
-def unlike(errors: Tensor) -> Tensor:
-    """ImageSequence `[T]` that are far from the picture of them in some region (`errors [T, 3]`, see `region_errors`)."""
+def poorly_reconstructed(errors: Tensor) -> Tensor:
+    """Frames `[T]` that are far from the picture of them in some region (`errors [T, 3]`, see `region_errors`)."""
     return torch.stack([outliers(column) for column in errors.cpu().T]).any(0)

@@ -18,7 +18,7 @@ from mien.face.masks import Masks
 from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
-from mien.nets.generator import Generator, at_most
+from mien.nets.generator import Generator
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
@@ -26,16 +26,16 @@ JUMP = 2.0
 # Largest eigenvalue of the squared second difference: with it in the preconditioner, smoothing cannot overshoot and shake
 # channels that hardly show.
 STIFFEST = 16.0
+PROBES_AT_ONCE = 11  # renders of the Jacobian
 
 
 @dataclass(frozen=True)
 class DescentOptions:
-    """`resolution`: what the losses look at; `run`: frames that share a preconditioner and are solved together;
+    """`run`: frames that share a preconditioner and are solved together;
     `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
     `home` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
     iteration must gain for another one to follow."""
 
-    resolution: int = 128
     run: int = 16
     iterations: int = 8
     damping: float = 0.05
@@ -75,36 +75,37 @@ def descend(
 ) -> Solved:
     """Eq. 9 for all frames, run after run.
 
-    `renders`: how values become pictures in the frames of a slice, at a resolution; `start`, `home [T, K]`: where it
+    `renders`: how values become pictures in the frames of a slice, at a size; `start`, `home [T, K]`: where it
     begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `frozen [T, K]` bool: what must not move; `code [1, E]`:
     of the identity frame, for L_ID, None for none; `reading`: what expressions measure (`mien.method.landmark_targets`), None to
     compare pictures only. Without `networks.parser` there is no parsing loss.
     """
-    resolution = min(options.resolution, generator.resolution)
     value = start.clone()
     initial, final = start.new_zeros(len(start)), start.new_zeros(len(start))
     before: Tensor | None = None
-    run = generator.frames_at_once(options.run, resolution)
-    for first in range(0, len(start), run):
-        part = slice(first, min(first + run, len(start)))
-        target = at_most(targets[part], resolution)
+    size = targets[:1].shape[-1]
+    at_once = generator.frames_at_once(options.run, size)
+    for first in range(0, len(start), options.run):
+        part = slice(first, min(first + options.run, len(start)))
+        target = targets[part]
         with torch.no_grad():
-            render = renders(part, resolution)
+            render = renders(part, size)
             labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
         read = None if reading is None else reading.part(part)
         objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights, read)
-        normal = _normal_matrix(render, objective, value[part], options)
-        value[part], before, initial[part], final[part] = _solve(
-            render, objective, networks, code, labels, value[part], home[part], normal, before, frozen[part], options
-        )
+        normal = _normal_matrix(render, objective, value[part], options, min(at_once, PROBES_AT_ONCE))
+        run = _Run(render, objective, networks, code, labels, home[part], before, at_once, options)
+        value[part], before, initial[part], final[part] = _solve(run, value[part], normal, frozen[part])
         tick(len(target))
     return Solved(value, initial, final)
 
 
 @torch.no_grad()
-def _normal_matrix(render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions) -> Tensor:
+def _normal_matrix(
+    render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions, at_once: int
+) -> Tensor:
     """J'J `[K, K]` of the residual at the middle frame of `value [N, K]`, by forward differences of half a unit, plus the
-    curvature of ridge and smoothing, and damping."""
+    curvature of ridge and smoothing, and damping. `at_once`: pictures that fit in memory."""
     middle = len(value) // 2
     count = value.shape[1]
     unit = torch.eye(count, device=value.device)
@@ -112,8 +113,9 @@ def _normal_matrix(render: Render, objective: AttributeObjective, value: Tensor,
     everything = torch.cat([value[middle : middle + 1], moved])
     index = torch.full((count + 1,), middle)
     rows = []
-    for i in range(0, count + 1, 11):
-        rows.append(objective.residual(render(everything[i : i + 11], index[i : i + 11]), index[i : i + 11]))
+    for i in range(0, count + 1, at_once):
+        part = slice(i, i + at_once)
+        rows.append(objective.residual(render(everything[part], index[part]), index[part]))
     residual = torch.cat(rows)
     jacobian = (residual[1:] - residual[:1]) / 0.5
     normal = jacobian @ jacobian.T
@@ -124,52 +126,95 @@ def _normal_matrix(render: Render, objective: AttributeObjective, value: Tensor,
     )
 
 
-def _solve(
-    render: Render, objective: AttributeObjective, networks: LossNetworks, code: Tensor | None, labels: Tensor | None,
-    start: Tensor, home: Tensor, normal: Tensor, before: Tensor | None, frozen: Tensor, options: DescentOptions,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+@dataclass(frozen=True)
+class _Run:
+    """A run of N frames and its loss. `labels [N, h, w]`: parsing of the targets; `home [N, K]`; `before`: render minus target
+    of the frame before; `at_once`: pictures whose gradients fit in memory."""
+
+    render: Render
+    objective: AttributeObjective
+    networks: LossNetworks
+    code: Tensor | None
+    labels: Tensor | None
+    home: Tensor
+    before: Tensor | None
+    at_once: int
+    options: DescentOptions
+
+    def pictures(self, value: Tensor, part: slice, before: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the frames `part` at `value [N, K]`: renders, Eq. 9's L2 and perceptual part, and all of Eq. 9, `[n]`."""
+        objective, weights, networks = self.objective, self.options.weights, self.networks
+        images = self.render(value[part], part)
+        seen = objective.see(images, networks.parser if self.labels is not None and weights.parsing else None)
+        fit = objective.residual(images, part, seen=seen).square().sum(1)
+        loss = fit + objective.inter_frame(images, part, before)
+        if self.code is not None and weights.identity:
+            loss = loss + weights.identity * identity_loss(networks.identity, images, self.code)
+        if seen.logits is not None and self.labels is not None:
+            loss = loss + weights.parsing * logits_loss(seen.logits, self.labels[part])
+        return images, fit, loss
+
+    def held(self, value: Tensor, loss: Tensor) -> Tensor:
+        """The loss `[N]` with what holds the values in place: ridge, and smoothing over time."""
+        loss = loss + self.options.ridge * (value - self.home).square().sum(1)
+        if len(value) > 2:
+            bend = (value[:-2] - 2 * value[1:-1] + value[2:]).square()
+            loss = loss + self.options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
+        return loss
+
+    def evaluate(self, value: Tensor, differentiate: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Renders minus targets `[N, 3, R, R]`, fit and loss `[N]`, and the gradient `[N, K]` of all frames but the last
+        that were drawn together, whose gradient is still to be had of the loss: None where there are no others."""
+        parts = [slice(i, min(i + self.at_once, len(value))) for i in range(0, len(value), self.at_once)]
+        before, gradient = self.before, None
+        wrongs: list[Tensor] = []
+        fits: list[Tensor] = []
+        losses: list[Tensor] = []
+        for part in parts:
+            images, fit, loss = self.pictures(value, part, before)
+            if differentiate and part is not parts[-1]:
+                (of_part,) = torch.autograd.grad(loss.sum(), value)
+                gradient = of_part if gradient is None else gradient + of_part
+                loss = loss.detach()
+            wrongs.append((images - self.objective.target[part]).detach())
+            fits.append(fit.detach())
+            losses.append(loss)
+            before = wrongs[-1][-1:]
+        return torch.cat(wrongs), torch.cat(fits), self.held(value, torch.cat(losses)), gradient
+
+
+def _solve(run: _Run, start: Tensor, normal: Tensor, frozen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
     where an iteration gains less than `options.enough` of the loss.
 
     Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `Solved`.
     """
-    weights = options.weights
+    options = run.options
     inverse = torch.linalg.inv(normal)
     value = start.clone()
     best, best_loss = start.clone(), start.new_full((len(start),), float("inf"))
     direction = torch.zeros_like(start)
     length = start.new_ones(len(start))
     first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
-    best_wrong = torch.zeros_like(objective.target)
+    best_wrong = torch.zeros_like(run.objective.target)
     for iteration in range(options.iterations + 1):
         last = iteration == options.iterations  # only looked at: no step follows
         value = value.detach().requires_grad_(not last)
         with torch.set_grad_enabled(not last):
-            images = render(value, slice(None))
-            seen = objective.see(images, networks.parser if labels is not None and weights.parsing else None)
-            fit = objective.residual(images, seen=seen).square().sum(1)
-            loss = fit + objective.inter_frame(images, before)
-            if code is not None and weights.identity:
-                loss = loss + weights.identity * identity_loss(networks.identity, images, code)
-            if seen.logits is not None and labels is not None:
-                loss = loss + weights.parsing * logits_loss(seen.logits, labels)
-            loss = loss + options.ridge * (value - home).square().sum(1)
-            if len(value) > 2:
-                bend = value[:-2] - 2 * value[1:-1] + value[2:]
-                bend = bend.square()
-                loss = loss + options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
+            wrong, fit, loss, gradient = run.evaluate(value, not last)
         now = loss.detach()
         if iteration == 0:
-            first_loss = fit.detach()
+            first_loss = fit
         better = now < best_loss
         gain = float((best_loss - now).clamp_min(0).sum() / best_loss.sum()) if iteration else 1.0
         best = torch.where(better[:, None], value.detach(), best)
         best_loss = torch.where(better, now, best_loss)
-        best_fit = torch.where(better, fit.detach(), best_fit)
-        best_wrong = torch.where(better[:, None, None, None], (images - objective.target).detach(), best_wrong)
+        best_fit = torch.where(better, fit, best_fit)
+        best_wrong = torch.where(better[:, None, None, None], wrong, best_wrong)
         if last or gain < options.enough:
             break
-        (gradient,) = torch.autograd.grad(loss.sum(), value)
+        (of_last,) = torch.autograd.grad(loss.sum(), value)
+        gradient = of_last if gradient is None else gradient + of_last
         length = torch.where(better, (length * 1.3).clamp_max(1.0), length * 0.4)
         step = (gradient * 0.5) @ inverse
         step = step.masked_fill(frozen, 0.0)

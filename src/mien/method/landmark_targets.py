@@ -23,8 +23,6 @@ from mien.face.measures import face_measures, mesh_points
 from mien.method.image_sequences import ImageSequence
 from mien.nets.face_parser import LandmarkReader
 
-FEWEST = 12  # frames, under which a clip says nothing of how well the parser reads it
-_AT_MOST = 240  # frames that are looked at
 _BATCH = 16
 EXPRESSION, HEAD = slice(0, 8), slice(8, 10)
 # How much each measure counts, small motions more; and the eye opening under which gaze is a guess.
@@ -32,6 +30,18 @@ _WEIGHTS = (1.0, 1.0, 0.5, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _GAZE = 7
 FAR = 0.03
 _OPEN = 0.06
+
+
+@dataclass(frozen=True)
+class LandmarkTargetOptions:
+    """`fewest`: frames, under which a clip says nothing of how well the pack reads its landmarks, so that there are no targets;
+    `most`: frames that are looked at for it."""
+
+    fewest: int = 12
+    most: int = 240
+
+
+DEFAULTS = LandmarkTargetOptions()
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,12 @@ def of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
     return face_measures(mesh_points(landmarks, size))
 
 
-def of_frames(reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor) -> Reading | None:
+def of_frames(
+    reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor, options: LandmarkTargetOptions = DEFAULTS
+) -> Reading | None:
     """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the pack reads no landmarks
     or the clip is too short to calibrate it."""
-    if reader is None or len(mesh) < FEWEST:
+    if reader is None or len(mesh) < options.fewest:
         return None
     read = _read(reader, frames, torch.arange(len(mesh)))
     a, b = read - read.mean(0), mesh - mesh.mean(0)
@@ -78,18 +90,22 @@ def of_frames(reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor
 
 
 def of_inversions(
-    reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor, real: Reading | None
+    reader: LandmarkReader | None,
+    frames: ImageSequence,
+    mesh: Tensor,
+    real: Reading | None,
+    options: LandmarkTargetOptions = DEFAULTS,
 ) -> Reading | None:
     """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
     `real`: the reading of the frames I_t, whose trust is taken; None where that is."""
     if real is None or reader is None:
         return None
-    some = _some(len(mesh))
+    some = _some(len(mesh), options.most)
     return Reading(_read(reader, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
 
 
-def _some(count: int) -> Tensor:
-    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _AT_MOST)).round().astype(np.int64)))
+def _some(count: int, most: int) -> Tensor:
+    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)))
 
 
 @torch.no_grad()

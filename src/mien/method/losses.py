@@ -107,16 +107,17 @@ class AttributeObjective:
             parts.append(residual(seen.measures, self.reading.part(index)) * self.weights.measures**0.5)
         return torch.cat(parts, dim=1)
 
-    def inter_frame(self, images: Tensor, before: Tensor | None) -> Tensor:
-        """L_IF `[N]`: squared difference between the render's and the target's change from the frame before.
+    def inter_frame(self, images: Tensor, index: slice, before: Tensor | None) -> Tensor:
+        """L_IF `[n]` of renders of the frames `index`: squared difference between the render's and the target's change from
+        the frame before.
 
-        `before [1, 3, R, R]`: render minus target of the frame before the batch, or None at the start of the clip.
+        `before [1, 3, R, R]`: render minus target of the frame before these, or None at the start of the clip.
         Errors of the frame before are bounded by `CARRIED`.
         """
-        wrong = images - self.target
+        wrong = images - self.target[index]
         first = wrong[:1].detach() if before is None else before
         change = wrong - torch.cat([first, wrong[:-1].detach()]).clamp(-CARRIED, CARRIED)
-        return (change * self.moving).square().sum((1, 2, 3))
+        return (change * self.moving[index]).square().sum((1, 2, 3))
 
 
 def identity_loss(network: Any, images: Tensor, code: Tensor) -> Tensor:

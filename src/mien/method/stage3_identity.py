@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mien.method.image_sequences import ImageSequence
-from mien.method.types import Identity
+from mien.method.types import FaceTrack, Identity, Inversion
 from mien.nets.styleflow import HeadPoseFlow
 
 NEAR_FRONTAL = 10.0  # degrees; the paper's supplement has the number, this one is ours
+BATCH = 32
 SMALLEST_SHARE = 0.2  # where fewer frames than this are near frontal, the most frontal fifth is looked at
 
 
@@ -35,28 +35,28 @@ def similarities(network: nn.Module, real: Tensor, synthesised: Tensor) -> Tenso
     return F.cosine_similarity(network(real), network(synthesised), dim=1)
 
 
-def select(
-    network: nn.Module,
-    flow: HeadPoseFlow,
-    real: ImageSequence,
-    synthesised: ImageSequence,
-    w_plus: Tensor,
-    angles: NDArray[np.floating],
-    allowed: NDArray[np.bool_] | None = None,
+def select_identity(
+    network: nn.Module, flow: HeadPoseFlow, faces: FaceTrack, inversion: Inversion, size: int, frame: int | None = None
 ) -> Identity:
-    """Eq. 1: argmax over near-frontal frames of the similarity between I_t and G(L_t).
+    """Eq. 1: argmax over near-frontal frames of the similarity between I_t and S_t = G(L_t), compared at `size` pixels.
 
-    `real`, `synthesised`: `[T, 3, H, W]`; `w_plus [T, L, D]`; `angles [T, 2]` measured yaw and pitch in degrees;
-    `allowed [T]`: frames that may be chosen (seen, eyes open), all if none is.
+    Frames with shut eyes, or that do not show the face, are left out unless there are no others. `frame`: take that one.
     """
-    candidates = near_frontal(angles)
-    if allowed is not None and allowed[candidates].any():
-        candidates = candidates[allowed[candidates]]
-    parts = torch.from_numpy(candidates).split(32)
+    measured = faces.angles(flow)
+    angles = measured.cpu().numpy()
+    if frame is None:
+        candidates = near_frontal(angles)
+        if faces.usable[candidates].any():
+            candidates = candidates[faces.usable[candidates]]
+    else:
+        candidates = np.array([frame])
+    size = min(size, inversion.generator.resolution)
+    real, synthesised = faces.images(size, measured.device), inversion.images(size)
+    parts = torch.from_numpy(candidates).split(BATCH)
     similarity = torch.cat([similarities(network, real[part], synthesised[part]) for part in parts])
     best = int(similarity.argmax())
-    frame = int(candidates[best])
-    return Identity(frame, float(similarity[best]), frontal(flow, w_plus[frame], angles[frame]))
+    chosen = int(candidates[best])
+    return Identity(chosen, float(similarity[best]), frontal(flow, inversion.w_plus[chosen], angles[chosen]))
 
 
 @torch.no_grad()

@@ -8,35 +8,34 @@ S_t = G(L_t). Only the W+ rows that head pose may change are changed; that is `H
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Masks, Regions
+from mien.method.avatar import Avatar
 from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading, residual
 from mien.method.losses import look
 from mien.method.types import HeadPose
-from mien.nets.generator import Generator, at_most
-from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.perceptual import PerceptualNetwork
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
 @dataclass(frozen=True)
 class PoseOptions:
-    """`resolution`: what the loss looks at; `perceptual`: weight of the perceptual part; `iterations` of Gauss-Newton;
-    `step`: degrees of the finite difference; `prior`: weight per squared degree of straying from the measured angle;
-    `smooth`: weight per squared degree of second differences over time; `measures`: weight of what landmarks measure
-    (`mien.method.landmark_targets`; the paper has no such term)."""
+    """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the perceptual
+    part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
+    measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of landmark
+    targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
 
-    resolution: int = 64
+    size: int | None = None
     perceptual: float = 0.05
     iterations: int = 2
-    step: float = 1.0
+    step_deg: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4
     measures: float = 3.0
@@ -44,13 +43,15 @@ class PoseOptions:
 
 
 class PoseObjective:
-    """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss."""
+    """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss.
 
-    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, options: PoseOptions,
-                 reading: Reading | None = None) -> None:  # fmt: skip
-        self.reading = reading
-        self.perceptual, self.options = perceptual, options
-        self.target = at_most(target, options.resolution)
+    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `reading`, if there is one.
+    """
+
+    def __init__(self, perceptual: PerceptualNetwork, target: Tensor, regions: Regions, weight: float,
+                 reading: Reading | None = None, measures: float = 0.0) -> None:  # fmt: skip
+        self.reading, self.measures = reading, measures
+        self.perceptual, self.target = perceptual, target
         size = self.target.shape[-1]
         rigid = F.interpolate(regions.rigid, (size, size), mode="bilinear")
         self.rigid = (rigid / rigid.sum((1, 2, 3), keepdim=True).clamp_min(1.0) / 3).sqrt()
@@ -58,7 +59,7 @@ class PoseObjective:
         self.face = []
         for f in self.features:
             mask = F.interpolate(regions.face, f.shape[-2:], mode="area")
-            scale = options.perceptual / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+            scale = weight / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
             self.face.append((mask * scale).sqrt())
 
     def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
@@ -68,45 +69,46 @@ class PoseObjective:
         for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         if seen.measures is not None and self.reading is not None:
-            parts.append(residual(seen.measures, self.reading.part(index)) * self.options.measures**0.5)
+            parts.append(residual(seen.measures, self.reading.part(index)) * self.measures**0.5)
         return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()
 def fit_pose(
-    generator: Generator,
-    flow: HeadPoseFlow,
-    perceptual: Any,
-    identity: Tensor,
+    avatar: Avatar,
+    perceptual: PerceptualNetwork,
     targets: ImageSequence,
     measured: Tensor,
     regions: Masks,
-    options: PoseOptions = PoseOptions(),
-    tick: Callable[[int], None] = lambda n: None,
+    options: PoseOptions,
     reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
 ) -> HeadPose:
     """Eq. 2 for all frames, by damped Gauss-Newton from the measured angles.
 
-    `identity [L, D]`: the identity latent facing the camera; `targets [T, 3, R, R]`: S_t; `measured [T, 2]`: degrees;
-    `reading`: what the head's landmarks measure, None to compare pictures only.
+    `targets [T, 3, R, R]`: S_t, at the size that is looked at; `measured [T, 2]`: degrees; `reading`: what the head's
+    landmarks measure, None to compare pictures only.
     Two unknowns a frame need three renders an iteration and no gradient; frames are solved in parallel and smoothed
     over time through a prior that pulls each towards its neighbours. A step is kept only where the loss falls.
     """
-    prior = flow.prior(identity[None], identity.new_zeros(1, 2))
+    flow, generator = avatar.flow, avatar.generator
     measured = flow.clamp(measured.float())
+    size = targets[:1].shape[-1]
+    batch = generator.frames_at_once(options.batch, size)
 
     def render(angles: Tensor) -> Tensor:
-        n = len(angles)
-        w_plus = flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
-        return generator.picture(generator.styles(w_plus), options.resolution)
+        return generator.picture(generator.styles(avatar.latents(angles)), size)
 
     angles = measured.clone()
     initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))
     for sweep in range(options.iterations):
-        for start in range(0, len(angles), options.batch):
-            part = slice(start, min(start + options.batch, len(angles)))
-            objective = PoseObjective(perceptual, targets[part], regions.part(part), options,
-                                      None if reading is None else reading.part(part))  # fmt: skip
+        for start in range(0, len(angles), batch):
+            part = slice(start, min(start + batch, len(angles)))
+            read = None if reading is None else reading.part(part)
+            objective = PoseObjective(
+                perceptual, targets[part], regions.part(part), options.perceptual, read, options.measures
+            )
             now = angles[part]
             neighbours = _neighbours(angles)[part]
             penalty = partial(_penalty, measured=measured[part], neighbours=neighbours, options=options)
@@ -114,8 +116,8 @@ def fit_pose(
             columns = []
             for axis in range(2):
                 moved = now.clone()
-                moved[:, axis] += options.step
-                columns.append((objective(render(moved), slice(None)) - base) / options.step)
+                moved[:, axis] += options.step_deg
+                columns.append((objective(render(moved), slice(None)) - base) / options.step_deg)
             jacobian = torch.stack(columns, dim=2)
             normal = jacobian.transpose(1, 2) @ jacobian
             gradient = (jacobian.transpose(1, 2) @ base[:, :, None])[:, :, 0]
@@ -141,7 +143,7 @@ def fit_pose(
             final[part] = best_pixels
             if sweep == 0:
                 initial[part] = loss
-            tick(len(best) if sweep == options.iterations - 1 else 0)
+            monitor.tick(len(best) if sweep == options.iterations - 1 else 0)
     return HeadPose(angles.half().float(), final, initial)
 
 

@@ -8,70 +8,79 @@ start is kept for frames whose face was out of sight). The step is Gauss-Newton'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mien.face.masks import Masks
+from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, descend
 from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
 from mien.method.types import Attributes
-from mien.nets.generator import Generator
-from mien.nets.stylespace import Channel, add_channels, read_channels
-
-_OPTIONS = DescentOptions()
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
-def warm_start(generator: Generator, w_plus: Tensor, posed: Tensor, channels: Sequence[Channel]) -> Tensor:
-    """alpha_t read off A(L_t) - A(LH_t) on the channels V: `w_plus`, `posed` `[T, L, D]` -> `[T, 32]`."""
+@dataclass(frozen=True)
+class AttributeOptions:
+    """Stage 5 by Gauss-Newton. `target`: what is fitted, S_t or the frames I_t themselves (the paper's ablation, Sec. 4.2);
+    `size`: pixels that the losses look at, None: the pack's."""
+
+    target: Literal["inversion", "frame"] = "inversion"
+    size: int | None = None
+    descent: DescentOptions = field(default_factory=DescentOptions)
+
+
+def warm_start(avatar: Avatar, w_plus: Tensor, angles: Tensor) -> Tensor:
+    """alpha_t read off A(L_t) - A(LH_t) on the channels V: `w_plus [T, L, D]`, `angles [T, 2]` -> `[T, C]`."""
     with torch.no_grad():
-        wanted = read_channels(generator.styles(w_plus), channels)
-        return wanted - read_channels(generator.styles(posed), channels)
+        wanted = avatar.read(avatar.generator.styles(w_plus))
+        return wanted - avatar.read(avatar.generator.styles(avatar.latents(angles)))
 
 
 def fit_attributes(
-    generator: Generator,
+    avatar: Avatar,
     networks: LossNetworks,
-    channels: Sequence[Channel],
-    posed: Tensor,
+    angles: Tensor,
     targets: ImageSequence,
     regions: Masks,
     start: Tensor,
     blink: Tensor,
     identity_image: Tensor,
-    options: DescentOptions = _OPTIONS,
-    tick: Callable[[int], None] = lambda n: None,
+    options: AttributeOptions,
     reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
 ) -> Attributes:
     """Eq. 3 for all frames.
 
-    `posed [T, L, D]`: LH_t; `targets [T, 3, R, R]`: S_t; `start [T, 32]`: warm start; `blink [T]` bool: frames whose
-    gaze channels are left alone (their values go straight across the blink); `identity_image [1, 3, R, R]`: the
-    identity frame, for L_ID; `reading`: what expressions measure (`mien.method.landmark_targets`; of the head's measures it
-    must know nothing, which channels would imitate), None to compare pictures only. Bounded and damped: a frame that
-    cannot be explained (a hand before the mouth) ends near its start, not far away.
+    `angles [T, 2]`: of stage 4, in degrees; `targets [T, 3, R, R]`: S_t, at the size that is looked at; `start [T, C]`: warm
+    start; `blink [T]` bool: frames whose gaze channels are left alone (their values go straight across the blink);
+    `identity_image [1, 3, R, R]`: the identity frame, for L_ID; `reading`: what expressions measure
+    (`mien.method.landmark_targets`; of the head's measures it must know nothing, which channels would imitate), None to
+    compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near its
+    start, not far away.
     """
-    scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
-    gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
+    generator, scale, gaze, descent = avatar.generator, avatar.scale, avatar.gaze, options.descent
     start = _across_blinks(start, blink, gaze)
     with torch.no_grad():
+        posed = avatar.latents(angles)
         code = networks.identity(identity_image) if networks.identity is not None else None
-    units = (start / scale).clamp(-options.limit, options.limit)
+    units = (start / scale).clamp(-descent.limit, descent.limit)
 
-    def renders(part: slice, resolution: int) -> Render:
+    def renders(part: slice, size: int) -> Render:
         styles = generator.styles(posed[part])
 
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
-            moved = add_channels([s[ids] for s in styles], channels, now * scale)
-            return generator.picture(moved, resolution)
+            return generator.picture(avatar.moved([s[ids] for s in styles], now * scale), size)
 
         return render
 
     solved = descend(generator, networks, renders, units, torch.zeros_like(units), targets, regions,
-                     blink[:, None] & gaze[None], code, reading, options, tick)  # fmt: skip
+                     blink[:, None] & gaze[None], code, reading, descent, monitor.tick)  # fmt: skip
     return Attributes((solved.value * scale).half().float(), solved.loss, solved.initial_loss)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -37,6 +37,15 @@ FORMAT = 1
 EMBEDDED = {"mini": 128}
 
 
+@dataclass(frozen=True)
+class StageSizes:
+    """Sides, in pixels, of the pictures that stages 3 to 5 look at (a generator that is smaller is looked at as it is)."""
+
+    identity: int = 128
+    pose: int = 64
+    attributes: int = 128
+
+
 @dataclass
 class Pack:
     """All networks of one resolution and their constants.
@@ -55,6 +64,7 @@ class Pack:
     card: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "0" * 64
     channels_absolute: bool = True
+    stage_sizes: StageSizes = StageSizes()
 
     @property
     def generator(self) -> Generator:
@@ -118,6 +128,18 @@ class Pack:
             raise PackError(f"the pack {self.name!r} has no {slot} network: convert one into it (mien models convert)")
         return self.networks[slot]
 
+    def at(self, size: int | None) -> Pack:
+        """The pack with its pictures at another size (None: its own). Raises PackError for one that its generator does not
+        draw."""
+        if size is None or size == self.resolution:
+            return self
+        try:
+            generator = self.generator.at(size)
+        except ValueError:
+            sizes = ", ".join(map(str, self.generator.sizes))
+            raise PackError(f"the pack {self.name!r} draws pictures of {sizes} pixels, not of {size}.") from None
+        return replace(self, networks=self.networks | {"generator": generator})
+
     def to(self, device: str | torch.device) -> Pack:
         """Move all networks to a device, in place; returns the pack."""
         for network in self.networks.values():
@@ -142,6 +164,7 @@ class Pack:
                 "networks": self.configs,
                 "channels": [asdict(c) for c in self.channels],
                 "channels_absolute": self.channels_absolute,
+                "stage_sizes": asdict(self.stage_sizes),
                 "card": self.card,
             }
         )
@@ -195,7 +218,7 @@ def _load(path: Path, modified: int, size: int) -> Pack:
             for slot, config in header["networks"].items():
                 networks[slot] = _build(slot, dict(config), file, [n for n in names if n.startswith(f"{slot}.")])
         channels = tuple(Channel(**c) for c in header["channels"])
-        absolute = bool(header.get("channels_absolute", True))
+        absolute, sizes = bool(header.get("channels_absolute", True)), StageSizes(**header.get("stage_sizes", {}))
     except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -208,7 +231,7 @@ def _load(path: Path, modified: int, size: int) -> Pack:
         if not all(bool(torch.isfinite(t).all()) for t in numbers):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
     card = header.get("card", {})
-    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute)
+    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute, sizes)
 
 
 def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:

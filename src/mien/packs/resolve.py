@@ -24,7 +24,7 @@ def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
     except PackError as error:
         raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
     stream.require_pack(found.fingerprint, found.name)
-    if stream.resolution != found.resolution or stream.identity.shape != (
+    if stream.resolution not in found.generator.sizes or stream.identity.shape != (
         found.generator.num_ws,
         found.generator.w_dim,
     ):
@@ -33,7 +33,7 @@ def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
     for layer, index in np.asarray(stream.channels).tolist():
         if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
             raise StreamError(f"the stream names a StyleSpace channel ({layer}, {index}) that its pack does not have")
-    return found
+    return found.at(stream.resolution)
 
 
 def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:

@@ -5,7 +5,7 @@ who never looks away in the clip cannot be made to when driven. A picture of an 
 iris is moved as it is along the line between the eye's corners, the white on one side of it is stretched and on the other
 pressed together, lids and corners stay. Up and down, where lids cover part of the iris, it is stretched itself, so moves are
 small. What differs between the two pictures is the gaze and nothing else. `mien.train` learns from them, and so does tuning
-(`practice`). The paper has no counterpart.
+(`augment_gaze`). The paper has no counterpart.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from mien.face import mesh as lm
 from mien.face.measures import POINTS
+from mien.personalize.options import GazeAugmentationOptions
 from mien.runtime.frame_store import CropFile, Crops
 
 LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
-SHARE, FEWEST = 0.15, 8  # of a clip's frames, and how many at least, that tuning sees looking elsewhere
 _EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
@@ -113,7 +113,7 @@ def elsewhere(
 
 
 @dataclass(frozen=True)
-class Practice:
+class GazeAugmentation:
     """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
     was, `frames [N]`."""
 
@@ -121,20 +121,25 @@ class Practice:
     landmarks: NDArray[np.floating]
     frames: NDArray[np.int64]
 
+    @staticmethod
+    def none(size: int) -> GazeAugmentation:
+        """No frames, of crops of side `size`."""
+        return GazeAugmentation(CropFile(size), np.zeros((0, 478, 2), np.float32), np.zeros(0, np.int64))
 
-def practice(
+
+def augment_gaze(
     crops: Crops,
     landmarks: NDArray[np.floating],
     usable: NDArray[np.bool_],
     seed: int,
-    share: float = SHARE,
-) -> Practice:
-    """Random glances of random frames, as many as `share` of the clip, but `FEWEST` at least where so many eyes are open.
+    options: GazeAugmentationOptions,
+) -> GazeAugmentation:
+    """Random glances of random frames, as many as `options` say where so many eyes are open.
 
     `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open eyes.
     """
     random, size = np.random.RandomState(seed), crops.shape[1]
-    wanted = min(max(round(len(crops) * share), FEWEST), int(usable.sum()))
+    wanted = min(max(round(len(crops) * options.share), options.fewest), int(usable.sum()))
     frames: list[int] = []
     pictures, meshes = CropFile(size), [landmarks[:0]]
     for frame in random.permutation(np.flatnonzero(usable)):
@@ -145,4 +150,4 @@ def practice(
             pictures.append(found[0])
             meshes.append(found[1][None])
             frames.append(frame)
-    return Practice(pictures, np.concatenate(meshes), np.array(frames, np.int64))
+    return GazeAugmentation(pictures, np.concatenate(meshes), np.array(frames, np.int64))

@@ -22,12 +22,11 @@ from torch import Tensor, nn
 from mien.format import lowrank
 from mien.format.weights_codec import apply_delta, encode_delta, tunable
 from mien.nets.generator import Generator
+from mien.personalize.options import NoiseOptions
 
 NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, finer, or more, coarser
+DEFAULT_NOISE = NoiseOptions()
 FACTOR_RATE = 4.0  # a factor moves so much faster than a weight: a weight moves by sums of its products
-# So much faster a noise constant moves than a weight: each stands for one pixel. Measured: without constants 27.0 dB on
-# 1.5 s of a real clip after 120 steps of 4 frames, with them 31.1 dB.
-NOISE_RATE = 3.5
 CHOOSE_EVERY = 15  # training steps
 _DECAY = 0.9  # of the running mean of squared gradients
 
@@ -96,21 +95,20 @@ class FixedWeights:
 class FullWeights:
     """All tunable weights of a copy of `base`, sent as 8-bit differences."""
 
-    def __init__(self, base: Generator, start: bytes = b"", noise: bool = True) -> None:
-        self._base = base
+    def __init__(self, base: Generator, start: bytes = b"", noise: NoiseOptions | None = DEFAULT_NOISE) -> None:
+        self._base, self._options = base, noise
         self.generator = apply_delta(base, start) if start else copy.deepcopy(base)
         self._tuned: list[Tensor] = [p.requires_grad_(True) for p in tunable(self.generator)]
         self._noise = noise_places(self.generator)
-        self._still = noise
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
         weights = [p for i, p in enumerate(self._tuned) if i not in self._noise]
-        return [(weights, 1.0), (self.noise, NOISE_RATE)]
+        return [(weights, 1.0), (self.noise, 0.0 if self._options is None else self._options.rate)]
 
     @property
     def noise(self) -> list[Tensor]:
-        return [p for i, p in enumerate(self._tuned) if i in self._noise and self._still]
+        return [p for i, p in enumerate(self._tuned) if i in self._noise and self._options is not None]
 
     @property
     def state(self) -> list[Tensor]:
@@ -130,8 +128,10 @@ class FullWeights:
 class CompactWeights:
     """A low-rank, quantised difference to `base` of at most `size` bytes, from which the rank follows."""
 
-    def __init__(self, base: Generator, size: int, start: bytes = b"", noise: bool = True) -> None:
-        self._base, self._size, self._still = base, size, noise
+    def __init__(
+        self, base: Generator, size: int, start: bytes = b"", noise: NoiseOptions | None = DEFAULT_NOISE
+    ) -> None:
+        self._base, self._size, self._options = base, size, noise
         before = tunable(base)
         self._before = [p.detach() for p in before]
         shapes = [tuple(p.shape) for p in before]
@@ -156,11 +156,16 @@ class CompactWeights:
     def groups(self) -> list[tuple[list[Tensor], float]]:
         each = list(zip(self._values, self.plan, strict=True))
         whole = [v for v, p in each if not p.factor and p.tensor not in self._noise]
-        return [(whole, 1.0), (self.noise, NOISE_RATE), ([v for v, p in each if p.factor], FACTOR_RATE)]
+        noise_rate = 0.0 if self._options is None else self._options.rate
+        return [(whole, 1.0), (self.noise, noise_rate), ([v for v, p in each if p.factor], FACTOR_RATE)]
 
     @property
     def noise(self) -> list[Tensor]:
-        return [v for v, p in zip(self._values, self.plan, strict=True) if p.tensor in self._noise and self._still]
+        return [
+            v
+            for v, p in zip(self._values, self.plan, strict=True)
+            if p.tensor in self._noise and self._options is not None
+        ]
 
     @property
     def state(self) -> list[Tensor]:
@@ -249,7 +254,9 @@ def _slots(generator: Generator) -> list[tuple[nn.Module, str]]:
     return found
 
 
-def weights_for(base: Generator, size: int | None, start: bytes = b"", *, noise: bool = True) -> Weights:
+def weights_for(
+    base: Generator, size: int | None, start: bytes = b"", *, noise: NoiseOptions | None = DEFAULT_NOISE
+) -> Weights:
     """Compact weights of at most `size` bytes, or all of them (None); `start`: a difference of that kind to go on
-    from; `noise`: whether noise constants may change."""
+    from; `noise`: None where noise constants stay as they are."""
     return FullWeights(base, start, noise) if size is None else CompactWeights(base, size, start, noise)

@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.nets.generator import Generator
+from mien.nets.perceptual import PerceptualNetwork
+from mien.personalize.options import PivotLocalityOptions
 
+LOCALITY_SIZE = 256  # pixels at which PTI's locality compares
 SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 
 
@@ -67,6 +70,26 @@ def locality_loss(generator: Generator, original: Generator, others: Tensor, ran
     with torch.no_grad():
         wanted = original.picture(original.styles(latents), size)
     return (generator.picture(generator.styles(latents), size) - wanted).abs().mean()
+
+
+def pivot_locality_loss(
+    generator: Generator, original: Generator, perceptual: PerceptualNetwork, pivot: Tensor, other: Tensor,
+    options: PivotLocalityOptions,
+) -> Tensor:  # fmt: skip
+    """PTI's locality regularisation (Roich et al. 2021, Eq. 4 to 6): both generators at a latent `options.distance` away from
+    the `pivot [L, D]` towards an `other [L, D]` (at the other, where that is nearer), compared by L2 and perceptual
+    distance."""
+    toward = other - pivot
+    share = (options.distance / toward.norm().clamp_min(1e-6)).clamp_max(1.0)
+    latents = (pivot + share * toward)[None]
+    size = min(LOCALITY_SIZE, original.resolution)
+    with torch.no_grad():
+        wanted = original.picture(original.styles(latents), size)
+        wanted_maps = perceptual.features(wanted)
+    image = generator.picture(generator.styles(latents), size)
+    l2 = (image - wanted).square().mean()
+    distance = feature_loss(perceptual.features(image), wanted_maps, image.new_ones(1, 1, size, size))
+    return options.l2 * l2 + options.perceptual * distance
 
 
 def resized(mask: Tensor, size: int) -> Tensor:

@@ -1,12 +1,8 @@
-"""Stage 2, second half: tuning for the person (the paper, Sec. 4.1: pivotal tuning, Roich et al. 2021).
+"""Pivotal tuning for the person (the paper, Sec. 4.1; Roich et al. 2021): one generator is tuned over all frames.
 
-One generator is tuned over all frames. Beyond the paper, the encoder is tuned along with it, since tuned weights alone
-cannot bring back what the latents do not tell apart, and half of the renders take the way that the decoder will take:
-the identity frame's latent, turned by the flow, with the frame's own values on the channels V. So the tuned generator
-is one that 35 numbers a frame can drive, not only one that inverts well.
-
-`mien.personalize.joint_refinement` ends the encode. Both train whatever `mien.personalize.generator_params` says a
-person is (all weights, or few bytes), with the loop of `mien.personalize.trainer`.
+Beyond the paper, and each an option: the encoder is tuned along, since tuned weights alone cannot bring back what the
+latents do not tell apart; half of the renders take the way that the decoder will take, so that 35 numbers a frame can
+drive the tuned generator, and not only invert well.
 """
 
 from __future__ import annotations
@@ -15,16 +11,22 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.media.images import to_float
+from mien.nets.e4e import ReStyleLoop
 from mien.nets.generator import Generator
 from mien.nets.stylespace import add_channels, read_channels
+from mien.packs.pack import Pack
 from mien.personalize.generator_params import Weights
+from mien.personalize.losses import pivot_locality_loss
 from mien.personalize.motion_regularizer import MotionLocality
+from mien.personalize.options import TuningOptions
 from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
-from mien.runtime.resumable_loop import NO_CHECKPOINT, Checkpoint
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 # Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
 # 4 GiB, and what so many learn from one clip is not the person.
@@ -32,77 +34,92 @@ LARGEST_TUNED_ENCODER = 50_000_000
 
 
 @dataclass(frozen=True)
-class TuneOptions:
-    """`steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
-    (`for_clip`); learning rates of generator and encoder; `locality`: weight of staying the same generator on other
-    people; `perceptual`: weight beside the pixel loss; `resolution`: of the first two thirds of the steps, but at most
-    half of the generator's own, at which the last third runs; `least_gain`: early stop (`Schedule`), 0 for none;
-    `motion`: weight of going on to move as the pack's generator does (`mien.personalize.motion_regularizer`)."""
+class TunedWeights:
+    """What tuning gave: the generator's difference to the pack's as it travels, `delta` uint8 `[B]`, and the weights of the
+    `encoder [P]`, empty where it was not tuned."""
 
-    steps: int = 60
-    passes: float = 2.0
-    batch: int = 4
-    generator_rate: float = 6e-3
-    encoder_rate: float = 4e-4
-    locality: float = 0.5
-    perceptual: float = 0.3
-    resolution: int = 256
-    least_gain: float = 0.002
-    motion: float = 5.0
-    seed: int = 0
+    delta: NDArray[np.uint8]
+    encoder: Tensor
+
+    def encoder_for(self, pack: Pack) -> nn.Module:
+        """A copy of the pack's encoder with the tuned weights."""
+        encoder = copy.deepcopy(pack.encoder)
+        parameters = list(encoder.parameters())
+        with torch.no_grad():
+            for p, values in zip(parameters, self.encoder.split([p.numel() for p in parameters]), strict=True):
+                p.copy_(values.view(p.shape))
+        return encoder
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """`generator`: as the receiver will have it, from `blob`, its difference to the pack's. `encoder`: the tuned one.
-    `loss`: the mean of the last steps."""
-
-    generator: Generator
-    blob: bytes
-    encoder: nn.Module
-    loss: float
+def learns_encoder(encoder: nn.Module, options: TuningOptions) -> bool:
+    """Whether tuning moves the encoder, so that the pivots have to be looked for again."""
+    small = sum(p.numel() for p in encoder.parameters()) <= LARGEST_TUNED_ENCODER
+    return options.encoder_rate is not None and small and not isinstance(encoder, ReStyleLoop)
 
 
-def tune(
+def pivotal_tuning(
     weights: Weights,
     encoder: nn.Module,
     material: Material,
     angles: Tensor,
     anchor: int,
-    options: TuneOptions = TuneOptions(),
-    tick: Callable[[int], None] = lambda n: None,
-    checkpoint: Checkpoint = NO_CHECKPOINT,
-) -> Tuned:
-    """Tune `weights` and a copy of the encoder to a clip; the pack's generator is left as it is.
+    pivots: Tensor | None,
+    options: TuningOptions,
+    *,
+    monitor: StageMonitor = UNWATCHED,
+) -> TunedWeights:
+    """Tune `weights`, and a copy of the encoder where that is small, to a clip; the pack's networks stay as they are.
 
-    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame. `tick(1)` after each step.
-    Deterministic for a seed on one machine. `checkpoint` keeps what the steps change, so that a run that was stopped
-    ends with the same weights.
+    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame; `pivots [T, L, D]`: the latents that
+    stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one machine; a run that was stopped and taken up
+    again ends with the same weights.
     """
-    inner: list[Tensor] = []
-    if sum(p.numel() for p in encoder.parameters()) <= LARGEST_TUNED_ENCODER:
+    rates: list[tuple[list[Tensor], float]] = []
+    learned = learns_encoder(encoder, options)
+    if learned and options.encoder_rate is not None:
         encoder = copy.deepcopy(encoder)
-        inner = [p.requires_grad_(True) for p in encoder.parameters()]
-    flow, channels, full = material.flow, material.channels, material.original.resolution
-    angles = flow.clamp(angles)
-    device = material.original.device
-    schedule = Schedule(
-        options.steps, options.batch, min(options.resolution, full // 2), options.steps * 2 // 3,
-        10, options.perceptual, options.locality, options.least_gain, options.seed,
-    )  # fmt: skip
-    trainer = Trainer(
-        weights, material, options.generator_rate, [(inner, options.encoder_rate)], schedule, tick, checkpoint
+        rates = [([p.requires_grad_(True) for p in encoder.parameters()], options.encoder_rate)]
+    full = material.original.resolution
+    schedule = Schedule.of(
+        options,
+        resolution=min(options.resolution, full // 2),
+        low_steps=options.steps * 2 // 3,
+        warm=10,
+        seed=options.seed,
     )
+    trainer = Trainer(
+        weights, material, options.generator_rate, rates, schedule, monitor.tick, monitor.checkpoint,
+        None, None if options.even_sampling else np.full(len(material.crops), 1 / len(material.crops)),
+    )  # fmt: skip
+    device = material.original.device
 
+    def latents(index: Tensor) -> Tensor:
+        if pivots is not None and not learned:
+            return pivots[index]
+        return encoder(to_float(material.crops[index.numpy()], device=device)).float()
+
+    trainer.run(_step(latents, weights, material, material.flow.clamp(angles), anchor, options))
+    encoder.requires_grad_(False)
+    _, blob = weights.finish()
+    found = [p.detach().reshape(-1) for p in encoder.parameters()] if learned else []
+    return TunedWeights(np.frombuffer(blob, np.uint8), torch.cat(found) if found else torch.zeros(0))
+
+
+def _step(
+    latents: Callable[[Tensor], Tensor], weights: Weights, material: Material, angles: Tensor, anchor: int,
+    options: TuningOptions,
+) -> Callable[[Generator, Drawn], tuple[list[Tensor], Tensor | None]]:  # fmt: skip
+    """The styles of the frames that are drawn, and the losses beside the image's."""
+    flow, channels, pivot_locality = material.flow, material.channels, options.pivot_locality
     with torch.no_grad():
-        first = to_float(material.crops[anchor : anchor + 1], device=device)
         facing = angles.new_zeros(1, 2)
-        start = flow(encoder(first).float(), angles[anchor : anchor + 1], facing)[0]
-    motion = MotionLocality(material, start, options.motion if weights.groups else 0.0, options.seed)
+        start = flow(latents(torch.tensor([anchor])), angles[anchor : anchor + 1], facing)[0]
+    weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
+    motion = MotionLocality(material, start, weight, options.seed)
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
-        index = torch.cat([drawn.index, torch.tensor([anchor])])
-        w_plus = encoder(to_float(material.crops[index.numpy()], device=device)).float()
+    def along_decoder(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
+        """Half of the frames as inverted, half as decoded: the anchor's latent turned, with their own values on V."""
+        w_plus = latents(torch.cat([drawn.index, torch.tensor([anchor])]))
         half = len(drawn.index) // 2
         now = angles[anchor : anchor + 1].expand(half, -1)
         turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[drawn.index[:half]])
@@ -111,9 +128,22 @@ def tune(
         own = generator.styles(w_plus[:half])
         wanted = read_channels(own, channels)
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
-        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], motion(generator, start, drawn.number)
+        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], w_plus
 
-    loss = trainer.run(step)
-    encoder.requires_grad_(False)
-    generator, blob = weights.finish()
-    return Tuned(generator, blob, encoder, loss)
+    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
+        if options.decoder_path:
+            styles, w_plus = along_decoder(generator, drawn)
+        else:
+            w_plus = latents(drawn.index)
+            styles = generator.styles(w_plus)
+        loss = motion(generator, start, drawn.number)
+        if pivot_locality is not None and weights.groups and drawn.number % pivot_locality.interval == 0:
+            random = np.random.RandomState([options.seed, drawn.number])
+            other = material.others[random.randint(len(material.others))]
+            local = pivot_locality_loss(
+                generator, material.original, material.perceptual, w_plus[0].detach(), other, pivot_locality
+            )
+            loss = local if loss is None else loss + local
+        return styles, loss
+
+    return step

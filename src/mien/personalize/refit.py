@@ -1,16 +1,13 @@
-"""The last step of an encode: each frame's 34 numbers against the frame itself, with the tuned generator fixed.
+"""The last step (ours): each frame's 34 numbers against the frame itself, with the tuned generator fixed.
 
-`refine` draws a frame some five times, and each time Adam moves its numbers by a good part of a unit: the weights end where
-they should, the numbers end shaken. Here they are put where Eq. 9 is least, angles and channels together. The paper
-found real frames I_t a bad target for its stage 5, whose generator cannot draw this person; the tuned one can. Beyond
-the paper.
+Refinement draws a frame some five times, and each time Adam moves its numbers by a good part of a unit: the weights end
+where they should, the numbers end shaken. Here they are put where Eq. 9 is least, angles and channels together. The paper
+found real frames I_t a bad target for its stage 5, whose generator cannot draw this person; the tuned one can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,14 +18,21 @@ from mien.method.gauss_newton import DescentOptions, Render, descend
 from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import Reading
 from mien.method.losses import LossNetworks
-
-DEGREES = 3.0  # what a unit of an angle is
-_OPTIONS = DescentOptions(iterations=3)
+from mien.nets.perceptual import PerceptualNetwork
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
 @dataclass(frozen=True)
-class Polished:
-    """`angles [T, 2]` in degrees and `alpha [T, 32]`, rounded to half floats as they travel; `initial_loss`, `loss` `[T]`:
+class RefitOptions:
+    """`descent`: of Eq. 9; `angle_unit_deg`: how many degrees of an angle weigh as much as one unit of a channel."""
+
+    descent: DescentOptions = field(default_factory=lambda: DescentOptions(iterations=3))
+    angle_unit_deg: float = 3.0
+
+
+@dataclass(frozen=True)
+class Refit:
+    """`angles [T, 2]` in degrees and `alpha [T, C]`, rounded to half floats as they travel; `initial_loss`, `loss` `[T]`:
     Eq. 9's L2 and perceptual part against I_t, before and after."""
 
     angles: Tensor
@@ -37,43 +41,42 @@ class Polished:
     loss: Tensor
 
 
-def polish(
+def refit_to_frames(
     avatar: Avatar,
-    perceptual: Any,
+    perceptual: PerceptualNetwork,
     angles: Tensor,
     alpha: Tensor,
     targets: ImageSequence,
     regions: Masks,
     fixed: Tensor,
     blink: Tensor,
-    reading: Reading | None = None,
-    options: DescentOptions = _OPTIONS,
-    tick: Callable[[int], None] = lambda n: None,
-) -> Polished:
-    """Eq. 9 of every frame, over its two angles and 32 channels.
+    reading: Reading | None,
+    options: RefitOptions,
+    *,
+    monitor: StageMonitor = UNWATCHED,
+) -> Refit:
+    """Eq. 9 of every frame, over its two angles and its channels.
 
-    `angles [T, 2]`, `alpha [T, 32]`: where they start; `targets [T, 3, R, R]`: I_t;
-    `fixed [T]` bool: frames that stay as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose
-    gaze channels are left alone; `reading`: what expressions measure (`mien.method.landmark_targets`); the ridge of
-    `options` pulls to where the numbers were. Identity and parsing losses are left out: they change nothing that was
-    measured.
+    `angles [T, 2]`, `alpha [T, C]`: where they start; `targets [T, 3, R, R]`: I_t; `fixed [T]` bool: frames that stay as
+    they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone; `reading`:
+    what expressions measure (`mien.method.landmark_targets`), None to compare pictures only. The ridge of `options` pulls to
+    where the numbers were. There are no identity and parsing losses.
     """
-    scale, flow = avatar.scale, avatar.flow
+    scale, flow, unit = avatar.scale, avatar.flow, options.angle_unit_deg
     gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])
-    home = torch.cat([angles / DEGREES, alpha / scale], 1)
+    home = torch.cat([angles / unit, alpha / scale], 1)
 
     def renders(part: slice, resolution: int) -> Render:
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
-            turned = flow.clamp(now[:, :2] * DEGREES)
+            turned = flow.clamp(now[:, :2] * unit)
             return avatar.generator.picture(avatar.styles(turned, now[:, 2:] * scale), resolution)
 
         return render
 
     frozen = (blink[:, None] & gaze[None]) | fixed[:, None]
     networks = LossNetworks(perceptual, None, None)
-    solved = descend(
-        avatar.generator, networks, renders, home, home, targets, regions, frozen, None, reading, options, tick
-    )
-    turned = flow.clamp(solved.value[:, :2] * DEGREES)
+    solved = descend(avatar.generator, networks, renders, home, home, targets, regions, frozen, None, reading,
+                     options.descent, monitor.tick)  # fmt: skip
+    turned = flow.clamp(solved.value[:, :2] * unit)
     moved = solved.value[:, 2:] * scale
-    return Polished(turned.half().float(), moved.half().float(), solved.initial_loss, solved.loss)
+    return Refit(turned.half().float(), moved.half().float(), solved.initial_loss, solved.loss)

@@ -8,8 +8,8 @@ and sees every pixel in turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mien.face.masks import ClipRegions
 from mien.media.images import to_float
 from mien.method.image_sequences import CropFrames
-from mien.method.landmark_targets import Reading, of_frames, of_mesh
+from mien.method.landmark_targets import LandmarkTargetOptions, Reading, of_frames, of_mesh
 from mien.method.losses import look
 from mien.nets.generator import Generator, Window
 from mien.nets.styleflow import HeadPoseFlow
@@ -30,6 +30,7 @@ from mien.personalize.generator_params import Weights
 from mien.personalize.losses import feature_loss, locality_loss, pyramid_loss, resized, texture_loss
 from mien.personalize.muon import Muon
 from mien.personalize.noise_schedule import noise_rates, steadiness, texture_places
+from mien.personalize.options import MuonOptions, TrainingOptions
 from mien.runtime.frame_store import CropFile, Crops, Joined
 from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Checkpoint, Loop
@@ -38,8 +39,6 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 _WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
-TEXTURE, MEASURES = 1.0, 0.3  # weights of texture, and of what landmarks measure, beside the pixel loss
-MOMENTUM, SHARE = 0.85, 0.6  # of Muon (research/personalization.md has the figures)
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
 
 
@@ -94,13 +93,19 @@ class Material:
     reading: Reading | None
 
     @staticmethod
-    def of(pack: Pack, crops: Crops, landmarks: NDArray[np.floating]) -> Material:
-        """Of crops and their landmarks, with the pack's networks."""
-        frames = CropFrames(crops, min(128, pack.resolution), pack.device)
-        mesh = of_mesh(landmarks, crops.shape[1]).to(pack.device)
+    def of(
+        pack: Pack, crops: Crops, landmarks: NDArray[np.floating], targets: LandmarkTargetOptions | None = None
+    ) -> Material:
+        """Of crops and their landmarks, with the pack's networks; without landmark `targets` where they are None."""
+        reading = None
+        if targets is not None:
+            frames = CropFrames(crops, min(pack.stage_sizes.attributes, pack.resolution), pack.device)
+            reading = of_frames(
+                pack.landmark_reader, frames, of_mesh(landmarks, crops.shape[1]).to(pack.device), targets
+            )
         return Material(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks,
-            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), of_frames(pack.landmark_reader, frames, mesh),
+            ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), reading,
         )  # fmt: skip
 
     def and_more(self, crops: CropFile, landmarks: NDArray[np.floating]) -> Material:
@@ -124,7 +129,7 @@ class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
     own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
     than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
-    steps, and that was all. `perceptual`, `locality`: weights beside the pixel loss. `share`: how far convolutions move at a step, in rates (`Muon`)."""
+    steps, and that was all. `perceptual`, `locality`, `texture`, `landmarks`: weights beside the `pixel_loss`. `muon`: None for Adam alone."""
 
     steps: int
     batch: int
@@ -135,7 +140,19 @@ class Schedule:
     locality: float
     least_gain: float
     seed: int
-    share: float = SHARE
+    texture: float = 1.0
+    landmarks: float = 0.3
+    pixel_loss: Literal["pyramid", "l2"] = "pyramid"
+    muon: MuonOptions | None = field(default_factory=MuonOptions)
+
+    @staticmethod
+    def of(options: TrainingOptions, *, resolution: int, low_steps: int, warm: int, seed: int) -> Schedule:
+        """The schedule of tuning or refinement."""
+        return Schedule(
+            steps=options.steps, batch=options.batch, resolution=resolution, low_steps=low_steps, warm=warm,
+            perceptual=options.perceptual, locality=options.locality, least_gain=options.least_gain, seed=seed,
+            texture=options.texture, landmarks=options.landmarks, pixel_loss=options.pixel_loss, muon=options.muon,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,7 +202,12 @@ class Trainer:
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
         parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
         fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
-        self._optimiser = Muon(parameters, (0.5, 0.99), momentum=MOMENTUM, share=schedule.share, fused=fused)
+        self._optimiser: torch.optim.Adam
+        if schedule.muon is None:
+            self._optimiser = torch.optim.Adam(parameters, betas=(0.9, 0.999), fused=fused)
+        else:
+            momentum, share = schedule.muon.momentum, schedule.muon.max_update
+            self._optimiser = Muon(parameters, (0.5, 0.99), momentum=momentum, share=share, fused=fused)
         self._rates = [r for _, r in groups]
         self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
         self._checkpoint = checkpoint
@@ -243,30 +265,38 @@ class Trainer:
         self._watch(number)
 
     def _image_loss(self, generator: Generator, styles: list[Tensor], drawn: Drawn) -> Tensor:
-        target, weight, loss = drawn.target, drawn.weight, drawn.target.new_zeros(())
+        plan, target, loss = self._schedule, drawn.target, drawn.target.new_zeros(())
+        weight = torch.ones_like(drawn.weight) if plan.pixel_loss == "l2" else drawn.weight
         if drawn.window is None:
-            size = target.shape[-1]
-            image = generator.picture(styles, size)
+            image = generator.picture(styles, target.shape[-1])
         else:
             image, detail = generator.synthesis_with_detail(styles, drawn.window)
             whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
             wanted, here = drawn.window.cut(target), drawn.window.cut(whole)
             # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
             # constants would answer it with dots.
-            features = (here - 1).clamp(0, 1)
-            loss = pyramid_loss(detail, wanted, here) + TEXTURE * texture_loss(detail, wanted, features)
+            loss = self._pixel_loss(detail, wanted, here)
+            if plan.texture:
+                loss = loss + plan.texture * texture_loss(detail, wanted, (here - 1).clamp(0, 1))
             target = F.avg_pool2d(target, 2)
-        loss = loss + pyramid_loss(image, target, weight)
-        loss = loss + TEXTURE * texture_loss(image, target, weight * self._texture_places)
+        loss = loss + self._pixel_loss(image, target, weight)
+        if plan.texture:
+            loss = loss + plan.texture * texture_loss(image, target, weight * self._texture_places)
         with torch.no_grad():
             wanted_look = look(self._material.perceptual, target)
-        seen = look(self._material.perceptual, image, measures=self._material.reading is not None)
-        loss = loss + self._schedule.perceptual * feature_loss(seen.features, wanted_look.features, weight)
-        if seen.measures is not None and self._material.reading is not None:
-            reading = self._material.reading.part(drawn.index)
-            wrong = (seen.measures - reading.wanted).abs() * reading.weight
-            loss = loss + MEASURES * wrong.sum(1).mean()
+        reading = self._material.reading if plan.landmarks else None
+        seen = look(self._material.perceptual, image, measures=reading is not None)
+        loss = loss + plan.perceptual * feature_loss(seen.features, wanted_look.features, weight)
+        if seen.measures is not None and reading is not None:
+            here_read = reading.part(drawn.index)
+            wrong = (seen.measures - here_read.wanted).abs() * here_read.weight
+            loss = loss + plan.landmarks * wrong.sum(1).mean()
         return loss
+
+    def _pixel_loss(self, image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        if self._schedule.pixel_loss == "l2":
+            return (image - target).square().mean()
+        return pyramid_loss(image, target, weight)
 
     def _draw(self, number: int) -> Drawn:
         plan = self._schedule

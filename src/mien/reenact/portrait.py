@@ -32,7 +32,8 @@ from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
-from mien.personalize.trainer import SHARE, Drawn, Material, Schedule, Trainer
+from mien.personalize.options import MuonOptions, NoiseOptions
+from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
 from mien.reenact.eye_transfer import EyeTransferOptions
 from mien.reenact.warp_portrait import WarpedPortraits, warp_portrait
 from mien.runtime.progress import Progress
@@ -65,7 +66,7 @@ class PortraitOptions:
     motion_every: int = 3
     locality: float = 0.5
     noise: bool = True
-    share: float = SHARE
+    share: float = MuonOptions().max_update
     least_gain: float = 0.002
     seed: int = 0
 
@@ -182,7 +183,7 @@ def _face(
         driver = Driver(torch.cat([driver.angles, angles]), torch.cat([driver.values, values]))
     crops, landmarks = np.concatenate([crop, more.images]), np.concatenate([landmarks, more.landmarks])
     # What the parser reads of pictures that were made by hand is not asked for.
-    material = replace(Material.of(pack, crops, landmarks), reading=None)
+    material = Material.of(pack, crops, landmarks)
     if not len(more.frames):
         options = options.alone
     with progress.stage("portrait", options.steps, "steps") as tick:
@@ -230,9 +231,9 @@ def _tuned(
     low = options.steps * 2 // 3 if options.resolution < original.resolution else 0
     schedule = Schedule(
         options.steps, options.batch, options.resolution, low, 5, options.perceptual, options.locality,
-        options.least_gain, options.seed, share=options.share,
+        options.least_gain, options.seed, muon=MuonOptions(max_update=options.share),
     )  # fmt: skip
-    weights = weights_for(original, size, noise=options.noise)
+    weights = weights_for(original, size, noise=NoiseOptions() if options.noise else None)
     numbers = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
     trainer = Trainer(
         weights, material, options.generator_rate, numbers, schedule, tick, NO_CHECKPOINT, _noise_rates(material),

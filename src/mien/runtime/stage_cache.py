@@ -175,9 +175,9 @@ def interval() -> float:
     return seconds
 
 
-def encode_key(clip: Path, pack: str, device: str, options: tuple[Any, ...]) -> str:
+def encode_key(clip: Path, pack: str, device: str, options: str) -> str:
     """A hash of all that the stages' results depend on: the clip's bytes, the pack's fingerprint, the device's kind,
-    the options, and this program (its sources, torch, and the number of threads, which sums depend on)."""
+    the `options` (`EncodeOptions.key`), and this program (its sources, torch, and the number of threads, which sums depend on)."""
     digest = hashlib.sha256()
     for path in [clip, *sorted(Path(__file__).parents[1].rglob("*.py"))]:
         with path.open("rb") as file:

@@ -6,7 +6,7 @@ import torch
 
 from factories.packs import tiny_pack
 from mien.nets.lpips import LPIPS
-from mien.packs.pack import Pack
+from mien.packs.pack import Pack, StageSizes
 
 
 def test_landmarks_are_read_beside_lpips_too() -> None:
@@ -27,8 +27,9 @@ def test_landmarks_are_read_beside_lpips_too() -> None:
 def test_a_pack_says_what_it_can_do(tmp_path) -> None:
     pack = tiny_pack()
     assert pack.landmark_reader is pack.parser and pack.channels_absolute
-    pack.channels_absolute = False
+    pack.channels_absolute, pack.stage_sizes = False, StageSizes(pose=32)
     pack.save(tmp_path / "relative.safetensors")
-    assert not Pack.load(tmp_path / "relative.safetensors").channels_absolute
+    loaded = Pack.load(tmp_path / "relative.safetensors")
+    assert (loaded.channels_absolute, loaded.stage_sizes.pose) == (False, 32)
     pack.networks["parser"] = torch.nn.Identity()
     assert pack.landmark_reader is None

@@ -13,15 +13,24 @@ from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.face.measures import POINTS, face_measures
 from mien.method.avatar import Avatar, pose_latents
-from mien.method.landmark_targets import EXPRESSION, FEWEST, HEAD, Reading, of_frames, of_inversions, of_mesh
+from mien.method.landmark_targets import (
+    EXPRESSION,
+    HEAD,
+    LandmarkTargetOptions,
+    Reading,
+    of_frames,
+    of_inversions,
+    of_mesh,
+)
 from mien.method.losses import AttributeObjective, AttributeWeights
 from mien.nets.face_parser import FaceParser
 from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
-from mien.personalize.refit import DEGREES, Polished, polish
+from mien.personalize.refit import Refit, RefitOptions, refit_to_frames
 from tolerances import CONVERGED
 
 FRAMES = 20
+DEGREES_PER_UNIT = RefitOptions().angle_unit_deg
 
 
 class Told(FaceParser):
@@ -87,7 +96,12 @@ def test_short_clips_and_packs_without_landmarks_go_without() -> None:
     mesh = of_mesh(faces(), 256)
     pictures = torch.zeros(FRAMES, 3, 64, 64)
     assert of_frames(None, pictures, mesh) is None
-    assert of_frames(FaceParser(8), pictures[: FEWEST - 1], mesh[: FEWEST - 1]) is None
+    assert (
+        of_frames(
+            FaceParser(8), pictures[: LandmarkTargetOptions().fewest - 1], mesh[: LandmarkTargetOptions().fewest - 1]
+        )
+        is None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +120,13 @@ def shaken() -> tuple[Pack, Tensor, Tensor, Tensor, Tensor]:
     return pack, angles, alpha, pictures, off
 
 
-def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor, blink: Tensor) -> Polished:
+def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor, blink: Tensor) -> Refit:
     pack, angles, alpha, pictures, off = shaken
     scale = torch.tensor([c.scale for c in pack.channels])
-    return polish(
+    return refit_to_frames(
         Avatar(pack.generator, pack.flow, pack.channels, pack.people[0]), pack.perceptual,
-        angles + DEGREES * off[:, :2], alpha + scale * off[:, 2:], pictures, areas(FRAMES), fixed, blink,
+        angles + DEGREES_PER_UNIT * off[:, :2], alpha + scale * off[:, 2:], pictures, areas(FRAMES), fixed, blink, None,
+        RefitOptions(),
     )  # fmt: skip
 
 
@@ -128,7 +143,7 @@ def test_covered_frames_and_gaze_at_blinks_stay(shaken: tuple[Pack, Tensor, Tens
     fixed, blink = torch.zeros(FRAMES, dtype=torch.bool), torch.zeros(FRAMES, dtype=torch.bool)
     fixed[3], blink[7] = True, True
     found = polished(shaken, fixed, blink)
-    start, turn = (alpha + scale * off[:, 2:]).half().float(), (angles + DEGREES * off[:, :2]).half().float()
+    start, turn = (alpha + scale * off[:, 2:]).half().float(), (angles + DEGREES_PER_UNIT * off[:, :2]).half().float()
     torch.testing.assert_close(found.alpha[3], start[3], atol=CONVERGED, rtol=CONVERGED)
     torch.testing.assert_close(found.angles[3], turn[3], atol=CONVERGED, rtol=CONVERGED)
     gaze = torch.tensor([c.attribute == "gaze" for c in pack.channels])

@@ -12,10 +12,9 @@ from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
 from mien.personalize import trainer as module
 from mien.personalize.generator_params import FullWeights, weights_for
-from mien.personalize.joint_refinement import for_clip
 from mien.personalize.losses import texture_loss
 from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
-from mien.personalize.pti import TuneOptions
+from mien.personalize.options import TuningOptions
 from mien.personalize.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
 from mien.runtime.resumable_loop import NO_CHECKPOINT
 
@@ -34,9 +33,9 @@ def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
 
 
 def test_long_clips_and_more_effort_get_more_steps() -> None:
-    options = TuneOptions(steps=60, passes=2.0, batch=4)
-    steps = [for_clip(options, *case).steps for case in ((10,), (120,), (300,), (10, 2.0), (300, 0.5), (10, 0.1))]
-    assert steps == [60, 60, 150, 120, 75, 6]
+    options = TuningOptions(steps=60, passes=2.0, batch=4)
+    cases = ((10,), (120,), (300,), (10, 2.0), (300, 0.5), (10, 0.1), (300, 1.0, 2))
+    assert [options.for_clip(*case).steps for case in cases] == [60, 60, 150, 120, 75, 6, 300]
 
 
 def losses(

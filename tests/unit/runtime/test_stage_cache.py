@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import os
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from torch import Tensor
 from factories.clips import astronaut_clip
 from factories.commands import Run
 from mien.errors import InputError, MienError, OutputError
-from mien.personalize.joint_refinement import RefineOptions
-from mien.personalize.pti import TuneOptions
 from mien.runtime import resumable_loop
 from mien.runtime.stage_cache import encode_key, work_folder
 
@@ -106,9 +103,9 @@ def test_the_key_tells_apart_what_matters(tmp_path: Path) -> None:
     clip, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
     clip.write_bytes(b"a clip")
     other.write_bytes(b"a clip, too")
-    keys = [encode_key(*args) for args in ((clip, "p", "cpu", (1, None)), (clip, "p", "cpu", (2, None)),
-                                           (clip, "q", "cpu", (1, None)), (other, "p", "cpu", (1, None)))]  # fmt: skip
-    assert len(set(keys)) == 4 and keys[0] == encode_key(clip, "p", "cpu", (1, None))
+    keys = [encode_key(*args) for args in ((clip, "p", "cpu", "1"), (clip, "p", "cpu", "2"),
+                                           (clip, "q", "cpu", "1"), (other, "p", "cpu", "1"))]  # fmt: skip
+    assert len(set(keys)) == 4 and keys[0] == encode_key(clip, "p", "cpu", "1")
 
 
 class Memory:
@@ -134,8 +131,10 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
     from mien.packs.pack import Pack
     from mien.personalize.generator_params import weights_for
     from mien.personalize.joint_refinement import refine
-    from mien.personalize.pti import tune
+    from mien.personalize.options import RefinementOptions, TuningOptions
+    from mien.personalize.pti import pivotal_tuning
     from mien.personalize.trainer import Material
+    from mien.runtime.monitor import StageMonitor
 
     found = Pack.load(pack_file)
     random = np.random.RandomState(0)
@@ -144,14 +143,15 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
     material, angles = Material.of(found, crops, landmarks), torch.randn(5, 2)
 
     def tuned(kept: resumable_loop.Checkpoint) -> list[Tensor]:
-        done = tune(weights_for(found.generator, size), found.encoder, material, angles, 2,
-                    TuneOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
-        return [*done.generator.parameters(), *done.encoder.parameters(), torch.tensor(done.loss)]
+        done = pivotal_tuning(weights_for(found.generator, size), found.encoder, material, angles, 2, None,
+                              TuningOptions(steps=7, passes=0), monitor=StageMonitor(checkpoint=kept))  # fmt: skip
+        return [torch.from_numpy(done.delta.copy()), done.encoder]
 
     def refined(kept: resumable_loop.Checkpoint) -> list[Tensor]:
         done = refine(weights_for(found.generator, size), material, torch.zeros(found.generator.num_ws, 32), angles,
-                      torch.zeros(5, 32), RefineOptions(steps=7, batch=4, passes=0), checkpoint=kept)  # fmt: skip
-        return [*done.generator.parameters(), done.identity, done.angles, done.alpha]
+                      torch.zeros(5, 32), None, RefinementOptions(steps=7, passes=0),
+                      monitor=StageMonitor(checkpoint=kept))  # fmt: skip
+        return [torch.from_numpy(done.delta.copy()), done.identity, done.angles, done.alpha]
 
     for loop in (tuned, refined):
         whole = loop(resumable_loop.NoCheckpoint())
@@ -165,12 +165,9 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
 def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     run: Run, tmp_path: Path, pack_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module("mien.pipeline")
-    monkeypatch.setattr(module, "TuneOptions", lambda seed: TuneOptions(steps=3, batch=2, passes=0, seed=seed))
-    monkeypatch.setattr(module, "RefineOptions", lambda seed: RefineOptions(steps=3, batch=2, passes=0, seed=seed))
     monkeypatch.setenv("MIEN_CHECKPOINT", "0")
     clip = astronaut_clip(tmp_path / "face.mp4", count=2)
-    options = ["--pack", pack_file]
+    options = ["--pack", pack_file, "--effort", "0.1"]
     assert run("encode", clip, "-o", tmp_path / "whole.mien", *options)[0] == 0
     assert not list(tmp_path.glob("*.work"))
 
@@ -181,7 +178,7 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
         nonlocal writes
         replace(source, target)
         writes += target.suffix == ".npz"
-        if writes in (2, 4, 10):  # after a stage, in tuning, in refining
+        if writes in (2, 4, 13):  # after a stage, in tuning, in refining
             raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", stopping)

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from mien.runtime.files import write_text
 from mien.runtime.workers import Pool, run_all
 
 if TYPE_CHECKING:
+    from mien.options import EncodeOptions
     from mien.packs.pack import Pack
 
 CLIP_SUFFIXES = (".mp4", ".mkv", ".mov", ".m4v", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
@@ -31,26 +32,15 @@ MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
-class BatchOptions:
-    """How every clip is encoded: options of `mien.encode`."""
-
-    pack: str = "mini"
-    aligned: bool = False
-    tune: bool = True
-    start: float = 0.0
-    duration: float | None = None
-    seed: int = 0
-    sound: bool = True
-
-
-@dataclass(frozen=True)
 class BatchJob:
-    """One clip. `name`: its path within the folder; `output`: the `.mien` file; `fingerprint`: of the pack."""
+    """One clip. `name`: its path within the folder; `output`: the `.mien` file; `pack`, `options`: how it is encoded;
+    `fingerprint`: of the pack."""
 
     name: str
     clip: Path
     output: Path
-    options: BatchOptions
+    pack: str
+    options: EncodeOptions
     fingerprint: str
 
     @property
@@ -60,11 +50,11 @@ class BatchJob:
     def key(self) -> str:
         """What the result depends on: the clip as it is now, the options and the pack."""
         stat = self.clip.stat()
-        facts = [self.name, stat.st_size, stat.st_mtime_ns, asdict(self.options), self.fingerprint]
+        facts = [self.name, stat.st_size, stat.st_mtime_ns, self.options.key(), self.fingerprint]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def find_jobs(source: Path, target: Path, options: BatchOptions) -> list[BatchJob]:
+def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> list[BatchJob]:
     """A job for each video below `source`, in the order of their names. `target` is made where it is not there.
 
     Where two clips differ only in their endings, the ending stays in the outputs' names (`a.mp4.mien`).
@@ -84,13 +74,13 @@ def find_jobs(source: Path, target: Path, options: BatchOptions) -> list[BatchJo
             clips.append(path)
     if not clips:
         raise InputError(f"there are no videos in {source} ({', '.join(CLIP_SUFFIXES)}).")
-    fingerprint = Pack.load(options.pack).fingerprint
+    fingerprint = Pack.load(pack).fingerprint
     stems = [path.with_suffix("") for path in clips]
     jobs = []
     for path, stem in zip(clips, stems, strict=True):
         name = path.relative_to(source)
         output = target / (name.with_suffix(".mien") if stems.count(stem) == 1 else name.with_name(name.name + ".mien"))
-        jobs.append(BatchJob(name.as_posix(), path, output, options, fingerprint))
+        jobs.append(BatchJob(name.as_posix(), path, output, pack, options, fingerprint))
     try:
         for folder in {target, *(job.output.parent for job in jobs)}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +97,7 @@ def encode_clip(job: BatchJob, device: str) -> dict[str, Any]:
     from mien.api import encode_with_report
 
     key = job.key()
-    stream, report = encode_with_report(job.clip, device=device, **(asdict(job.options) | {"pack": _pack(job)}))
+    stream, report = encode_with_report(job.clip, options=job.options, pack=_pack(job), device=device)
     facts = report.to_json() | {"rate": stream.rates(), "clip": job.name, "key": key}
     stream.save(job.output)
     write_text(job.report, json.dumps(facts, indent=2) + "\n")
@@ -125,7 +115,7 @@ def _loaded(name: str, fingerprint: str) -> Pack:
 
 
 def _pack(job: BatchJob) -> Pack:
-    return _loaded(job.options.pack, job.fingerprint)
+    return _loaded(job.pack, job.fingerprint)
 
 
 def finished(job: BatchJob) -> dict[str, Any] | None:

@@ -11,13 +11,20 @@ from mien.apps.cli.common import (
     Aligned,
     Device,
     Duration,
+    Effort,
+    Inversion,
+    Method,
+    Optimizer,
     PackName,
+    PersonSize,
     Ray,
     Seed,
+    Size,
     Sound,
     Start,
     Tune,
     checked_device,
+    person_bytes,
     progress_bars,
 )
 from mien.errors import MienError
@@ -41,6 +48,12 @@ def batch(
     device: Device = "auto",
     seed: Seed = 0,
     sound: Sound = True,
+    method: Method = "mien",
+    size: Size = None,
+    optimizer: Optimizer = None,
+    inversion: Inversion = "encoder",
+    effort: Effort = 1.0,
+    person_size: PersonSize = None,
 ) -> None:
     """Encode every clip of a folder, on all cores or GPUs or on a Ray cluster.
 
@@ -52,10 +65,16 @@ def batch(
 
     Example: mien batch clips streams --ray auto --no-tune
     """
-    from mien.apps.batch.batch import MANIFEST, BatchOptions, encode_clip, find_jobs, run_batch
+    from mien.apps.batch.batch import MANIFEST, encode_clip, find_jobs, run_batch
 
     where = checked_device(device)
-    found = find_jobs(source, target, BatchOptions(pack, aligned, tune, start, duration, seed, sound))
+    from mien.options import EncodeOptions
+
+    options = EncodeOptions.of(
+        method, aligned=aligned, tune=tune, person_size=person_bytes(person_size), inversion=inversion, effort=effort,
+        start=start, duration=duration, seed=seed, sound=sound, optimizer=optimizer, size=size,
+    )  # fmt: skip
+    found = find_jobs(source, target, pack, options)
     with progress_bars() as progress, progress.stage("batch", len(found), "clips") as tick:
         lines = run_batch(found, target, lambda count: make_pool(encode_clip, count, ray, jobs, where), tick=tick)
     failed = [line for line in lines if line["state"] == "failed"]

@@ -43,7 +43,10 @@ PersonFile = Annotated[
     typer.Option("--person", metavar="NAME.person", help="The person that the stream names: its file, or a folder."),
 ]
 Inversion = Annotated[
-    str, typer.Option(metavar="NAME", help="encoder, or restyle: several looks at each frame, nearer to it.")
+    str,
+    typer.Option(
+        metavar="NAME", help="encoder, or restyle: several looks at each frame by the pack's ReStyle network."
+    ),
 ]
 Effort = Annotated[
     float,
@@ -52,10 +55,14 @@ Effort = Annotated[
     ),
 ]
 Optimizer = Annotated[
-    str, typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, the paper's plain form (slow).")
+    str | None,
+    typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, plain gradient descent (slow)."),
 ]
-Channels = Annotated[
-    str, typer.Option(metavar="WHICH", help="The 32 channels: pack, the pack's own, or clip, chosen for this clip.")
+Method = Annotated[
+    str, typer.Option(metavar="NAME", help="mien, or paper: the paper's method and nothing after it (slow).")
+]
+Size = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Side of the picture: 256, 512 or 1024, where the pack draws it.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The file to write.")]
 Report = Annotated[

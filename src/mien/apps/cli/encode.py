@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mien.apps.cli.common import (
     Aligned,
-    Channels,
     Device,
     Duration,
     Effort,
     Face,
     Inversion,
+    Method,
     Optimizer,
     Output,
     PackName,
     PersonSize,
     Report,
     Seed,
+    Size,
     Sound,
     Start,
     Tune,
@@ -31,9 +32,6 @@ from mien.apps.cli.common import (
 from mien.apps.cli.encoding import encode_with_bars, resumable
 from mien.apps.cli.transcode import apply_rate
 from mien.errors import InputError
-
-if TYPE_CHECKING:
-    from mien.format.person import Person
 
 
 def encode(
@@ -48,8 +46,9 @@ def encode(
     seed: Seed = 0,
     face: Face = None,
     sound: Sound = True,
-    optimizer: Optimizer = "gauss-newton",
-    channels: Channels = "pack",
+    method: Method = "mien",
+    size: Size = None,
+    optimizer: Optimizer = None,
     inversion: Inversion = "encoder",
     effort: Effort = 1.0,
     person_size: PersonSize = None,
@@ -81,15 +80,19 @@ def encode(
         check_output(report)
     if inversions is not None:
         check_output(inversions, VIDEO_SUFFIXES)
-    size, known = _who(person_size, person, tune)
-    who = known.fingerprint if known else size
-    with resumable(
-        clip, output, pack, device, aligned, tune, start, duration, seed, face, optimizer, channels, inversion, effort,
-        who,
-    ) as work:  # fmt: skip
+    from mien.format.person import Person
+    from mien.options import EncodeOptions
+
+    if person_size is not None and (person is not None or not tune):
+        raise InputError("--person-size goes with neither --person nor --no-tune.")
+    known = Person.load(person) if person is not None else None
+    options = EncodeOptions.of(
+        method, aligned=aligned, tune=tune, person_size=person_bytes(person_size), inversion=inversion, effort=effort,
+        start=start, duration=duration, seed=seed, face=face, sound=sound, optimizer=optimizer, size=size,
+    )  # fmt: skip
+    with resumable(clip, output, pack, device, options, known.fingerprint if known else "") as work:
         stream, facts = encode_with_bars(
-            clip, pack, aligned, tune, start, duration, device, seed, face, sound, optimizer, channels, work,
-            inversions, size, known, inversion, effort,
+            clip, pack, options, device, cache=work, inversions=inversions, person=known
         )  # fmt: skip
         if rate is not None:
             stream = apply_rate(stream, None, rate, None, pack, device, known)
@@ -101,12 +104,3 @@ def encode(
     psnr = facts.get("psnr", {}).get("resynthesis")
     quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
     print(f"{output}: {summary(stream)}{quality}")
-
-
-def _who(size: str | None, person: Path | None, tune: bool) -> tuple[int | None, Person | None]:
-    """The most bytes of the tuned weights, and the person that is given. Raises InputError, StreamError."""
-    from mien.format.person import Person
-
-    if size is not None and (person is not None or not tune):
-        raise InputError("--person-size goes with neither --person nor --no-tune.")
-    return person_bytes(size), Person.load(person) if person is not None else None

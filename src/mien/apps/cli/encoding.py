@@ -13,28 +13,19 @@ from mien.errors import Interrupted
 if TYPE_CHECKING:
     from mien.format.person import Person
     from mien.format.stream import Stream
+    from mien.options import EncodeOptions
     from mien.runtime.stage_cache import StageCache
 
 
 def encode_with_bars(
     clip: Path,
     pack: str,
-    aligned: bool,
-    tune: bool,
-    start: float,
-    duration: float | None,
+    options: EncodeOptions,
     device: str,
-    seed: int,
-    face: int | None,
-    sound: bool,
-    optimizer: str = "gauss-newton",
-    channels: str = "pack",
-    work: StageCache | None = None,
+    *,
+    cache: StageCache | None = None,
     inversions: Path | None = None,
-    person_size: int | None = None,
     person: Person | None = None,
-    inversion: str = "encoder",
-    effort: float = 1.0,
 ) -> tuple[Stream, dict[str, Any]]:
     """Encode with progress bars; returns the stream with its sound, and the report."""
     from mien.media.video import probe
@@ -45,32 +36,17 @@ def encode_with_bars(
 
     with progress_bars() as progress:
         stream, report = encode_with_report(
-            clip,
-            pack=pack,
-            aligned=aligned,
-            tune=tune,
-            start=start,
-            duration=duration,
-            device=where,
-            seed=seed,
-            face=face,
-            sound=sound,
-            optimizer=optimizer,
-            channels=channels,
-            inversions=inversions,
-            person_size=person_size,
-            person=person,
-            inversion=inversion,
-            effort=effort,
-            progress=progress,
-            work=work,
-        )
+            clip, options=options, pack=pack, person=person, device=where, inversions=inversions, progress=progress,
+            cache=cache,
+        )  # fmt: skip
     return stream, report.to_json()
 
 
 @contextmanager
-def resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) -> Iterator[StageCache]:
-    """The work folder of this very encode; Ctrl-C says that it is kept."""
+def resumable(
+    clip: Path, output: Path, pack: str, device: str, options: EncodeOptions, also: str = ""
+) -> Iterator[StageCache]:
+    """The work folder of this very encode; Ctrl-C says that it is kept. `also`: what else its result depends on."""
     from mien.media.video import probe
 
     where = checked_device(device)
@@ -78,7 +54,7 @@ def resumable(clip: Path, output: Path, pack: str, device: str, *options: Any) -
     from mien.runtime.device import resolve_device
     from mien.runtime.stage_cache import encode_key, interval, work_folder
 
-    key = encode_key(clip, pack_of(pack).fingerprint, str(resolve_device(where)), options)
+    key = encode_key(clip, pack_of(pack).fingerprint, str(resolve_device(where)), options.key() + also)
     with work_folder(output, key, interval()) as work:
         try:
             yield work

@@ -61,13 +61,14 @@ def person(
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
     else:
-        with resumable(
-            clip, output, pack, device, aligned, True, start, duration, seed, face, "person", effort, size
-        ) as work:
-            stream, facts = encode_with_bars(
-                clip, pack, aligned, True, start, duration, device, seed, face, False, work=work, person_size=size,
-                effort=effort,
-            )  # fmt: skip
+        from mien.options import EncodeOptions
+
+        options = EncodeOptions.of(
+            aligned=aligned, person_size=size, effort=effort, start=start, duration=duration, seed=seed, face=face,
+            sound=False,
+        )  # fmt: skip
+        with resumable(clip, output, pack, device, options, "person") as work:
+            stream, facts = encode_with_bars(clip, pack, options, device, cache=work)
     made = Person.of(stream, output.stem)
     made.save(output)
     sizes = made.accounting()

@@ -89,7 +89,10 @@ def puppeteer(
     seen: Any = kinds.get(portrait.suffix.lower(), read_image)(portrait)
     size = person_bytes(person_size)
     if stream is None:
-        stream, _ = encode_with_bars(driver, pack or "mini", False, tune, start, duration, device, seed, face, sound)
+        from mien.options import EncodeOptions
+
+        options = EncodeOptions.of(tune=tune, start=start, duration=duration, seed=seed, face=face, sound=sound)
+        stream, _ = encode_with_bars(driver, pack or "mini", options, device)
     from mien.method.stage6_render.render import render as make_frames
     from mien.reenact.puppeteer import puppeteer as make_puppet
 

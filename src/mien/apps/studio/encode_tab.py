@@ -19,7 +19,7 @@ from mien.apps.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYT
 from mien.errors import InputError
 from mien.format.stream import Stream
 
-STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "polish", "input", "render")
+STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "refit", "input", "render")
 EXAMPLE = EXAMPLES / "clip.mp4"
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 EMPTY = markup.empty(
@@ -194,8 +194,11 @@ def _forget(session: Session) -> None:
 def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: bool, sound: bool) -> str:
     """Encode and render, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
+    from mien.options import EncodeOptions
 
-    stream, report = encode_with_report(clip, pack=studio.pack, tune=tune, sound=sound, progress=job)
+    stream, report = encode_with_report(
+        clip, options=EncodeOptions.of(tune=tune, sound=sound), pack=studio.pack, progress=job
+    )
     panels = write_panel(session, input_panels(clip, stream), stream, "input", job)
     made = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
     file = write_stream(session, stream, "clip.mien")

@@ -163,11 +163,14 @@ def _driver(studio: Studio, session: Session, name: str, file: str | None, clip:
 def _work(studio: Studio, session: Session, job: StudioJob, source: Any, learn: bool, options: dict[str, Any]) -> str:
     """The whole of it, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
+    from mien.options import EncodeOptions
     from mien.reenact.puppeteer import puppeteer
 
     pack = studio.pack
     driver = (
-        source if isinstance(source, Stream) else encode_with_report(source, pack=pack, tune=False, progress=job)[0]
+        source
+        if isinstance(source, Stream)
+        else encode_with_report(source, options=EncodeOptions.untuned(), pack=pack, progress=job)[0]
     )
     portrait: Any
     if "portrait" in session.memory:

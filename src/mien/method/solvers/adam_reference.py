@@ -8,46 +8,47 @@ The paper's numbers of epochs, learning rates and weights are in its supplement;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mien.face.masks import Masks
+from mien.method.avatar import Avatar
 from mien.method.image_sequences import ImageSequence
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.landmark_targets import Reading
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
-from mien.method.stage4_pose import PoseObjective, PoseOptions
+from mien.method.stage4_pose import PoseObjective
 from mien.method.types import Attributes, HeadPose
-from mien.nets.generator import Generator, at_most
-from mien.nets.styleflow import HeadPoseFlow
-from mien.nets.stylespace import Channel, add_channels, read_channels
+from mien.nets.perceptual import PerceptualNetwork
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 # Which mask an attribute's sensitivity is measured over (Eq. 5) and its losses are taken over (Eq. 10-12).
 MASK_OF = {"mouth": 0, "jaw": 0, "eyes": 1, "brows": 1, "gaze": 2, "other": 3}
 
 
 @dataclass(frozen=True)
-class ReferencePoseOptions:
+class AdamPoseOptions:
     """`epochs` of Adam a frame at `rate` degrees; `smooth`: weight per squared degree of leaving the angles of the
     frame before; resolution and the perceptual part's weight as in `PoseOptions`."""
 
     epochs: int = 60
     rate: float = 0.5
     smooth: float = 1e-6
-    resolution: int = 64
+    size: int | None = None
     perceptual: float = 0.05
 
 
 @dataclass(frozen=True)
-class ReferenceAttributeOptions:
-    """`epochs` of Adam a frame; `rate`: its step in units of a channel's scale where Eq. 8's rate is one; `limit`:
+class AdamAttributeOptions:
+    """`target`, `size`: as in `AttributeOptions`; `epochs` of Adam a frame; `rate`: its step in units of a channel's scale where Eq. 8's rate is one; `limit`:
     largest |alpha| in those units; `probes`: frames over which Gamma is averaged for Eq. 8."""
 
-    resolution: int = 128
+    target: Literal["inversion", "frame"] = "inversion"
+    size: int | None = None
     epochs: int = 100
     rate: float = 0.05
     limit: float = 8.0
@@ -72,34 +73,33 @@ class Adam:
 
 
 def fit_pose_reference(
-    generator: Generator,
-    flow: HeadPoseFlow,
-    perceptual: Any,
-    identity: Tensor,
+    avatar: Avatar,
+    perceptual: PerceptualNetwork,
     targets: ImageSequence,
     measured: Tensor,
     regions: Masks,
-    options: ReferencePoseOptions = ReferencePoseOptions(),
-    tick: Callable[[int], None] = lambda n: None,
+    options: AdamPoseOptions,
     reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
 ) -> HeadPose:
     """Eq. 2, frame by frame: Adam on yaw and pitch through the flow and the generator.
 
-    Arguments and result as `method.stage4_pose.fit_pose`, but that `reading` is not looked at. The first frame starts at its measured angles, each later one at
-    the angles found for the frame before it and is held near them (temporal consistency).
+    Arguments and result as `method.stage4_pose.fit_pose`, but that `reading` is not looked at. The first frame starts at
+    its measured angles, each later one at the angles found for the frame before it and is held near them (temporal
+    consistency).
     """
-    look = PoseOptions(resolution=options.resolution, perceptual=options.perceptual)
-    with torch.no_grad():
-        prior = flow.prior(identity[None], identity.new_zeros(1, 2))
+    flow, generator = avatar.flow, avatar.generator
     measured = flow.clamp(measured.float())
     found = torch.zeros_like(measured)
     final, initial = measured.new_zeros(len(measured)), measured.new_zeros(len(measured))
     for t in range(len(measured)):
-        objective = PoseObjective(perceptual, targets[t : t + 1], regions.part(slice(t, t + 1)), look)
+        target = targets[t : t + 1]
+        objective = PoseObjective(perceptual, target, regions.part(slice(t, t + 1)), options.perceptual)
 
         def loss_at(angles: Tensor) -> Tensor:
-            styles = generator.styles(flow.place(identity[None], prior, angles))
-            return objective(generator.picture(styles, look.resolution), slice(None)).square().sum()  # noqa: B023
+            styles = generator.styles(avatar.latents(angles))
+            return objective(generator.picture(styles, target.shape[-1]), slice(None)).square().sum()  # noqa: B023
 
         with torch.no_grad():
             initial[t] = loss_at(measured[t : t + 1])
@@ -118,88 +118,88 @@ def fit_pose_reference(
                 rate = options.rate * (1 - epoch / options.epochs)
                 angles = flow.clamp(angles.detach() - rate * direction(gradient))
         found[t] = best[0]
-        tick(1)
+        monitor.tick(1)
     return HeadPose(found.half().float(), final, initial)
 
 
 @torch.no_grad()
 def learning_rates(
-    generator: Generator,
-    perceptual: Any,
-    channels: Sequence[Channel],
-    posed: Tensor,
+    avatar: Avatar,
+    perceptual: PerceptualNetwork,
+    angles: Tensor,
     regions: Masks,
     frames: Sequence[int],
-    resolution: int = 64,
+    size: int = 64,
 ) -> Tensor:
     """Eq. 8: eta_{f,i} = exp(-1.5 Gamma_{f,i} / max over i in V_f of Gamma_{f,i}), `[32]` in [exp(-1.5), 1].
 
     Gamma is Eq. 5 at LH_t of some `frames`, over the mask of each channel's own attribute f.
     """
+    channels, generator = avatar.channels, avatar.generator
     candidates = Candidates.of(channels)
     column = torch.tensor([MASK_OF.get(c.attribute, 3) for c in channels])
     gamma = torch.zeros(len(channels))
     for t in frames:
         here = regions.part(slice(t, t + 1))
         masks = torch.cat([m[0] for m in (here.mouth, here.eyes, here.pupils, here.face)])
-        styles = generator.styles(posed[t : t + 1])
-        table = index_sensitivity(generator, perceptual, styles, masks, candidates, resolution=resolution)
+        styles = generator.styles(avatar.latents(angles[t : t + 1]))
+        table = index_sensitivity(generator, perceptual, styles, masks, candidates, resolution=size)
         gamma += table.inside.gather(1, column[:, None])[:, 0] / len(frames)
     rates = torch.ones(len(channels))
     for f in column.unique():
         own = column == f
         rates[own] = torch.exp(-1.5 * gamma[own] / gamma[own].max().clamp_min(1e-12))
-    return rates.to(posed.device)
+    return rates.to(angles.device)
 
 
 def fit_attributes_reference(
-    generator: Generator,
+    avatar: Avatar,
     networks: LossNetworks,
-    channels: Sequence[Channel],
-    posed: Tensor,
+    angles: Tensor,
     targets: ImageSequence,
     regions: Masks,
     start: Tensor,
     blink: Tensor,
     identity_image: Tensor,
-    options: ReferenceAttributeOptions = ReferenceAttributeOptions(),
-    tick: Callable[[int], None] = lambda n: None,
+    options: AdamAttributeOptions,
     reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
 ) -> Attributes:
     """Algorithm 1, frame by frame. Arguments and result as `method.stage5_attributes.fit_attributes`, but that `start` and
-    `reading` are not looked at: the first frame starts at A(LH_1), each later one at the channel values of the frame before (Eq. 7).
+    `reading` are not looked at: the first frame starts at A(LH_1), each later one at the channel values of the frame before
+    (Eq. 7).
 
     The identity loss compares with the identity frame at t = 1 and with the first rendered frame after it.
     """
-    scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=posed.device)
-    gaze = torch.tensor([c.attribute == "gaze" for c in channels], device=posed.device)
-    resolution = min(options.resolution, generator.resolution)
+    generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze
     weights = options.weights
-    probes = torch.linspace(0, len(posed) - 1, min(options.probes, len(posed))).round().long().tolist()
-    rates = options.rate * learning_rates(generator, networks.perceptual, channels, posed, regions, probes)
+    probes = torch.linspace(0, len(angles) - 1, min(options.probes, len(angles))).round().long().tolist()
+    rates = options.rate * learning_rates(avatar, networks.perceptual, angles, regions, probes)
     with torch.no_grad():
-        base = read_channels(generator.styles(posed), channels)
+        posed = avatar.latents(angles)
+        base = avatar.read(generator.styles(posed))
         code = networks.identity(identity_image) if networks.identity is not None else None
-    found = posed.new_zeros(len(posed), len(channels))
+    found = torch.zeros_like(base)
     final, initial = posed.new_zeros(len(posed)), posed.new_zeros(len(posed))
     wrong: Tensor | None = None
     for t in range(len(posed)):
         part = slice(t, t + 1)
-        target = at_most(targets[part], resolution)
+        target = targets[part]
         with torch.no_grad():
             styles = generator.styles(posed[part])
             labels = networks.parser(target)[0].argmax(1) if networks.parser is not None else None
         objective = AttributeObjective(networks.perceptual, target, regions.part(part), weights)
-        value = posed.new_zeros(1, len(channels))
+        value = torch.zeros_like(base[:1])
         if t:
             value = ((base[t - 1 : t] + found[t - 1 : t] - base[part]) / scale).clamp(-options.limit, options.limit)
         direction = Adam(value)
         best, best_loss, best_image = value, float("inf"), target
         for epoch in range(options.epochs + 1):
             value = value.detach().requires_grad_(True)
-            image = generator.picture(add_channels(styles, channels, value * scale), resolution)
+            image = generator.picture(avatar.moved(styles, value * scale), target.shape[-1])
             fit = objective.residual(image).square().sum()
-            loss = fit + objective.inter_frame(image, wrong).sum()
+            loss = fit + objective.inter_frame(image, slice(None), wrong).sum()
             if code is not None and weights.identity:
                 loss = loss + weights.identity * identity_loss(networks.identity, image, code).sum()
             if labels is not None and weights.parsing:
@@ -220,5 +220,5 @@ def fit_attributes_reference(
         if t == 0 and networks.identity is not None:
             with torch.no_grad():
                 code = networks.identity(best_image)
-        tick(1)
+        monitor.tick(1)
     return Attributes(found.half().float(), final, initial)

@@ -1,56 +1,87 @@
-"""The ways to solve stages 4 and 5: `gauss-newton`, which is ours, and `reference`, the paper's plain form."""
+"""The ways to solve stages 4 and 5: Gauss-Newton, which is ours, and Adam, the paper's plain form. The options say which."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+
+from torch import Tensor
 
 from mien.errors import InputError
-from mien.method.gauss_newton import DescentOptions
-from mien.method.solvers.adam_reference import fit_attributes_reference, fit_pose_reference
+from mien.face.masks import Masks
+from mien.method.avatar import Avatar
+from mien.method.image_sequences import ImageSequence
+from mien.method.landmark_targets import Reading
+from mien.method.losses import LossNetworks
+from mien.method.solvers.adam_reference import (
+    AdamAttributeOptions,
+    AdamPoseOptions,
+    fit_attributes_reference,
+    fit_pose_reference,
+)
 from mien.method.stage4_pose import PoseOptions, fit_pose
-from mien.method.stage5_attributes import fit_attributes
+from mien.method.stage5_attributes import AttributeOptions, fit_attributes
 from mien.method.types import Attributes, HeadPose
+from mien.nets.perceptual import PerceptualNetwork
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """`pose` is called as `method.stage4_pose.fit_pose`, `attributes` as `method.stage5_attributes.fit_attributes`; `pose_to_refine`,
-    `attributes_to_refine` likewise where `personalize.joint_refinement.refine` and the polish follow, which move the same numbers on: what more
-    iterations against S_t gained there was lost again (research/speed.md).
-    `refits`: whether a re-fit of each frame to I_t (`mien.personalize.refit`) ends a tuned encode; the paper has none."""
+class Solver:
+    """A way to solve both stages, as options of each."""
 
-    name: str
-    pose: Callable[..., HeadPose]
-    attributes: Callable[..., Attributes]
-    pose_to_refine: Callable[..., HeadPose]
-    attributes_to_refine: Callable[..., Attributes]
-    refits: bool
+    pose: PoseOptions | AdamPoseOptions
+    attributes: AttributeOptions | AdamAttributeOptions
 
 
-OPTIMIZERS = {
-    "gauss-newton": Optimizer(
-        "gauss-newton",
-        fit_pose,
-        fit_attributes,
-        partial(fit_pose, options=PoseOptions(iterations=1)),
-        partial(fit_attributes, options=DescentOptions(iterations=1)),
-        True,
-    ),
-    "reference": Optimizer(
-        "reference",
-        fit_pose_reference,
-        fit_attributes_reference,
-        fit_pose_reference,
-        fit_attributes_reference,
-        False,
-    ),
+SOLVERS = {
+    "gauss-newton": lambda: Solver(PoseOptions(), AttributeOptions()),
+    "reference": lambda: Solver(AdamPoseOptions(), AdamAttributeOptions()),
 }
 
 
-def optimizer(name: str) -> Optimizer:
-    """The optimizer of that name; raises InputError."""
-    if name not in OPTIMIZERS:
-        raise InputError(f"there is no optimizer {name!r}: take {' or '.join(OPTIMIZERS)}.")
-    return OPTIMIZERS[name]
+def solver_named(name: str) -> Solver:
+    """The solver of that name with its usual options; raises InputError."""
+    if name not in SOLVERS:
+        raise InputError(f"there is no optimizer {name!r}: take {' or '.join(SOLVERS)}.")
+    return SOLVERS[name]()
+
+
+def solve_pose(
+    avatar: Avatar,
+    perceptual: PerceptualNetwork,
+    targets: ImageSequence,
+    measured: Tensor,
+    regions: Masks,
+    options: PoseOptions | AdamPoseOptions,
+    reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
+) -> HeadPose:
+    """Stage 4, see `mien.method.stage4_pose.fit_pose`."""
+    if isinstance(options, AdamPoseOptions):
+        return fit_pose_reference(avatar, perceptual, targets, measured, regions, options, reading, monitor=monitor)
+    return fit_pose(avatar, perceptual, targets, measured, regions, options, reading, monitor=monitor)
+
+
+def solve_attributes(
+    avatar: Avatar,
+    networks: LossNetworks,
+    angles: Tensor,
+    targets: ImageSequence,
+    regions: Masks,
+    start: Tensor,
+    blink: Tensor,
+    identity_image: Tensor,
+    options: AttributeOptions | AdamAttributeOptions,
+    reading: Reading | None = None,
+    *,
+    monitor: StageMonitor = UNWATCHED,
+) -> Attributes:
+    """Stage 5, see `mien.method.stage5_attributes.fit_attributes`."""
+    if isinstance(options, AdamAttributeOptions):
+        return fit_attributes_reference(
+            avatar, networks, angles, targets, regions, start, blink, identity_image, options, reading, monitor=monitor
+        )
+    return fit_attributes(
+        avatar, networks, angles, targets, regions, start, blink, identity_image, options, reading, monitor=monitor
+    )

@@ -32,6 +32,15 @@ CUT_ALIKE = 0.5  # two frames whose thumbnails correlate less than this are of d
 CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
 
 
+@dataclass(frozen=True)
+class AlignOptions:
+    """`aligned`: the clip's frames are face crops in FFHQ framing already, so that the roll is 0; `face`: which face, from 1 at the
+    left, None: the largest."""
+
+    aligned: bool = False
+    face: int | None = None
+
+
 def _ignore(done: int) -> None:
     """The default `tick`."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -13,20 +11,22 @@ from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.errors import InputError
 from mien.face.measures import face_measures
-from mien.method.avatar import pose_latents
+from mien.method.avatar import Avatar
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.losses import LossNetworks, look
-from mien.method.solvers.adam_reference import ReferenceAttributeOptions, ReferencePoseOptions, learning_rates
-from mien.method.solvers.registry import OPTIMIZERS, optimizer
+from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions, learning_rates
+from mien.method.solvers.registry import SOLVERS, solve_attributes, solve_pose, solver_named
+from mien.method.stage4_pose import PoseOptions
+from mien.method.stage5_attributes import AttributeOptions
 from mien.method.types import Attributes
-from mien.nets.stylespace import add_channels, read_channels
+from mien.nets.stylespace import read_channels
 from mien.packs.pack import Pack
 from tolerances import CONVERGED
 
 FRAMES = 3
 # Fewer epochs than a real face takes: the tests are to be quick.
-QUICK_POSE = {"gauss-newton": {}, "reference": {"options": ReferencePoseOptions(epochs=25)}}
-QUICK_ATTRIBUTES = {"gauss-newton": {}, "reference": {"epochs": 20, "rate": 0.15}}
+QUICK_POSE = {"gauss-newton": PoseOptions(), "reference": AdamPoseOptions(epochs=25)}
+QUICK_ATTRIBUTES = {"gauss-newton": AttributeOptions(), "reference": AdamAttributeOptions(epochs=20, rate=0.15)}
 
 
 class Case:
@@ -40,21 +40,20 @@ class Case:
         self.scale = torch.tensor([c.scale for c in p.channels])
         self.alpha = torch.randn(1, 32, generator=torch.Generator().manual_seed(0)) * self.scale
         self.alpha = self.alpha * torch.linspace(0.5, 1.5, FRAMES)[:, None]
-        self.posed = pose_latents(p.flow, self.identity, self.angles)
+        self.avatar = Avatar(p.generator, p.flow, p.channels, self.identity)
+        self.posed = self.avatar.latents(self.angles)
         self.plain = p.generator.synthesis(self.posed)
         self.frames = self.render(self.alpha)
 
     def render(self, alpha: Tensor) -> Tensor:
-        styles = add_channels(self.pack.generator.styles(self.posed), self.pack.channels, alpha)
-        return self.pack.generator.synthesis_from_styles(styles)
+        return self.pack.generator.synthesis_from_styles(self.avatar.styles(self.angles, alpha))
 
-    def attributes(self, name: str, blink: Tensor, **options: Any) -> Attributes:
+    def attributes(self, options: AttributeOptions | AdamAttributeOptions, blink: Tensor) -> Attributes:
         look = LossNetworks(self.pack.perceptual, self.pack.identity, self.pack.parser)
-        more = {"options": ReferenceAttributeOptions(**options)} if options else {}
-        return optimizer(name).attributes(
-            self.pack.generator, look, self.pack.channels, self.posed, self.frames, areas(),
-            torch.zeros(FRAMES, 32), blink, self.frames[:1], **more,
-        )  # fmt: skip
+        start = torch.zeros(FRAMES, 32)
+        return solve_attributes(
+            self.avatar, look, self.angles, self.frames, areas(), start, blink, self.frames[:1], options
+        )
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +61,19 @@ def case() -> Case:
     return Case()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_pose_comes_nearer_than_the_measured_angles(case: Case, name: str) -> None:
     measured = case.angles + torch.tensor([2.0, -1.5])
     p = case.pack
-    pose = optimizer(name).pose(
-        p.generator, p.flow, p.perceptual, case.identity, case.plain, measured, areas(), **QUICK_POSE[name]
-    )
+    pose = solve_pose(case.avatar, p.perceptual, case.plain, measured, areas(), QUICK_POSE[name])
     assert pose.angles.shape == (FRAMES, 2) and torch.equal(pose.angles, pose.angles.half().float())
     assert float(pose.loss.mean()) < 0.5 * float(pose.initial_loss.mean())
     assert float((pose.angles - case.angles).abs().mean()) < float((measured - case.angles).abs().mean())
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_attributes_explain_the_frames(case: Case, name: str) -> None:
-    found = case.attributes(name, torch.zeros(FRAMES, dtype=torch.bool), **QUICK_ATTRIBUTES[name])
+    found = case.attributes(QUICK_ATTRIBUTES[name], torch.zeros(FRAMES, dtype=torch.bool))
     assert found.alpha.shape == (FRAMES, 32) and bool(torch.isfinite(found.alpha).all())
     before = (case.render(torch.zeros(FRAMES, 32)) - case.frames).square().mean()
     after = (case.render(found.alpha) - case.frames).square().mean()
@@ -85,7 +82,7 @@ def test_attributes_explain_the_frames(case: Case, name: str) -> None:
 
 def test_without_an_epoch_each_frame_stands_where_the_one_before_stood(case: Case) -> None:
     """Eq. 7: the values of the channels V are the frame before's, whatever the pose."""
-    found = case.attributes("reference", torch.zeros(FRAMES, dtype=torch.bool), epochs=0)
+    found = case.attributes(AdamAttributeOptions(epochs=0), torch.zeros(FRAMES, dtype=torch.bool))
     values = read_channels(case.pack.generator.styles(case.posed), case.pack.channels) + found.alpha
     np.testing.assert_allclose(values[1:], values[:1].expand(FRAMES - 1, -1), atol=CONVERGED)
     assert not found.alpha[0].any()
@@ -93,7 +90,7 @@ def test_without_an_epoch_each_frame_stands_where_the_one_before_stood(case: Cas
 
 def test_gaze_keeps_its_values_through_a_blink(case: Case) -> None:
     blink = torch.tensor([False, True, False])
-    found = case.attributes("reference", blink, epochs=5)
+    found = case.attributes(AdamAttributeOptions(epochs=5), blink)
     gaze = [i for i, c in enumerate(case.pack.channels) if c.attribute == "gaze"]
     values = (read_channels(case.pack.generator.styles(case.posed), case.pack.channels) + found.alpha)[:, gaze]
     np.testing.assert_allclose(values[1], values[0], atol=CONVERGED)
@@ -102,7 +99,7 @@ def test_gaze_keeps_its_values_through_a_blink(case: Case) -> None:
 
 def test_learning_rates_are_those_of_eq_8(case: Case) -> None:
     p = case.pack
-    rates = learning_rates(p.generator, p.perceptual, p.channels, case.posed, areas(), [0])
+    rates = learning_rates(case.avatar, p.perceptual, case.angles, areas(), [0])
     by_attribute: dict[str, list[float]] = {}
     for channel, rate in zip(p.channels, rates.tolist(), strict=True):
         by_attribute.setdefault("mouth" if channel.attribute == "jaw" else channel.attribute, []).append(rate)
@@ -133,7 +130,7 @@ def test_sensitivity_is_eq_5_spelt_out(case: Case) -> None:
 
 def test_an_unknown_optimizer_is_named() -> None:
     with pytest.raises(InputError, match="'newton'.*gauss-newton or reference"):
-        optimizer("newton")
+        solver_named("newton")
 
 
 def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:

@@ -1,0 +1,177 @@
+"""Every option of an encode, in one frozen value: the command line, batches, the studio and the stage cache take it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from mien.errors import InputError
+from mien.method.gauss_newton import DescentOptions
+from mien.method.landmark_targets import LandmarkTargetOptions
+from mien.method.losses import AttributeWeights
+from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
+from mien.method.solvers.registry import solver_named
+from mien.method.stage1_align.align import AlignOptions
+from mien.method.stage2_invert import InversionOptions
+from mien.method.stage4_pose import PoseOptions
+from mien.method.stage5_attributes import AttributeOptions
+from mien.personalize.options import (
+    GazeAugmentationOptions,
+    PivotLocalityOptions,
+    RefinementOptions,
+    TuningOptions,
+)
+from mien.personalize.refit import RefitOptions
+
+METHODS = ("mien", "paper")
+INVERSIONS = ("encoder", "restyle")
+SIZES = (256, 512, 1024)
+LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
+# Times the steps where a person is small: Muon, for whole convolutions, does not help its factors.
+COMPACT_EFFORT = 1.3
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which part of the clip is encoded: from `start`, for `duration` seconds (None: to its end). `sound`: carry it along."""
+
+    start: float = 0.0
+    duration: float | None = None
+    sound: bool = True
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How a clip is encoded. What is None is left out.
+
+    `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
+    targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each frame,
+    against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights.
+    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `size`: side of the picture in pixels, None:
+    the pack's own. The same `seed` gives the same stream on one machine.
+
+    Raises InputError for values out of range.
+    """
+
+    method: Literal["mien", "paper"] = "mien"
+    clip: ClipOptions = field(default_factory=ClipOptions)
+    align: AlignOptions = field(default_factory=AlignOptions)
+    inversion: InversionOptions = field(default_factory=InversionOptions)
+    tuning: TuningOptions | None = field(default_factory=TuningOptions)
+    pose: PoseOptions | AdamPoseOptions = field(default_factory=PoseOptions)
+    attributes: AttributeOptions | AdamAttributeOptions = field(default_factory=AttributeOptions)
+    landmarks: LandmarkTargetOptions | None = field(default_factory=LandmarkTargetOptions)
+    gaze_augmentation: GazeAugmentationOptions | None = field(default_factory=GazeAugmentationOptions)
+    refinement: RefinementOptions | None = field(default_factory=RefinementOptions)
+    refit: RefitOptions | None = field(default_factory=RefitOptions)
+    person_size: int | None = None
+    effort: float = 1.0
+    size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"there is no method {self.method!r}: take {' or '.join(METHODS)}.")
+        if not LEAST_EFFORT <= self.effort <= MOST_EFFORT:
+            raise InputError(f"effort goes from 0.1 to 10: {self.effort} is outside.")
+        if self.size is not None and self.size not in SIZES:
+            raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
+        if self.person_size is not None and self.tuning is None:
+            raise InputError("the size of a person's weights goes with tuning only.")
+
+    @staticmethod
+    def mien() -> EncodeOptions:
+        """Ours: stages 4 and 5 give the starting point, in one iteration, of a joint refinement and a re-fit."""
+        return EncodeOptions(
+            pose=PoseOptions(iterations=1), attributes=AttributeOptions(descent=DescentOptions(iterations=1))
+        )
+
+    @staticmethod
+    def untuned() -> EncodeOptions:
+        """Ours without a tuned generator: stages 4 and 5 against S_t, with landmark targets."""
+        return EncodeOptions(tuning=None, gaze_augmentation=None, refinement=None, refit=None)
+
+    @staticmethod
+    def paper() -> EncodeOptions:
+        """The paper's method and nothing after it: fixed pivots, Eq. 1 and 2, Algorithm 1 with Eq. 7 to 12, against S_t."""
+        tuning = TuningOptions(
+            generator_rate=3e-4, pixel_loss="l2", perceptual=1.0, texture=0.0, landmarks=0.0, locality=0.0,
+            even_sampling=False, motion=None, noise=None, muon=None, least_gain=0.0, encoder_rate=None,
+            decoder_path=False, pivot_locality=PivotLocalityOptions(),
+        )  # fmt: skip
+        return EncodeOptions(
+            method="paper",
+            tuning=tuning,
+            pose=AdamPoseOptions(),
+            attributes=AdamAttributeOptions(weights=AttributeWeights(face=0.0, measures=0.0)),
+            landmarks=None,
+            gaze_augmentation=None,
+            refinement=None,
+            refit=None,
+        )
+
+    @staticmethod
+    def of(
+        method: str = "mien",
+        *,
+        aligned: bool = False,
+        tune: bool = True,
+        person_size: int | None = None,
+        inversion: str = "encoder",
+        effort: float = 1.0,
+        start: float = 0.0,
+        duration: float | None = None,
+        seed: int = 0,
+        face: int | None = None,
+        sound: bool = True,
+        optimizer: str | None = None,
+        real_targets: bool = False,
+        size: int | None = None,
+    ) -> EncodeOptions:
+        """The options of a preset, changed by the keywords of `mien.encode` and of the command line.
+
+        `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune the
+        generator to the person first, and send the difference. `inversion`: `encoder`, or `restyle` for several looks at
+        each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4 and 5 are
+        solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`: stage 5 fits
+        the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
+
+        Raises InputError.
+        """
+        if method not in METHODS:
+            raise InputError(f"there is no method {method!r}: take {' or '.join(METHODS)}.")
+        if inversion not in INVERSIONS:
+            raise InputError(f"there is no inversion {inversion!r}: take {' or '.join(INVERSIONS)}.")
+        if method == "paper":
+            options = EncodeOptions.paper()
+            options = options if tune else replace(options, tuning=None)
+        else:
+            options = EncodeOptions.mien() if tune else EncodeOptions.untuned()
+        if optimizer is not None:
+            solver = solver_named(optimizer)
+            if optimizer == "reference":
+                options = replace(options, pose=solver.pose, attributes=solver.attributes, refit=None)
+            elif method == "paper":
+                options = replace(options, pose=solver.pose, attributes=solver.attributes)
+        if real_targets:
+            options = replace(options, attributes=replace(options.attributes, target="frame"))
+        return replace(
+            options,
+            clip=ClipOptions(start, duration, sound),
+            align=AlignOptions(aligned, face),
+            inversion=InversionOptions(restyle=inversion == "restyle"),
+            person_size=person_size,
+            effort=effort,
+            size=size,
+            seed=seed,
+        )
+
+    @property
+    def step_factor(self) -> float:
+        """So many times the usual steps tuning and refinement take."""
+        return self.effort * (COMPACT_EFFORT if self.person_size is not None else 1.0)
+
+    def key(self) -> str:
+        """A hash of all options, nested ones with the names of their classes."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""How a person is learned: what tuning and refinement have in common. Each layer beyond the paper can be left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+
+@dataclass(frozen=True)
+class MuonOptions:
+    """Muon for convolutions (`mien.personalize.muon`). `momentum` of their gradients; `max_update`: how far they move at a
+    step, in learning rates."""
+
+    momentum: float = 0.85
+    max_update: float = 0.6
+
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """Learning of noise constants. `rate`: so many times faster than weights, since each stands for one pixel."""
+
+    rate: float = 3.5
+
+
+@dataclass(frozen=True)
+class GazeAugmentationOptions:
+    """Frames of the clip with their irises moved (`mien.personalize.gaze_augmentation`), for packs that read landmarks and
+    have gaze channels. `share` of the clip's frames, but `fewest` at least."""
+
+    share: float = 0.15
+    fewest: int = 8
+
+
+@dataclass(frozen=True)
+class MotionRegularizerOptions:
+    """A tuned generator goes on moving as the pack's does (`mien.personalize.motion_regularizer`). `weight` beside the image
+    losses."""
+
+    weight: float = 5.0
+
+
+@dataclass(frozen=True)
+class PivotLocalityOptions:
+    """PTI's locality regularisation (Roich et al. 2021, Eq. 4 to 6): the tuned generator stays the same at latents
+    `distance` away from the pivot, towards other people. Weights of its `l2` and `perceptual` parts; every `interval`
+    steps."""
+
+    distance: float = 30.0
+    l2: float = 0.1
+    perceptual: float = 0.1
+    interval: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What tuning and refinement share.
+
+    `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
+    (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
+    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of `texture`
+    (local strength of edges), of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
+    drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `motion`, `noise`, `muon`: None
+    leaves them out; without Muon, Adam moves all. `least_gain`: early stop (`mien.personalize.trainer.Schedule`), 0 for none.
+    """
+
+    steps: int = 60
+    passes: float = 2.0
+    batch: int = 4
+    generator_rate: float = 6e-3
+    pixel_loss: Literal["pyramid", "l2"] = "pyramid"
+    perceptual: float = 0.3
+    texture: float = 1.0
+    landmarks: float = 0.3
+    locality: float = 0.5
+    even_sampling: bool = True
+    motion: MotionRegularizerOptions | None = field(default_factory=MotionRegularizerOptions)
+    noise: NoiseOptions | None = field(default_factory=NoiseOptions)
+    muon: MuonOptions | None = field(default_factory=MuonOptions)
+    least_gain: float = 0.002
+    seed: int = 0
+
+    def for_clip(self, frames: int, effort: float = 1.0, batch: int | None = None) -> Self:
+        """With as many steps as a clip of so many frames takes, times `effort`. `batch`: the frames that a step really
+        draws, where memory allows fewer than were asked for."""
+        steps = max(self.steps, self.passes * frames / (batch or self.batch))
+        return replace(self, steps=max(math.ceil(steps * effort), 1))
+
+
+@dataclass(frozen=True)
+class TuningOptions(TrainingOptions):
+    """Pivotal tuning (the paper, Sec. 4.1).
+
+    `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the pivots
+    are fixed. `decoder_path`: half of the renders take the way that the decoder will take, the identity frame's latent
+    turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `resolution`: of the first two thirds of
+    the steps, but at most half of the generator's own, at which the last third runs.
+    """
+
+    encoder_rate: float | None = 4e-4
+    decoder_path: bool = True
+    pivot_locality: PivotLocalityOptions | None = None
+    resolution: int = 256
+
+
+@dataclass(frozen=True)
+class RefinementOptions(TrainingOptions):
+    """The joint pass after stage 5 (ours): weights, L_ID and the numbers of each frame. Learning rates of identity latent,
+    angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near where stages 4 and 5
+    put them."""
+
+    steps: int = 120
+    passes: float = 4.8
+    generator_rate: float = 4e-3
+    identity_rate: float = 2e-3
+    angle_rate: float = 0.1
+    channel_rate: float = 0.04
+    hold: float = 2e-4

@@ -1,0 +1,144 @@
+"""What an encode did, worked out of its result: seconds, bytes, PSNR, frames that are not to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.format.stream import Stream
+from mien.media.images import psnr, psnr_from_mse, to_bytes
+from mien.method.frame_quality import region_errors, unreliable_frames
+from mien.method.image_sequences import BATCH, ImageSequence
+from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
+from mien.method.stage6_render.render import render_frames
+from mien.method.types import FaceTrack
+from mien.options import EncodeOptions
+from mien.packs.pack import Pack
+from mien.pipeline import Encoding
+from mien.runtime.monitor import Monitor
+
+STAGES = ("align", "invert", "tune", "identity", "pose", "attributes", "refine", "refit")
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What an encode did. `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`), the
+    render against S_t (`fit`) and against I_t (`resynthesis`); `pose_loss`: Eq. 2 at the measured and at the fitted angles;
+    `minimises`: the loss of which each number is the minimum; `poor`: frames whose fit is not to be trusted, `lost`: frames
+    without a face; `resumed`: the stages that an earlier run had done, whose seconds are not counted again."""
+
+    method: str
+    frames: int
+    fps: Fraction
+    resolution: int
+    seconds: dict[str, float]
+    bytes: dict[str, Any]
+    psnr: dict[str, float]
+    identity_frame: int
+    identity_similarity: float
+    pose_loss: dict[str, float]
+    minimises: dict[str, str]
+    poor: list[int]
+    lost: list[int]
+    resumed: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as `mien encode --json` writes it."""
+        seconds = {k: round(v, 3) for k, v in self.seconds.items()}
+        seconds["total"] = round(sum(self.seconds.values()), 3)
+        return {
+            "method": self.method,
+            "frames": self.frames,
+            "fps": float(self.fps),
+            "resolution": self.resolution,
+            "seconds": seconds,
+            "bytes": self.bytes,
+            "psnr": {k: round(v, 3) for k, v in self.psnr.items()},
+            "identity": {"frame": self.identity_frame, "similarity": round(self.identity_similarity, 4)},
+            "pose_loss": {k: round(v, 6) for k, v in self.pose_loss.items()},
+            "minimises": self.minimises,
+            "frames_poor": self.poor,
+            "frames_lost": self.lost,
+            "resumed": self.resumed,
+        }
+
+
+def summarise(
+    encoding: Encoding, faces: FaceTrack, stream: Stream, pack: Pack, options: EncodeOptions, monitor: Monitor
+) -> EncodeReport:
+    """The report of an encode of `faces`."""
+    pose, sizes = encoding.pose, pack.stage_sizes
+    first = encoding.first_inversion.images(min(sizes.attributes, pack.resolution))
+    unexplained = region_errors(faces.crops, first, faces.masks(pack.device))
+    inverted = encoding.inversion.images()
+    return EncodeReport(
+        method=options.method,
+        frames=len(faces),
+        fps=stream.fps,
+        resolution=pack.resolution,
+        seconds={name: monitor.seconds.get(name, 0.0) for name in STAGES},
+        bytes=stream.accounting(),
+        psnr={
+            "inversion": mean_psnr(faces.crops, as_bytes(inverted)),
+            "fit": _fit_psnr(encoding, inverted),
+            "resynthesis": mean_psnr(faces.crops, render_frames(stream, pack, encoding.avatar.generator)),
+        },
+        identity_frame=encoding.identity.frame,
+        identity_similarity=encoding.identity.similarity,
+        pose_loss={"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())},
+        minimises=minimised(options),
+        poor=unreliable_frames(encoding.attributes.loss, unexplained),
+        lost=np.flatnonzero(faces.lost).tolist(),
+        resumed=monitor.resumed,
+    )
+
+
+def minimised(options: EncodeOptions) -> dict[str, str]:
+    """Of which loss the weights, L_ID, the angles and the channels that are sent are the minimum."""
+    target = "S_t = G(L_t)" if options.attributes.target == "inversion" else "the frames I_t"
+    extra = " with landmark targets" if options.landmarks and not options.refinement else ""
+    slow = isinstance(options.pose, AdamPoseOptions), isinstance(options.attributes, AdamAttributeOptions)
+    facts = {
+        "weights": "none: the pack's own",
+        "identity": "Eq. 1, over near-frontal frames",
+        "angles": f"Eq. 2 against S_t = G(L_t){'' if slow[0] else extra}",
+        "alpha": f"{'Algorithm 1 with Eq. 3' if slow[1] else 'Eq. 9'} against {target}{'' if slow[1] else extra}",
+    }
+    if options.tuning:
+        kind = "L2 and perceptual" if options.tuning.pixel_loss == "l2" else "pyramid and perceptual"
+        facts["weights"] = f"pivotal tuning: {kind} distance of G(L_t) to the frames I_t"
+    if options.refinement:
+        joint = "pyramid and perceptual distance of the renders to the frames I_t, jointly"
+        facts = dict.fromkeys(facts, joint)
+    if options.refit:
+        facts |= dict.fromkeys(("angles", "alpha"), "Eq. 9 against the frames I_t, without L_ID and L_FP")
+    return facts
+
+
+def as_bytes(images: ImageSequence) -> Iterator[NDArray[np.uint8]]:
+    """Frames uint8 `[H, W, 3]`, one by one."""
+    for i in range(0, len(images), BATCH):
+        yield from to_bytes(images[i : i + BATCH])
+
+
+def mean_psnr(real: Iterable[NDArray[np.uint8]], made: Iterable[NDArray[np.uint8]]) -> float:
+    """Mean over frames of the PSNR (dB, uint8 RGB)."""
+    return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
+
+
+@torch.no_grad()
+def _fit_psnr(encoding: Encoding, inverted: ImageSequence) -> float:
+    """Mean PSNR (dB) of the render against S_t = G(L_t)."""
+    rendered = encoding.avatar.images(encoding.motion, encoding.avatar.generator.resolution)
+    values = []
+    for i in range(0, len(inverted), BATCH):
+        part = slice(i, i + BATCH)
+        error = (rendered[part].clamp(-1, 1) - inverted[part].clamp(-1, 1)).square().mean((1, 2, 3))
+        values.append(psnr_from_mse(error.cpu(), peak=2))
+    return float(np.concatenate(values).mean())
