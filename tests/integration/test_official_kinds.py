@@ -11,13 +11,14 @@ import pytest
 from skimage.data import astronaut
 
 from factories.packs import official_pack
-from mien.api import EncodeReport, encode_with_report
+from mien.api import encode_with_report
 from mien.format.stream import Stream
 from mien.media.video import write_video
 from mien.method.stage6_render.render import render
 from mien.packs.convert.verify import verify
 from mien.packs.pack import Pack
 from mien.reenact.puppeteer import puppeteer
+from mien.report import EncodeReport
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from mien.personalize import trainer as module
 from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.losses import texture_loss
 from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
-from mien.personalize.options import TuningOptions
+from mien.personalize.options import NoiseOptions, TuningOptions
 from mien.personalize.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
 from mien.runtime.resumable_loop import NO_CHECKPOINT
 
@@ -101,7 +101,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     crops = np.random.RandomState(0).randint(0, 255, (1, 64, 64, 3)).astype(np.uint8).repeat(2, 0)
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
     material = Material.of(pack, crops, landmarks)
-    weights = weights_for(generator, size, noise=noise)
+    weights = weights_for(generator, size, noise=NoiseOptions() if noise else None)
     trainer = Trainer(weights, material, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
                       NO_CHECKPOINT)  # fmt: skip
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
