@@ -1,4 +1,4 @@
-"""Tuned weights in few bytes: low-rank differences to the pack's generator, quantised and range coded.
+"""Compact coding of tuned weights: low-rank differences to the pack's generator, quantised and range coded.
 
 The difference of a convolution's weights `[out, in, k, k]`, seen as a matrix of out*k rows (the kernel's y within) and
 in*k columns (x within), is

@@ -23,16 +23,16 @@ from mien.format import motion_codec
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
 
-DEFAULT_QUALITY = 45.0  # at 40 small motions of the mouth are lost, for a tenth fewer bits
+DEFAULT_QUALITY = 45.0  # dB, at which small motions of the mouth are kept
 QUALITIES = (10.0, 90.0)  # dB that can be asked for
 STILL_PSNR = 24.0  # of a face that does not move against one that talks: scales the curves where no pack tells
 _POSE_STEPS = (0.5, 1.0, 1.0)  # degrees: the coarsest R, Y, P; R turns the crop in its frame, which no image here shows
-_COARSEST = 3.0  # spreads of a curve: what this face hardly shows, another may
+_COARSEST = 3.0  # spreads of a curve: a change that is hardly visible on this face may be on another
 _RATE_ROUNDS = 9
-_OWN_VALUE = 0.1  # how much a parameter's own value counts beside the image: another face shows other likenesses
+_OWN_VALUE = 0.1  # weight of a parameter's own value beside the image: on another face other changes look alike
 
-_LOOKS = 5  # renders of the whole clip at most, to meet a quality in its worst frame
-_NEAR = 0.7  # dB above the wanted quality are near enough
+_MAX_RENDERS = 5  # renders of the whole clip at most, to meet a quality in its worst frame
+_TOLERANCE_DB = 0.7  # dB above the wanted quality are near enough
 
 Draw = Callable[[np.ndarray], np.ndarray]
 Look = Callable[[np.ndarray], np.ndarray]
@@ -43,7 +43,7 @@ def transcode(
     look: Look | None = None, key_interval: int = motion_codec.DEFAULT_KEY_INTERVAL,
     tick: Callable[[int], None] = lambda frames: None,
 ) -> Stream:  # fmt: skip
-    """The stream with coded frames.
+    """Code the frames of a stream.
 
     Args:
         stream: raw or coded; what is coded again loses again.
@@ -75,12 +75,12 @@ def transcode(
         steps = steps_for(decibels, alone, stream.frames)
         shaped = feedback
         if shaped is not None:  # a step that is finer than the image needs leaves nothing to make up for
-            shaped = shaped * (alone * steps > 0.99 * _amplitude(decibels))[:, None]
+            shaped = shaped * (alone * steps > 0.99 * _allowed_change(decibels))[:, None]
         return motion_codec.encode_frames(stream.frames, steps, key_interval, shaped, tick)
 
     if rate is None:
         wanted = DEFAULT_QUALITY if quality is None else quality
-        return _with(stream, coded(wanted) if look is None else _seen(coded, look, wanted))
+        return _with_coded(stream, coded(wanted) if look is None else _meet_quality(coded, look, wanted))
     budget = rate * stream.seconds / 8
     best, low, high = coded(QUALITIES[0]), *QUALITIES
     if len(best) > budget:
@@ -93,21 +93,21 @@ def transcode(
             best, low = data, middle
         else:
             high = middle
-    return _with(stream, best)
+    return _with_coded(stream, best)
 
 
-def _seen(coded: Callable[[float], bytes], look: Look, wanted: float) -> bytes:
-    """The cheapest coding found whose worst frame has the wanted PSNR; the finest one where none has."""
+def _meet_quality(coded: Callable[[float], bytes], look: Look, wanted: float) -> bytes:
+    """Search for the cheapest coding whose worst frame has the wanted PSNR in dB; the finest one where none has."""
     ask, low, high = wanted, QUALITIES[0] - 1, QUALITIES[1] + 1
     tried: list[tuple[float, float, bytes]] = []
-    for _ in range(_LOOKS):
+    for _ in range(_MAX_RENDERS):
         data = coded(ask)
         above = float(look(motion_codec.decode_frames(data)).min()) - wanted
         tried.append((above, ask, data))
-        if 0 <= above < _NEAR or (above < 0 and ask == QUALITIES[1]):
+        if 0 <= above < _TOLERANCE_DB or (above < 0 and ask == QUALITIES[1]):
             break
         low, high = (low, ask) if above >= 0 else (ask, high)
-        ask = ask - above + _NEAR / 2
+        ask = ask - above + _TOLERANCE_DB / 2
         if not low < ask < high:
             ask = (low + high) / 2
         ask = min(max(ask, QUALITIES[0]), QUALITIES[1])
@@ -130,7 +130,7 @@ def raw(stream: Stream) -> Stream:
 
 
 def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """The steps of the 35 parameters for a PSNR in dB of the image.
+    """Choose the steps of the 35 parameters for a PSNR in dB of the image.
 
     Args:
         quality: dB, 10 to 90.
@@ -152,11 +152,11 @@ def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np
     coarsest = _COARSEST * _spread(frames)
     coarsest[: len(_POSE_STEPS)] = np.minimum(coarsest[: len(_POSE_STEPS)], _POSE_STEPS)
     with np.errstate(divide="ignore"):
-        return np.minimum(_amplitude(quality) / sensitivity, coarsest)
+        return np.minimum(_allowed_change(quality) / sensitivity, coarsest)
 
 
 def assumed_sensitivity(frames: np.ndarray) -> np.ndarray:
-    """A sensitivity from the curves alone: each one's spread is equally visible, and all together make `STILL_PSNR`.
+    """Assume a sensitivity from the curves alone: equal visibility of each one's spread, and `STILL_PSNR` of all together.
 
     Args:
         frames: float16 [T, 35].
@@ -168,7 +168,7 @@ def assumed_sensitivity(frames: np.ndarray) -> np.ndarray:
 
 
 def measure_sensitivity(draw: Draw, frames: np.ndarray, probes: int = 4) -> np.ndarray:
-    """What changes of the parameters do to the image, by central differences at some frames of the clip.
+    """Measure how changes of the parameters change the image, by central differences at some frames of the clip.
 
     Args:
         draw: renders parameters [N, 35] to images of any shape [N, ...] in [-1, 1].
@@ -208,12 +208,12 @@ def _conditioned(sensitivity: np.ndarray) -> tuple[np.ndarray, np.ndarray | None
     return alone, feedback
 
 
-def _amplitude(quality: float) -> float:
-    """What a step of one parameter may do to the image in [-1, 1], whose peak is 2."""
+def _allowed_change(quality: float) -> float:
+    """Root mean square change of the image in [-1, 1] that a step of one parameter may make for a PSNR in dB."""
     return float(np.sqrt(12 * 4 * 10 ** (-quality / 10) / PARAMETERS))
 
 
-def _with(stream: Stream, coded: bytes) -> Stream:
+def _with_coded(stream: Stream, coded: bytes) -> Stream:
     return replace(stream, frames=motion_codec.decode_frames(coded), coded=coded)
 
 

@@ -16,23 +16,11 @@ from torch import Tensor, nn
 
 from mien.nets import irse
 from mien.nets.generator import Generator
+from mien.nets.stylegan2 import Affine
 
 INPUT_SIZE = 256
 RESTYLE_STEPS = 5
 _MIDDLE, _FINE = 3, 7  # the first rows that read the middle and the fine level of the pyramid
-
-
-class ScaledLinear(nn.Module):
-    """StyleGAN's linear layer with equalised learning rate, `[N, width] -> [N, width]`."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(width, width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.scale = 1 / math.sqrt(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
 
 
 class StyleHead(nn.Module):
@@ -44,7 +32,7 @@ class StyleHead(nn.Module):
         for _ in range(int(math.log2(side))):
             layers += [nn.Conv2d(width, width, 3, stride=2, padding=1), nn.LeakyReLU(0.01)]
         self.convs = nn.Sequential(*layers)
-        self.linear = ScaledLinear(width)
+        self.linear = Affine(width, width, bias=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.convs(x).flatten(1))

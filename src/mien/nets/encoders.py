@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.nets.resnet import LeakyResidual
+
 INPUT_SIZE = 128
 
 
@@ -29,16 +31,6 @@ class EncoderConfig:
     width: int = 32
     coarse: int = 4
     middle: int = 4
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(width, width, 3, padding=1)
-        self.b = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + 0.5 * self.b(F.leaky_relu(self.a(x), 0.2)), 0.2)
 
 
 class _Head(nn.Module):
@@ -67,7 +59,7 @@ class Encoder(nn.Module):
         w = config.width
         widths = (w, 2 * w, 4 * w, 8 * w, 8 * w)  # at 64, 32, 16, 8 and 4 pixels a side
         self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
-        self.blocks = nn.ModuleList(_Residual(x) for x in widths)
+        self.blocks = nn.ModuleList(LeakyResidual(x, 0.2) for x in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
         fine = config.num_ws - config.coarse - config.middle
         self.coarse = _Head(widths[4], widths[4], 4, 16 * w, 1 + config.coarse, config.w_dim)

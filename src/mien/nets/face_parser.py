@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mien.face.masks import CLASSES
 from mien.face.measures import POINTS
+from mien.nets.resnet import LeakyResidual
 
 INPUT_SIZE = 128
 
@@ -27,16 +28,6 @@ class LandmarkReader(Protocol):
         ...
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(width, width, 3, padding=1)
-        self.b = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + 0.5 * self.b(F.leaky_relu(self.a(x), 0.1)), 0.1)
-
-
 class FaceParser(nn.Module):
     """Images `[N, 3, H, W]` in [-1, 1] -> parsing logits `[N, 8, 64, 64]` and landmarks `[N, len(POINTS), 2]`.
 
@@ -48,9 +39,9 @@ class FaceParser(nn.Module):
         widths = (width, 2 * width, 4 * width, 6 * width)
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
-        self.blocks = nn.ModuleList(_Block(w) for w in widths)
+        self.blocks = nn.ModuleList(LeakyResidual(w, 0.1) for w in widths)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
-        self.merge = nn.ModuleList(_Block(w) for w in widths[:-1])
+        self.merge = nn.ModuleList(LeakyResidual(w, 0.1) for w in widths[:-1])
         self.head = nn.Conv2d(widths[0], len(CLASSES), 1)
         self.squeeze = nn.Conv2d(widths[-1], 32, 1)
         self.landmark = nn.Sequential(nn.Linear(32 * 64, 192), nn.LeakyReLU(0.1), nn.Linear(192, 2 * len(POINTS)))

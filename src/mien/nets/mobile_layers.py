@@ -173,7 +173,8 @@ class SeparableConv(Styled):
     def forward(self, x: Tensor, style: Tensor, order: Tensor | None, window: Window | None = None) -> Tensor:
         """`x [N, I, H, W]`, `style [N, I]` -> `[N, O, H, W]`, its channels sorted by `order` where one is given.
         `window`: the part of the whole map that `x` is."""
-        weight, bias = self.weight[:, :, 0, 0], self.bias
+        weight: Tensor = self.weight[:, :, 0, 0]
+        bias: Tensor = self.bias
         if order is not None:
             weight, bias = weight[order], bias[order]
         x = pointwise(depthwise(x, self.depthwise), weight * (style * self.gain)[:, None], bias)

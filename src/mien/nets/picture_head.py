@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,9 +68,10 @@ class PictureHead(nn.Module):
         A depthwise kernel becomes its sum in the middle; of the Haar bands the mean goes through, halved (a band's mean
         is twice the pixels'); noise is averaged down.
         """
+        layers: list[Any] = list(blocks)
         for i in range(0, len(self.gains), 2):
             k = self.block + 1 + i // 2
-            first, second = blocks[2 + 3 * k], blocks[3 + 3 * k]
+            first, second = layers[2 + 3 * k], layers[3 + 3 * k]
             out = second.weight.shape[0]
             sort = band_order(out) if i + 2 < len(self.gains) else torch.arange(out)
             self.weight[i].zero_()
@@ -83,7 +85,7 @@ class PictureHead(nn.Module):
                 self.depthwise[j][:, 0, 1, 1] = taps.repeat(len(self.depthwise[j]) // len(taps))
                 side = len(self.noise_const[j])
                 self.noise_const[j].copy_(F.interpolate(layer.noise_const[None, None], (side, side), mode="area")[0, 0])
-        image = blocks[-1]
+        image = layers[-1]
         for mine, theirs in ((self.image_weight, image.weight), (self.image_bias, image.bias)):
             mine.zero_()
             mine[:3] = theirs[:3]  # the mean of three colours: twice the mean of the pixels, as the head's bands are

@@ -1,14 +1,25 @@
-"""ResNet (He et al. 2016): the trunks under the networks that judge gaze and action units.
-
-Names of tensors are those that the public checkpoints share.
-"""
+"""Residual blocks (He et al. 2016): ResNet's, whose tensors have the names of the public checkpoints, and a plain one."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for RGB in [0, 1]
+
+
+class LeakyResidual(nn.Module):
+    """`[N, width, H, W] -> [N, width, H, W]`: two 3x3 convolutions and a shortcut, leaky ReLU of `slope`, no norm."""
+
+    def __init__(self, width: int, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+        self.a = nn.Conv2d(width, width, 3, padding=1)
+        self.b = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + 0.5 * self.b(F.leaky_relu(self.a(x), self.slope)), self.slope)
 
 
 class Basic(nn.Module):

@@ -82,12 +82,15 @@ def style_layers(config: GeneratorConfig) -> tuple[StyleLayer, ...]:
 
 
 class Affine(nn.Module):
-    """The learned affine map from a row of W+ to the style of one layer, `[N, w_dim] -> [N, width]`."""
+    """StyleGAN's linear layer with equalised learning rate, `[N, w_dim] -> [N, width]`: a row of W+ to a layer's style.
 
-    def __init__(self, w_dim: int, width: int) -> None:
+    `bias`: its initial value, 1 for styles.
+    """
+
+    def __init__(self, w_dim: int, width: int, bias: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(width, w_dim))
-        self.bias = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.full((width,), bias))
         self.scale = 1 / math.sqrt(w_dim)
 
     def forward(self, w: Tensor) -> Tensor:
@@ -152,9 +155,8 @@ class ModulatedConv(nn.Module):
     Two exact ways to compute it. With few pixels the activations are scaled rather than the weights, so that one dense
     convolution serves a batch of different styles. With many pixels each sample gets its own weights: then nothing but
     the convolution passes over the pixels, and demodulation and the layer's gain cost nothing. Upsampling is a
-    transposed convolution and the FIR filter 1-3-3-1. (Folding the filter into four 3x3 phases and a pixel shuffle is
-    exact too; with the filter as a depthwise convolution it was 5 to 20 % slower on a CPU, for four times the
-    arithmetic.)
+    transposed convolution and the FIR filter 1-3-3-1; folding the filter into four 3x3 phases and a pixel shuffle would
+    be exact too, at four times the arithmetic.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, demodulate: bool, up: bool) -> None:

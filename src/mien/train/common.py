@@ -6,7 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ class Run:
         path = self.folder / "checkpoint.pt"
         return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
-    def log(self, step: int, **values: float | Tensor) -> None:
+    def log(self, step: int, **values: SupportsFloat) -> None:
         line = {"step": step, "seconds": round(time.time() - self.started, 1)}
         line |= {k: round(float(v), 5) for k, v in values.items()}
         with (self.folder / "log.jsonl").open("a") as file:

@@ -64,7 +64,7 @@ class EditWidgets:
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """Build the tab; returns the components those that others need."""
+    """Build the tab; returns the components that others need."""
     widgets = _lay_out()
     handlers = EditHandlers(studio, widgets)
     shown, form = widgets.shown, widgets.form

@@ -58,7 +58,7 @@ class EncodeWidgets:
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """Build the tab; returns the components those that others need."""
+    """Build the tab; returns the components that others need."""
     w = _lay_out()
     handlers = EncodeHandlers(studio)
     w.clip.upload(handlers.take_upload, w.clip, [w.clip, w.clip_note], **QUIET)

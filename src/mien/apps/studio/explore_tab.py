@@ -8,30 +8,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import cv2
 import gradio as gr
 import numpy as np
-import torch
 
 from mien.apps.studio import markup
+from mien.apps.studio.channel_faces import face_html, sliders_html
 from mien.apps.studio.context import Studio, sentence
 from mien.apps.studio.job_queue import StudioJob
-from mien.apps.studio.media import checked_clip, data_address
+from mien.apps.studio.media import checked_clip
 from mien.apps.studio.sessions import CLIPS, Session
 from mien.errors import InputError
-from mien.media.images import to_bytes
-from mien.method.avatar import Avatar
-from mien.packs.pack import Pack
-
-REACH = 3.0  # a channel's slider goes so many standard deviations either way
-PROBE = 2.0  # and its region is what moves between this many to either side
-THUMB = 64
-ANGLES = (("yaw", 35), ("pitch", 20))
-LIT = np.array([255.0, 176.0, 59.0])
 
 
 def build(studio: Studio) -> dict[str, Any]:
-    """Build the tab; returns the components those that others need."""
+    """Build the tab; returns the components that others need."""
     with gr.Tabs(elem_classes="m-inner"):
         with gr.Tab("Channels", id="channels"):
             shelf, load, channels = _channels(studio)
@@ -59,10 +49,10 @@ def _channels(studio: Studio) -> tuple[Any, Any, list[Any]]:
         """When the tab is opened: the sliders with their regions, drawn once for all visitors."""
         try:
             if "sliders" not in regions:
-                regions["sliders"] = _sliders(studio)
+                regions["sliders"] = sliders_html(studio)
             shelf_html = markup.element("mien-shelf", {"faces": studio.shelf, "picked": 0})
             studio.session(request).memory.pop("explore", None)
-            return regions["sliders"], shelf_html, _face(studio, 0, np.zeros(34, np.float32), -1)
+            return regions["sliders"], shelf_html, face_html(studio, 0, np.zeros(34, np.float32), -1)
         except Exception as error:
             return markup.fault(sentence(error)), "", ""
 
@@ -76,116 +66,18 @@ def _channels(studio: Studio) -> tuple[Any, Any, list[Any]]:
         touched = int(event._data.get("touched", -1))
         person = session.memory.get("explore", {}).get("person", 0)
         session.memory["explore"] = {"person": person, "values": values}
-        return _face(studio, person, values, touched if -1 <= touched < 34 else -1)
+        return face_html(studio, person, values, touched if -1 <= touched < 34 else -1)
 
     def pick(event: gr.EventData, request: gr.Request) -> Any:
         session = studio.session(request)
         person = min(max(int(event._data.get("index", 0)), 0), len(studio.shelf) - 1)
         values = session.memory.get("explore", {}).get("values", np.zeros(34, np.float32))
         session.memory["explore"] = {"person": person, "values": values}
-        return _face(studio, person, values, -1)
+        return face_html(studio, person, values, -1)
 
     sliders.slide(slide, None, face, trigger_mode="always_last", show_progress="hidden", concurrency_limit=8)
     shelf.pick(pick, None, face, show_progress="hidden")
     return shelf, load, [sliders, shelf, face]
-
-
-def _order(pack: Pack) -> list[int]:
-    """Order the channels as the sliders show them: by attribute."""
-    kinds = [c.attribute for c in pack.channels]
-    return [i for kind in dict.fromkeys(kinds) for i, k in enumerate(kinds) if k == kind]
-
-
-def _render(pack: Pack, person: int, rows: np.ndarray) -> np.ndarray:
-    """Render faces `[N, H, W, 3]` of a shelf's person.
-
-    `rows [N, 34]`: yaw, pitch in degrees, channels in their own units.
-    """
-    avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[person].to(pack.device))
-    numbers = torch.from_numpy(rows.astype(np.float32)).to(pack.device)
-    made = []
-    with torch.no_grad():
-        for part in numbers.split(8):
-            styles = avatar.styles(pack.flow.clamp(part[:, :2]), part[:, 2:] * avatar.scale)
-            made.append(to_bytes(pack.generator.synthesis_from_styles(styles)))
-    return np.concatenate(made)
-
-
-def _lit(face: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Draw the face in grey, with what differs between `low` and `high` lit."""
-    change = np.abs(high.astype(np.float32) - low.astype(np.float32)).mean(2)
-    change = cv2.GaussianBlur(change, (0, 0), max(face.shape[0] / 96, 0.5))
-    share = np.clip(change / max(float(np.percentile(change, 99.7)), 2.0), 0, 1)[..., None]
-    grey = face.astype(np.float32).mean(2, keepdims=True) * 0.75
-    return (grey * (1 - 0.85 * share) + LIT * (0.85 * share)).clip(0, 255).astype(np.uint8)
-
-
-def _values(pack: Pack, given: np.ndarray) -> np.ndarray:
-    """Bring values [34] from the sliders' order to the pack's."""
-    row = np.zeros(34, np.float32)
-    row[:2] = given[:2]
-    for place, channel in enumerate(_order(pack)):
-        row[2 + channel] = given[2 + place]
-    return row
-
-
-def _face(studio: Studio, person: int, given: np.ndarray, touched: int) -> str:
-    """Show the face with the sliders' values, and the region of the one that was touched."""
-    pack = studio.pack
-    row = _values(pack, given)
-    rows = [row]
-    if touched >= 0:
-        column = touched if touched < 2 else 2 + _order(pack)[touched - 2]
-        reach = ANGLES[touched][1] * 0.6 if touched < 2 else PROBE
-        for side in (-reach, reach):
-            probe = row.copy()
-            probe[column] = side
-            rows.append(probe)
-    faces = _render(pack, person, np.stack(rows))
-    second = _lit(faces[0], faces[1], faces[2]) if touched >= 0 else faces[0]
-    names = [name for name, _ in ANGLES] + _labels(pack)
-    caption = f"{names[touched]} moves this" if touched >= 0 else "move a channel"
-    return (
-        f'<div class="m-frames"><figure><img alt="face" src="{data_address(faces[0], 92)}"><figcaption>the face'
-        f'</figcaption></figure><figure><img alt="region" src="{data_address(second, 90)}"><figcaption>{caption}'
-        "</figcaption></figure></div>"
-    )
-
-
-def _labels(pack: Pack) -> list[str]:
-    seen: dict[str, int] = {}
-    labels = []
-    for i in _order(pack):
-        kind = pack.channels[i].attribute
-        seen[kind] = seen.get(kind, 0) + 1
-        labels.append(f"{kind}.{seen[kind]}")
-    return labels
-
-
-def _sliders(studio: Studio) -> str:
-    """Lay out all sliders, each with a small face on which its region is lit."""
-    pack = studio.pack
-    order, labels = _order(pack), _labels(pack)
-    rows = [np.zeros(34, np.float32)]
-    for channel in order:
-        for side in (-PROBE, PROBE):
-            row = np.zeros(34, np.float32)
-            row[2 + channel] = side
-            rows.append(row)
-    faces = _render(pack, 0, np.stack(rows))
-    small = lambda image: cv2.resize(image, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    thumbs = [data_address(small(_lit(faces[0], faces[1 + 2 * i], faces[2 + 2 * i])), 80) for i in range(len(order))]
-    items = [
-        {"name": label, "label": label.rpartition(".")[2], "low": -REACH, "high": REACH, "step": 0.1, "thumb": thumb}
-        for label, thumb in zip(labels, thumbs, strict=True)
-    ]
-    groups: list[dict[str, Any]] = [{"name": "pose", "open": True, "items": [
-        {"name": name, "label": name, "low": -reach, "high": reach, "step": 1} for name, reach in ANGLES
-    ]}]  # fmt: skip
-    for kind in dict.fromkeys(c.attribute for c in pack.channels):
-        groups.append({"name": kind, "open": kind == "mouth",
-                       "items": [item for item in items if str(item["name"]).startswith(f"{kind}.")]})  # fmt: skip
-    return markup.element("mien-sliders", {"groups": groups})
 
 
 def _compare(studio: Studio) -> None:
@@ -248,7 +140,7 @@ def _compare(studio: Studio) -> None:
             paths = session.memory.get("compare")
             if paths is None:
                 raise InputError("Choose two videos first.")
-            job = StudioJob(studio.queue, session, lambda job: _measure(studio, job, paths))
+            job = StudioJob(studio.queue, session, lambda job: measure_html(studio, job, paths))
             yield markup.working(job.state, ["evaluate"])
             for state in job.run():
                 yield markup.working(state, ["evaluate"])
@@ -261,7 +153,7 @@ def _compare(studio: Studio) -> None:
     measure.click(measured, None, figures, show_progress="hidden", concurrency_limit=None)
 
 
-def _measure(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> str:
+def measure_html(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> str:
     """Evaluate two videos: a table and series over time as HTML."""
     from mien.evaluate.evaluate import evaluate
     from mien.evaluate.networks import gather

@@ -69,6 +69,12 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "EMPTY_SET": set,
 }
+_COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
+    "TUPLE": tuple,
+    "LIST": list,
+    "FROZENSET": container(frozenset),
+    "DICT": lambda items: set_items({}, items),
+}
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
 _IN_PLACE = 256  # bytes from which a value stays in the file: short ones are values, long ones storages
 
@@ -165,8 +171,8 @@ class _Machine:
 
     def _collect(self, op: str, argument: Any) -> None:
         items = self._pop_mark()
-        made = {"TUPLE": tuple, "LIST": list, "FROZENSET": container(frozenset), "DICT": lambda x: set_items({}, x)}[op]
-        self.stack.append(made(items))
+        fill = _COLLECTIONS[op]
+        self.stack.append(fill(items))
 
     def _append(self, op: str, argument: Any) -> None:
         items = [self._pop()] if op == "APPEND" else self._pop_mark()

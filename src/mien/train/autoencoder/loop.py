@@ -184,7 +184,7 @@ class _Loop:
     def _adversarial_loss(self, seen: StepLosses) -> Tensor:
         with autocast_bf16(self.trainer.device):
             judged = -sum_of(x.float().mean() for x in self.discriminator(seen.rendered))
-            unpaired = 0
+            unpaired: Tensor | float = 0.0
             if len(seen.unpaired):
                 unpaired = -sum_of(x.float().mean() for x in self.discriminator(seen.unpaired))
         return self.options.adversary * balance(seen.losses, judged, seen.rendered) * (judged + unpaired)

@@ -79,14 +79,15 @@ def spreads(generator: MobileGenerator, mapping: Mapping, count: int = 4000) -> 
 @torch.no_grad()
 def draw_people(generator: MobileGenerator, mapping: Mapping, count: int, seed: int = 77) -> list[Person]:
     """People with a face that the mesh finds, at a truncation of 0.7."""
-    mesh, people = FaceMesh(min_confidence=0.2), []
+    mesh = FaceMesh(min_confidence=0.2)
+    people: list[Person] = []
     while len(people) < count:
         z = torch.randn(1, generator.w_dim, generator=torch.Generator().manual_seed(seed))
         seed += 1
         w = mapping.w_mean + (mapping(z) - mapping.w_mean) * TRUNCATION
         styles = generator.styles(w[:, None].expand(-1, generator.num_ws, -1))
         (image,) = to_bytes(generator.synthesis_from_styles(styles, SIZE))
-        found = mesh(cv2.resize(image, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC))  # type: ignore[arg-type]
+        found = mesh(cv2.resize(image, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC))
         if found:
             people.append(Person(styles, attribute_masks(found[0][:, :2] / 2)))
     return people

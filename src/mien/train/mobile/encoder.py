@@ -67,7 +67,7 @@ def spoil(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
     size, chance = len(image), random.random
     if chance() < 0.8:
         turn = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, random.normal(0, 1.2), 1 + random.normal(0, 0.025))
-        turn[:, 2] += random.normal(0, 0.014 * size, 2)
+        turn[:, 2] = turn[:, 2] + random.normal(0, 0.014 * size, 2)
         image = cv2.warpAffine(image, turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)  # type: ignore[assignment]
     if chance() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.3, 1.3))  # type: ignore[assignment]

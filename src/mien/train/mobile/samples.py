@@ -59,7 +59,7 @@ def draw(generator: MobileGenerator, mapping: Mapping, folder: Path, shards: int
             images = np.concatenate([_picture(generator, row) for row in w])
         points = np.full((SHARD, 478, 3), np.nan, np.float32)
         for i, image in enumerate(images):
-            found = mesh(cv2.resize(image, (MESH_SIZE, MESH_SIZE), interpolation=cv2.INTER_CUBIC))  # type: ignore[arg-type]
+            found = mesh(cv2.resize(image, (MESH_SIZE, MESH_SIZE), interpolation=cv2.INTER_CUBIC))
             if found:
                 points[i] = found[0] * (SIZE / MESH_SIZE)
         with atomic_path(path) as temporary, temporary.open("wb") as file:

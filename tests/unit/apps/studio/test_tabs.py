@@ -23,9 +23,11 @@ from tolerances import FLOAT16_CURVES
 
 pytest.importorskip("gradio", reason="the studio's tabs were not tested: they need Gradio (mien[studio])")
 
-from mien.apps.studio import explore_tab, markup, puppet_tab
+from mien.apps.studio import markup, puppet_tab
+from mien.apps.studio.channel_faces import channel_labels, face_html, lit_change, sliders_html
 from mien.apps.studio.context import TOUR, Studio, sentence
 from mien.apps.studio.editor import EditForm, Editor, fields_of, timeline
+from mien.apps.studio.explore_tab import measure_html
 from mien.apps.studio.job_queue import JobQueue, StudioJob
 from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream
 from mien.apps.studio.sessions import Sessions
@@ -128,16 +130,16 @@ def test_the_tour_moves_one_attribute_after_the_other(studio: Studio) -> None:
 
 
 def test_a_channels_region_is_where_the_face_changes(studio: Studio) -> None:
-    data = data_of(explore_tab._sliders(studio))
+    data = data_of(sliders_html(studio))
     items = [item for group in data["groups"] for item in group["items"]]
     assert len(items) == 34 and sum("thumb" in item for item in items) == 32
     low = np.full((32, 32, 3), 90, np.uint8)
     high = low.copy()
     high[20:28, 4:12] = 200
-    lit = explore_tab._lit(low, low, high).astype(int)
+    lit = lit_change(low, low, high).astype(int)
     assert (lit[24, 8] - lit[24, 8].min()).max() > 60 and np.ptp(lit[2, 28]) == 0
-    html = explore_tab._face(studio, 1, np.zeros(34, np.float32), 5)
-    assert html.count("<img") == 2 and explore_tab._labels(studio.pack)[3] in html
+    html = face_html(studio, 1, np.zeros(34, np.float32), 5)
+    assert html.count("<img") == 2 and channel_labels(studio.pack)[3] in html
 
 
 def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, t
         write_video(path, frames, Fraction(25))
     session = studio.sessions.get("a1", "anna")
     studio.pack_name = "mini"
-    job = StudioJob(JobQueue(), session, lambda job: explore_tab._measure(studio, job, paths))
+    job = StudioJob(JobQueue(), session, lambda job: measure_html(studio, job, paths))
     list(job.run())
     assert job.result.count("<svg") >= 3 and "PSNR" in job.result and "not measured: needs" in job.result
 
