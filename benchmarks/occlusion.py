@@ -64,11 +64,11 @@ def main() -> None:
         values = 10 * np.log10(255**2 / error)
         seen = faces(to_float(plain.crops[:]))[~inside, 0], faces(to_float(frames))[~inside, 0]
         units = stream.frames[:, 3:].astype(float) / scale
-        caught = sum(inside[i] for i in report.poor)
+        caught = sum(inside[i] for i in report.unreliable)
         print(f"{name}: PSNR against the uncovered crops {values[~inside].mean():.2f} outside, "
               f"{values[inside].mean():.2f} inside; mouth opening r outside {np.corrcoef(*seen)[0, 1]:.3f}; "
               f"largest offset {np.abs(units).max():.1f}, largest step {np.abs(np.diff(units, axis=0)).max():.1f}; "
-              f"poor: {caught} of {inside.sum()} covered, {len(report.poor) - caught} others", flush=True)  # fmt: skip
+              f"poor: {caught} of {inside.sum()} covered, {len(report.unreliable) - caught} others", flush=True)  # fmt: skip
         if args.out and name == "covered":
             args.out.mkdir(parents=True, exist_ok=True)
             moments = np.linspace(args.first - 4, args.last + 4, 10).astype(int).clip(0, len(plain) - 1)

@@ -30,7 +30,7 @@ STAGES = ("align", "invert", "tune", "identity", "pose", "attributes", "refine",
 class EncodeReport:
     """What an encode did. `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`), the
     render against S_t (`fit`) and against I_t (`resynthesis`); `pose_loss`: Eq. 2 at the measured and at the fitted angles;
-    `minimises`: the loss of which each number is the minimum; `poor`: frames whose fit is not to be trusted, `lost`: frames
+    `minimises`: the loss of which each number is the minimum; `unreliable`: frames whose fit is not to be trusted, `lost`: frames
     without a face; `resumed`: the stages that an earlier run had done, whose seconds are not counted again."""
 
     method: str
@@ -44,7 +44,7 @@ class EncodeReport:
     identity_similarity: float
     pose_loss: dict[str, float]
     minimises: dict[str, str]
-    poor: list[int]
+    unreliable: list[int]
     lost: list[int]
     resumed: list[str] = field(default_factory=list)
 
@@ -63,7 +63,7 @@ class EncodeReport:
             "identity": {"frame": self.identity_frame, "similarity": round(self.identity_similarity, 4)},
             "pose_loss": {k: round(v, 6) for k, v in self.pose_loss.items()},
             "minimises": self.minimises,
-            "frames_poor": self.poor,
+            "frames_poor": self.unreliable,
             "frames_lost": self.lost,
             "resumed": self.resumed,
         }
@@ -93,7 +93,7 @@ def summarise(
         identity_similarity=encoding.identity.similarity,
         pose_loss={"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())},
         minimises=minimised(options),
-        poor=unreliable_frames(encoding.attributes.loss, unexplained),
+        unreliable=unreliable_frames(encoding.attributes.loss, unexplained),
         lost=np.flatnonzero(faces.lost).tolist(),
         resumed=monitor.resumed,
     )

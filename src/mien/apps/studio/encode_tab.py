@@ -210,8 +210,8 @@ def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: boo
         (f"{facts['psnr']['resynthesis']:.1f} dB", "render against input"),
         (f"{facts['seconds']['total']:.0f} s", "to encode"),
     ]
-    if report.poor:
-        figures.append((str(len(report.poor)), "frames that fit poorly"))
+    if report.unreliable:
+        figures.append((str(len(report.unreliable)), "frames that fit poorly"))
     return (
         '<div class="m-result">'
         + markup.player([(panels, "input"), (made, "from 35 numbers a frame")], sound=bool(stream.audio))
