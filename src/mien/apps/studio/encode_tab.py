@@ -20,6 +20,7 @@ from mien.errors import InputError
 from mien.format.stream import Stream
 
 STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "refit", "input", "render")
+TUNING = ("tune", "refine", "refit")  # of these stages, those that only tuning has
 EXAMPLE = EXAMPLES / "clip.mp4"
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 EMPTY = markup.empty(
@@ -156,7 +157,7 @@ class EncodeHandlers:
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
             work = lambda job: _work(self._studio, own, job, clip, bool(tune), bool(sound))
             job = StudioJob(self._studio.queue, session, work)
-            wanted = [s for s in STAGES if tune or s not in ("tune", "refine", "polish")]
+            wanted = [s for s in STAGES if tune or s not in TUNING]
             yield markup.working(job.state, wanted), "", *busy
             drawn = 0
             for state in job.run():
