@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.errors import InputError, MienError
+from mien.evaluate.face_crops import portrait_crops
 from mien.evaluate.frames import Frame, frames
 from mien.evaluate.judges import JudgeModels, Judging
 from mien.evaluate.metrics import headpose, openface
@@ -26,7 +27,6 @@ from mien.evaluate.metrics.psnr import psnr
 from mien.evaluate.metrics.ssim import ssim
 from mien.evaluate.network_metrics import NetworkMetrics
 from mien.evaluate.networks import MetricNetworks
-from mien.evaluate.portrait import portrait_crops
 from mien.evaluate.registry import METRICS, NO_FACE, NO_JUDGES, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT
 from mien.evaluate.result import Array, Evaluation
 from mien.face.mesh import FaceMesh

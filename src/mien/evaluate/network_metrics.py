@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.evaluate.face_crops import face_crop
 from mien.evaluate.frames import Frame
 from mien.evaluate.metrics.facemesh import pearson
 from mien.evaluate.metrics.fid import Fid
@@ -15,7 +16,6 @@ from mien.evaluate.metrics.fvd import Fvd
 from mien.evaluate.metrics.identity import embed, similarity
 from mien.evaluate.metrics.lpips import lpips
 from mien.evaluate.networks import MetricNetworks, Network
-from mien.evaluate.portrait import face_crop
 from mien.evaluate.registry import NEEDS, NO_FACE, NO_MOVEMENT, SHORT
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ app = typer.Typer(
     "  mien encode clip.mp4 -o clip.mien        a clip becomes 70 bytes a frame\n\n"
     "  mien render clip.mien -o back.mp4        and a video again\n\n"
     "  mien puppeteer clip.mien face.png -o p.mp4   another face does the same\n\n"
+    "  mien evaluate crops.mkv back.mp4         how near it comes (crops.mkv: `mien align`)\n\n"
     "`mien COMMAND --help` says what a command does, with an example.",
 )
 for command in (

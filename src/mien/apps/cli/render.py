@@ -50,7 +50,11 @@ def render(
 
     .mp4 is H.264, .mkv lossless. With --compare, input and render stand side by side.
 
+    Example: mien render clip.mien -o back.mp4
+
     Example: mien render clip.mien -o side.mp4 --compare clip.mp4
+
+    Example: mien render edited.mien -o whole.mp4 --paste-into clip.mp4
     """
     from mien.apps.provenance import load_signer
     from mien.format.stream import Stream

@@ -45,6 +45,8 @@ def transcode(
     """Code the frames of a .mien file in a tenth of their bytes, or make them plain again.
 
     Example: mien transcode clip.mien -o small.mien --rate 3500
+
+    Example: mien transcode small.mien -o plain.mien --raw
     """
     from mien.format.rate_control import raw as plain
     from mien.format.stream import Stream
