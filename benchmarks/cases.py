@@ -22,7 +22,7 @@ from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
 from mien.face.measures import blinks
 from mien.format.weights_codec import apply_delta
-from mien.media.images import to_bytes
+from mien.media.images import psnr_from_mse, to_bytes
 from mien.media.video import read_video, write_video
 from mien.method.avatar import Avatar
 from mien.method.image_sequences import synthesise
@@ -235,14 +235,14 @@ def targets(case: Case) -> Tensor:
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """PSNR in dB of each frame of two batches in [-1, 1], `[T]`."""
-    return 10 * torch.log10(4 / (a - b).square().mean((1, 2, 3)).clamp_min(1e-8))
+    return torch.from_numpy(psnr_from_mse((a - b).square().mean((1, 2, 3)).cpu(), peak=2))
 
 
 def face_psnr(a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
     """As `psnr`, over a mask `[T, 1, h, w]` only."""
     mask = torch.nn.functional.interpolate(mask, a.shape[-2:], mode="bilinear")
     error = ((a - b).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp_min(1.0)
-    return 10 * torch.log10(4 / error.clamp_min(1e-8))
+    return torch.from_numpy(psnr_from_mse(error.cpu(), peak=2))
 
 
 def faces(images: Tensor, step: int = 1, size: int = 256) -> np.ndarray:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.media.images import to_bytes
+from mien.media.images import psnr_from_mse, to_bytes
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator, SynthesisLayer
 from mien.packs.pack import Pack
@@ -165,7 +165,7 @@ def compare(
         if key == "NVIDIA":
             print(f"  NVIDIA and generator differ by {float((way(w) - exact).abs().max()):.1e}")
     error = np.square(decoder(styles).astype(np.float64) - to_bytes(exact)).mean()
-    result["psnr"] = 10 * math.log10(255**2 / max(error, 1e-9))
+    result["psnr"] = float(psnr_from_mse(error))
     way = "compiled" if decoder.native else "the generator itself: no C compiler"
     print(f"  decoder ({way}) against generator, bytes: {result['psnr']:.1f} dB")
     return result

@@ -29,6 +29,7 @@ from mien.evaluate.metrics.frechet import distance_of
 from mien.evaluate.metrics.fvd import Fvd
 from mien.evaluate.metrics.psnr import psnr
 from mien.evaluate.metrics.ssim import ssim
+from mien.media.images import to_float
 from mien.nets.arcface import ArcFace, CurricularFace
 from mien.nets.i3d import I3D
 from mien.nets.inception import Inception
@@ -49,7 +50,7 @@ def pictures(count: int, size: int) -> np.ndarray:
 
 def tensor(images: np.ndarray) -> Tensor:
     """[N, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_float(images)
 
 
 def torchvision(folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mien.face import mesh as lm
-from mien.media.images import to_bytes
+from mien.media.images import psnr_from_mse, to_bytes
 from mien.packs.pack import Pack
 from mien.train.channels import locality
 from mien.train.dataset import Faces
@@ -34,8 +34,8 @@ def held_out(pack: Pack, data: Path) -> dict[str, float]:
         index = faces.held_out[start : start + 50]
         image = faces.get(index, np.zeros(len(index), bool)).image
         made = pack.generator.synthesis(pack.encoder(image)).clamp(-1, 1)
-        values.append(-10 * ((made - image) / 2).square().mean((1, 2, 3)).log10())
-    return {"faces": len(faces.held_out), "psnr": float(torch.cat(values).mean())}
+        values.append(psnr_from_mse((made - image).square().mean((1, 2, 3)), peak=2))
+    return {"faces": len(faces.held_out), "psnr": float(np.concatenate(values).mean())}
 
 
 @torch.no_grad()

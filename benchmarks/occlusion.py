@@ -20,7 +20,7 @@ from cases import covered, faces
 
 from mien.api import to_stream
 from mien.format.stream import Stream
-from mien.media.images import to_float
+from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video, write_image
 from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
@@ -61,7 +61,7 @@ def main() -> None:
     for name, crops in (("as it is", plain), ("covered", boxed)):
         stream, report, frames = encoded(crops, clip.fps, pack, args.tune)
         error = np.square(frames.astype(float) - plain.crops[:]).mean((1, 2, 3))
-        values = 10 * np.log10(255**2 / error)
+        values = psnr_from_mse(error)
         seen = faces(to_float(plain.crops[:]))[~inside, 0], faces(to_float(frames))[~inside, 0]
         units = stream.frames[:, 3:].astype(float) / scale
         caught = sum(inside[i] for i in report.unreliable)

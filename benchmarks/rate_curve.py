@@ -36,6 +36,7 @@ from mien.evaluate.metrics.facemesh import MEASURES, measures, pearson
 from mien.face.mesh import FaceMesh
 from mien.format.rate_control import transcode
 from mien.format.stream import Stream
+from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video, write_video
 from mien.method.stage6_render.render import render
 from mien.method.stage6_render.render_probe import Viewer
@@ -64,8 +65,8 @@ def measure(stream: Stream, pack: Pack, qualities: list[float], device: str, pro
         rows.append({
             "quality": quality,
             "bits_per_second": coded.rates()["frames"],
-            "psnr": round(_psnr(float(errors.mean())), 2),
-            "worst_frame": round(_psnr(float(errors.max())), 2),
+            "psnr": round(float(psnr_from_mse(errors.mean())), 2),
+            "worst_frame": round(float(psnr_from_mse(errors.max())), 2),
             "perceptual": round(perceptual(pack, raw, shown), 5),
             "r": agreement(mesh, face_measures(shown)),
         })  # fmt: skip
@@ -98,17 +99,10 @@ def perceptual(pack: Pack, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Mean distance by the pack's perceptual network: squared feature differences, summed over scales."""
     total = 0.0
     for first in range(0, len(a), 8):
-        x, y = (
-            torch.from_numpy(images[first : first + 8]).permute(0, 3, 1, 2).float().to(pack.device) / 127.5 - 1
-            for images in (a, b)
-        )
+        x, y = (to_float(images[first : first + 8], device=pack.device) for images in (a, b))
         for f, g in zip(pack.perceptual.features(x), pack.perceptual.features(y), strict=True):
             total += float((f - g).square().sum(1).mean((1, 2)).sum())
     return total / len(a)
-
-
-def _psnr(mse: float) -> float:
-    return float(10 * np.log10(255**2 / max(mse, 1e-6)))
 
 
 def encoded(clip: Path, given: argparse.Namespace, panel: bool) -> Path:

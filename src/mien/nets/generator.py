@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.media.images import psnr_from_mse
+
 
 @dataclass(frozen=True)
 class StyleLayer:
@@ -73,7 +75,7 @@ class _Cut(torch.autograd.Function):
         return whole, None
 
 
-def at_most(images: Tensor, size: int) -> Tensor:
+def downsample_to(images: Tensor, size: int) -> Tensor:
     """Average images `[N, 3, H, H]` over areas down to `size`, where they are larger."""
     return images if images.shape[-1] <= size else F.interpolate(images, (size, size), mode="area")
 
@@ -141,7 +143,7 @@ class Generator(nn.Module, ABC):
     def picture(self, styles: list[Tensor], size: int) -> Tensor:
         """The finished picture averaged down to `size`, as cheaply as it is valid: `[N, 3, size, size]`, or of the
         generator's own resolution where that is smaller."""
-        return at_most(self.synthesis_from_styles(styles, self.drawn_resolution(size)), size)
+        return downsample_to(self.synthesis_from_styles(styles, self.drawn_resolution(size)), size)
 
     def frames_at_once(self, wished: int, size: int) -> int:
         """How many pictures of `size` pixels fit in the memory that `wished` of 256x256 take, at least 1."""
@@ -173,12 +175,11 @@ def measured_rgb_valid_from(generator: Generator, w_plus: Tensor, lowest: int = 
     """The lowest resolution, a power of two from `lowest` on, from which `generator`'s partial pictures of the latents
     `w_plus [N, L, D]` are within `CLOSE_DB` of the finished ones averaged down to `lowest`."""
     lowest = min(lowest, generator.resolution)
-    finished = at_most(torch.cat([generator.synthesis(w[None]) for w in w_plus]), lowest)
+    finished = downsample_to(torch.cat([generator.synthesis(w[None]) for w in w_plus]), lowest)
     resolution = lowest
     while resolution < generator.resolution:
-        partial = at_most(torch.cat([generator.synthesis(w[None], resolution) for w in w_plus]), lowest)
-        error = (partial - finished).square().mean().clamp_min(1e-12)
-        if float(10 * torch.log10(4 / error)) >= CLOSE_DB:
+        partial = downsample_to(torch.cat([generator.synthesis(w[None], resolution) for w in w_plus]), lowest)
+        if psnr_from_mse(float((partial - finished).square().mean()), peak=2) >= CLOSE_DB:
             break
         resolution *= 2
     return resolution

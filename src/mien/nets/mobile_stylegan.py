@@ -23,7 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mien.nets.generator import Generator, Window, at_most
+from mien.nets.generator import Generator, Window, downsample_to
 from mien.nets.mobile_layers import (
     FirstConv,
     MobileGeneratorConfig,
@@ -104,7 +104,7 @@ class MobileGenerator(Generator):
             image: Tensor = self.heads[str(drawn)](x, styles)
         else:
             image = self._finish(self.features(styles, self.config.blocks - 2), styles, window)
-        return image if window is not None else at_most(image, size)
+        return image if window is not None else downsample_to(image, size)
 
     def synthesis_with_detail(self, styles: list[Tensor], window: Window) -> tuple[Tensor, Tensor]:
         """The whole picture at half of the resolution, `[N, 3, R/2, R/2]`, and `window` of the finished one: what a loss

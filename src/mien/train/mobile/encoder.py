@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
-from mien.media.images import to_float
+from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video
 from mien.nets.encoders import INPUT_SIZE, Encoder, EncoderConfig
 from mien.nets.identity_net import IdentityNet
@@ -229,7 +229,8 @@ def train_on_faces(
         if loop.step % 50 == 0:
             with torch.no_grad():
                 made = torch.cat([generator.synthesis(encoder(part), INPUT_SIZE) for part in held.split(8)])
-                psnr = 10 * torch.log10(4 / (made.clamp(-1, 1) - held).square().mean((1, 2, 3))).mean()
+                error = (made.clamp(-1, 1) - held).square().mean((1, 2, 3))
+                psnr = psnr_from_mse(error.cpu(), peak=2).mean()
             loop.run.contact_sheet(f"held_{loop.step:05d}", [held[:8], made[:8]])
             loop.save(loss=float(loss.detach()), psnr=float(psnr))
     return loop.finished()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.media.images import psnr_from_mse
 from mien.nets.generator import Window
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
@@ -164,4 +165,4 @@ def _loss(head: PictureHead, people: _People, random: np.random.Generator, optio
 def psnr(head: PictureHead, person: _Person) -> float:
     """PSNR in dB of a person's small picture, both cut off at [-1, 1]."""
     made = head(person.features[None].float(), person.styles)[0].clamp(-1, 1)
-    return float(10 * torch.log10(4 / (made - person.target.float().clamp(-1, 1)).square().mean()))
+    return float(psnr_from_mse(float((made - person.target.float().clamp(-1, 1)).square().mean()), peak=2))
