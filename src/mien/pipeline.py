@@ -247,13 +247,15 @@ def _refine(
     refinement = replace(refinement, seed=options.seed).for_clip(
         len(faces), options.step_factor, batch_at(pack.resolution, refinement.batch)
     )
+    # Irises that lids cover cannot be seen: their gaze stays as it is (Sec. 3.4).
+    blink = torch.from_numpy(faces.blink)[training.frames].to(pack.device)
     alpha = motion.alpha
     if len(training.augmented.frames):
         change = _gaze_change(nets, avatar, training.augmented, inversion)
         alpha = torch.cat([alpha, alpha[training.frames[len(faces) :]] + change])
     refined = monitor.run(
         "refine", Refined, refine, nets.tunable(options), training.material, avatar.identity,
-        motion.angles[training.frames], alpha, None, refinement, total=refinement.steps, unit="steps",
+        motion.angles[training.frames], alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(refined.delta, options)
     avatar = replace(avatar, generator=nets.generator, identity=refined.identity)

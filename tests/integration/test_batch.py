@@ -69,10 +69,12 @@ def test_eight_clips_with_a_worker_killed_half_way(
     jobs = find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.of(aligned=True, tune=False))
     (tmp_path / "out" / "more").rmdir()  # its log would be elsewhere: all outputs in one folder here
     jobs = [
-        type(j)(j.name, j.clip, tmp_path / "out" / j.name.replace("/", "-"), j.options, j.fingerprint) for j in jobs
+        type(j)(j.name, j.clip, tmp_path / "out" / j.name.replace("/", "-"), j.pack, j.options, j.fingerprint)
+        for j in jobs
     ]
     jobs = [
-        type(j)(j.name, j.clip, j.output.with_name(j.output.name + ".mien"), j.options, j.fingerprint) for j in jobs
+        type(j)(j.name, j.clip, j.output.with_name(j.output.name + ".mien"), j.pack, j.options, j.fingerprint)
+        for j in jobs
     ]
 
     def kill_one() -> None:

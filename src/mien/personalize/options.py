@@ -60,7 +60,8 @@ class TrainingOptions:
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
     levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of `texture`
     (local strength of edges), of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
-    drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `motion`, `noise`, `muon`: None
+    drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
+    block is drawn in a random window only. `motion`, `noise`, `muon`: None
     leaves them out; without Muon, Adam moves all. `least_gain`: early stop (`mien.personalize.trainer.Schedule`), 0 for none.
     """
 
@@ -74,6 +75,7 @@ class TrainingOptions:
     landmarks: float = 0.3
     locality: float = 0.5
     even_sampling: bool = True
+    windows: bool = True
     motion: MotionRegularizerOptions | None = field(default_factory=MotionRegularizerOptions)
     noise: NoiseOptions | None = field(default_factory=NoiseOptions)
     muon: MuonOptions | None = field(default_factory=MuonOptions)
@@ -93,13 +95,14 @@ class TuningOptions(TrainingOptions):
 
     `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the pivots
     are fixed. `decoder_path`: half of the renders take the way that the decoder will take, the identity frame's latent
-    turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `resolution`: of the first two thirds of
-    the steps, but at most half of the generator's own, at which the last third runs.
+    turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `coarse_first`: two thirds of the steps
+    run at `resolution`, but at most half of the generator's own, and the last third at that.
     """
 
     encoder_rate: float | None = 4e-4
     decoder_path: bool = True
     pivot_locality: PivotLocalityOptions | None = None
+    coarse_first: bool = True
     resolution: int = 256
 
 

@@ -83,7 +83,7 @@ def pivotal_tuning(
     schedule = Schedule.of(
         options,
         resolution=min(options.resolution, full // 2),
-        low_steps=options.steps * 2 // 3,
+        low_steps=options.steps * 2 // 3 if options.coarse_first else 0,
         warm=10,
         seed=options.seed,
     )

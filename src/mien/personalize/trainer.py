@@ -144,6 +144,7 @@ class Schedule:
     landmarks: float = 0.3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     muon: MuonOptions | None = field(default_factory=MuonOptions)
+    windows: bool = True
 
     @staticmethod
     def of(options: TrainingOptions, *, resolution: int, low_steps: int, warm: int, seed: int) -> Schedule:
@@ -152,6 +153,7 @@ class Schedule:
             steps=options.steps, batch=options.batch, resolution=resolution, low_steps=low_steps, warm=warm,
             perceptual=options.perceptual, locality=options.locality, least_gain=options.least_gain, seed=seed,
             texture=options.texture, landmarks=options.landmarks, pixel_loss=options.pixel_loss, muon=options.muon,
+            windows=options.windows,
         )  # fmt: skip
 
 
@@ -193,7 +195,9 @@ class Trainer:
         self._random = np.random.RandomState(schedule.seed)
         # Where the sum of RGB below the last block is no picture, there are no windows.
         original = material.original
-        self._windows = original.draws_windows and original.rgb_valid_from <= original.resolution // 2
+        self._windows = (
+            schedule.windows and original.draws_windows and original.rgb_valid_from <= original.resolution // 2
+        )
         self._probability = even_sampling(material.landmarks) if probability is None else probability
         self._texture_places = texture_places(material.regions, material.steady)
         self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
