@@ -1,11 +1,9 @@
-"""Glances: the same face with its irises moved.
+"""Gaze augmentation: the image of a face with its irises moved, for `mien.train` and for tuning. The paper has none.
 
-Clips show few of them, and small ones: too little to teach a pack's gaze channels anything (0.6 pixels at 128x128), and a person
-who never looks away in the clip cannot be made to when driven. A picture of an eye can be made to look elsewhere, though: the
-iris is moved as it is along the line between the eye's corners, the white on one side of it is stretched and on the other
-pressed together, lids and corners stay. Up and down, where lids cover part of the iris, it is stretched itself, so moves are
-small. What differs between the two pictures is the gaze and nothing else. `mien.train` learns from them, and so does tuning
-(`augment_gaze`). The paper has no counterpart.
+Clips show little gaze: too little to train a pack's gaze channels, or a person's. Along the line between the eye's
+corners the iris is moved as it is, the sclera on one side of it is stretched and on the other compressed; lids and
+corners stay. In the vertical, where lids cover part of the iris, it is stretched itself, so such moves are small.
+Nothing but the gaze differs between the two images.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ from mien.face.measures import POINTS
 from mien.personalize.options import GazeAugmentationOptions
 from mien.runtime.frame_store import CropFile, Crops
 
-LARGEST = (0.18, 0.06)  # to the side and down, of the eye's width between its corners
-_EDGE = 0.8  # how far from a corner the iris's centre must stay, in radii of the iris
+LARGEST = (0.18, 0.06)  # largest offsets to the side and down, in the eye's width between its corners
+_EDGE = 0.8  # least distance of the iris's centre from a corner, in radii of the iris
 _SOFT = 0.75  # width in pixels of the lids' edge in the mask
 
 _at = {point: i for i, point in enumerate(POINTS)}
@@ -31,8 +29,9 @@ _LOWER = tuple([_at[p] for p in eye[:9]] for eye in lm.EYES)
 _IRISES = tuple([_at[p] for p in iris] for iris in lm.IRISES)
 
 
-def random_glances(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:
-    """A random glance, right and down `[count, 2]` in the eye's width, for a `share` of the pictures, 0 for the others."""
+def sample_gaze_offsets(random: np.random.RandomState, count: int, share: float) -> NDArray[np.float64]:
+    """Random gaze offsets `[count, 2]`, right and down in the eye's width, for a `share` of the images; 0 for the
+    others."""
     return random.uniform(-1, 1, (count, 2)) * LARGEST * (random.rand(count, 1) < share)
 
 
@@ -42,13 +41,13 @@ def _along(x: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.fl
     return np.interp(x, points[order, 0], points[order, 1])
 
 
-def glance(
+def warp_gaze(
     image: NDArray[np.float32], label: NDArray[np.int64], points: NDArray[np.float32], right: float, down: float = 0.0
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """The face with both irises moved by so much of the eye's width to the right and down, as far as the corners allow.
+    """Move both irises by `right` and `down`, in the eye's width, as far as the eye's corners allow.
 
-    `image [S, S, 3]`, `label [L, L]`, `points [len(POINTS), 2]` in [0, 1] of the crop's side; all three are returned anew.
-    An eye that is shut has nothing to move and stays as it is.
+    `image [S, S, 3]`, `label [L, L]`, `points [len(POINTS), 2]` in [0, 1] of the crop's side; returns new ones of all
+    three. A closed eye stays as it is.
     """
     size = image.shape[0]
     points = points.astype(np.float32).copy()
@@ -96,26 +95,26 @@ def glance(
     return image + soft * (warped - image), turned, points
 
 
-def elsewhere(
+def warp_gaze_in_crop(
     image: NDArray[np.uint8], landmarks: NDArray[np.floating], move: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating]] | None:
-    """`glance` of a picture uint8 `[S, S, 3]` by `move [2]`, right and down, and its mesh `[478, 2]` in pixels; None where no iris
-    can be moved."""
+    """`warp_gaze` of an image uint8 `[S, S, 3]` and its mesh `[478, 2]` in pixels by `move [2]`, right and down; None
+    where no iris can be moved."""
     chosen, size = list(POINTS), len(image)
     points = (landmarks[chosen] / size).astype(np.float32)
     none = np.zeros((2, 2), np.int64)  # labels are of no use here
-    made, _, moved = glance(image.astype(np.float32), none, points, *move.tolist())
+    warped, _, moved = warp_gaze(image.astype(np.float32), none, points, *move.tolist())
     if np.array_equal(moved, points):
         return None
     mesh = landmarks.copy()
     mesh[chosen] = moved * size
-    return made.round().clip(0, 255).astype(np.uint8), mesh
+    return warped.round().clip(0, 255).astype(np.uint8), mesh
 
 
 @dataclass(frozen=True)
 class GazeAugmentation:
-    """Frames of a clip that look elsewhere: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the frame that each
-    was, `frames [N]`."""
+    """Frames of a clip with their gaze moved: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the
+    indices of the original frames, `frames [N]`."""
 
     pictures: CropFile
     landmarks: NDArray[np.floating]
@@ -134,9 +133,10 @@ def augment_gaze(
     seed: int,
     options: GazeAugmentationOptions,
 ) -> GazeAugmentation:
-    """Random glances of random frames, as many as `options` say where so many eyes are open.
+    """Move the gaze of random frames by random offsets, of as many as `options` say where so many eyes are open.
 
-    `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open eyes.
+    `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open
+    eyes.
     """
     random, size = np.random.RandomState(seed), crops.shape[1]
     wanted = min(max(round(len(crops) * options.share), options.fewest), int(usable.sum()))
@@ -145,7 +145,7 @@ def augment_gaze(
     for frame in random.permutation(np.flatnonzero(usable)):
         if len(frames) == wanted:
             break
-        found = elsewhere(crops[frame], landmarks[frame], random_glances(random, 1, 1.0)[0])
+        found = warp_gaze_in_crop(crops[frame], landmarks[frame], sample_gaze_offsets(random, 1, 1.0)[0])
         if found is not None:
             pictures.append(found[0])
             meshes.append(found[1][None])

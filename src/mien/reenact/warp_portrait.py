@@ -29,7 +29,7 @@ from torch import Tensor
 from mien.face import mesh as lm
 from mien.face.masks import MASK_SIZE, Regions, dilate, region_labels, regions
 from mien.face.measures import gaze_direction
-from mien.personalize.gaze_augmentation import elsewhere
+from mien.personalize.gaze_augmentation import warp_gaze_in_crop
 from mien.reenact.eye_transfer import EyeCompositor, EyeTransferOptions
 
 # "Sides" are lengths as a share of the crop's side, "mask px" are pixels of the masks of side `MASK_SIZE`.
@@ -126,7 +126,7 @@ def warp_portrait(
         skin = valid * masks.rigid.amin(0, keepdim=True)
         image = composite(warped, render, valid, skin, _lip_mask(there - 0.5, size), lip_tone)
         # Steps 5 and 6: the eyes.
-        image, turned = elsewhere(image, there, gaze_moves[frame]) or (image, there)
+        image, turned = warp_gaze_in_crop(image, there, gaze_moves[frame]) or (image, there)
         images.append(compositor.apply(image, turned - 0.5) if compositor else image)
         meshes.append((target + turned - there).astype(np.float32))
         frames.append(frame)

@@ -13,8 +13,7 @@ from torch import Tensor
 from mien.face import mesh as lm
 from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
-from mien.personalize.gaze_augmentation import glance as warp_gaze
-from mien.personalize.gaze_augmentation import random_glances as sample_gaze_offsets
+from mien.personalize.gaze_augmentation import sample_gaze_offsets, warp_gaze
 
 RARE = 20  # one frame of so many is rare in a measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card

@@ -21,7 +21,7 @@ from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
-from mien.personalize.gaze_augmentation import random_glances as sample_gaze_offsets
+from mien.personalize.gaze_augmentation import sample_gaze_offsets
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks

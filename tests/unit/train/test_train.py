@@ -12,7 +12,7 @@ from mien.face.measures import POINTS, expression_measures, gaze
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.packs.pack import Pack
-from mien.personalize.gaze_augmentation import glance
+from mien.personalize.gaze_augmentation import warp_gaze
 from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
@@ -107,7 +107,7 @@ def test_a_shut_eye_does_not_glance(faces: Faces) -> None:
     lids = [POINTS.index(p) for eye in lm.EYES for p in eye]
     points[lids, 1] = points[lids, 1].mean()
     image = batch.image[0].permute(1, 2, 0).contiguous().numpy()
-    seen = glance(image, batch.label[0].numpy(), points, 0.1)
+    seen = warp_gaze(image, batch.label[0].numpy(), points, 0.1)
     assert np.array_equal(seen[0], image) and np.array_equal(seen[2], points)
 
 
