@@ -15,6 +15,7 @@ CONVERGED = 2e-3  # two descents into the same minimum
 # Pictures.
 DECODER_RELATIVE = 1e-5  # rms of the compiled decoder's error over the picture's own deviation
 DECODER_DB = 60.0  # PSNR of its bytes: some of them rounded to the other side
+DEVICE_DB = 40.0  # PSNR of a render by another device, whose convolutions may round to TF32
 
 # Places and turns, found in pictures.
 PIXELS = 1.5  # corners and landmarks after scaling, coding or another reading of the picture

@@ -61,6 +61,7 @@ def manifest(target: Path) -> list[dict]:
     return [json.loads(line) for line in (target / MANIFEST).read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a busy machine takes minutes to start Ray
 def test_eight_clips_with_a_worker_killed_half_way(
     clips: Path, pack_file: Path, tmp_path: Path, make_pool: Callable[..., Pool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pytest
 import torch
 
 from factories import EXAMPLES
@@ -57,6 +58,7 @@ def test_the_flow_turns_the_head(mini: Pack) -> None:
     assert np.corrcoef(np.mean(measured, axis=0), asked.numpy())[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_encode_without_tuning_follows_the_mouth(mini: Pack) -> None:
     clip = read_video(EXAMPLES / "clip.mp4", 0.0, 1.2)
     stream, report = encode_with_report(clip, tune=False)
@@ -70,6 +72,7 @@ def test_encode_without_tuning_follows_the_mouth(mini: Pack) -> None:
     assert r > 0.6, r
 
 
+@pytest.mark.slow
 def test_the_example_stream_renders_and_drives_the_portrait(mini: Pack) -> None:
     stream = Stream.load(EXAMPLES / "clip.mien")
     assert stream.accounting()["per_frame"] == 70

@@ -36,7 +36,6 @@ from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Checkpoint, Loop
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
-_WINDOW = 120  # steps whose mean loss early stopping compares: over 40, chance stopped a run that was gaining
 _RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
 LOCALITY_EVERY = 8  # steps
 _LAST_SHARE = 0.1  # of the rate at the start, what is left at the end
@@ -127,8 +126,8 @@ class Material:
 @dataclass(frozen=True)
 class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
-    own. `warm`: steps until the rates are full. Early stop: where the mean loss of 120 steps at full size is lower
-    than that of the 120 before by less than the share `least_gain`, the rates fall to their end within a tenth of the
+    own. `warm`: steps until the rates are full. Early stop: where the mean loss of `compared` steps at full size is lower
+    than that of as many before by less than the share `least_gain`, the rates fall to their end within a tenth of the
     steps, and that was all. `perceptual`, `locality`, `texture`, `landmarks`: weights beside the `pixel_loss`. `muon`: None for Adam alone."""
 
     steps: int
@@ -140,6 +139,7 @@ class Schedule:
     locality: float
     least_gain: float
     seed: int
+    compared: int = 120  # over 40, chance stopped a run that was gaining
     texture: float = 1.0
     landmarks: float = 0.3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
@@ -213,7 +213,7 @@ class Trainer:
             momentum, share = schedule.muon.momentum, schedule.muon.max_update
             self._optimiser = Muon(parameters, (0.5, 0.99), momentum=momentum, share=share, fused=fused)
         self._rates = [r for _, r in groups]
-        self._losses = torch.full((2 * _WINDOW,), float("nan"))  # of the last steps, in turn
+        self._losses = torch.full((2 * schedule.compared,), float("nan"))  # of the last steps, in turn
         self._checkpoint = checkpoint
         self._end = torch.tensor([-1, 0])  # once it is decided: the step the fall began at, and the last one
 
@@ -332,10 +332,10 @@ class Trainer:
         """Early stop: decide the end where nothing more is gained."""
         plan = self._schedule
         full_steps = number + 1 - plan.low_steps
-        if self._end[0] >= 0 or not plan.least_gain or full_steps < 2 * _WINDOW or (number + 1) % _WINDOW:
+        if self._end[0] >= 0 or not plan.least_gain or full_steps < 2 * plan.compared or (number + 1) % plan.compared:
             return
         # Locality is in every eighth loss, so both windows hold as much of it.
-        halves = self._losses.roll(-((number + 1) % len(self._losses))).view(2, _WINDOW).mean(1)
+        halves = self._losses.roll(-((number + 1) % len(self._losses))).view(2, plan.compared).mean(1)
         if float(halves[1]) > (1 - plan.least_gain) * float(halves[0]):
             tail = max(plan.steps // 10, 1)
             self._end.copy_(torch.tensor([number + 1, min(number + 1 + tail, plan.steps)]))

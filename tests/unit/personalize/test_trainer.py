@@ -39,7 +39,7 @@ def test_long_clips_and_more_effort_get_more_steps() -> None:
 
 
 def losses(
-    window: bool, least_gain: float, monkeypatch: pytest.MonkeyPatch, steps: int = 60
+    window: bool, least_gain: float, monkeypatch: pytest.MonkeyPatch, steps: int = 60, compared: int = 120
 ) -> tuple[float, int, bool]:
     """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, steps, windows."""
     monkeypatch.setattr(module, "WINDOWS_FROM", 64 if window else 1024)
@@ -53,7 +53,7 @@ def losses(
     crops = ((wanted.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
     landmarks = random.rand(2, 478, 2).astype(np.float32) * 64
     material = Material.of(pack, crops, landmarks)
-    schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0)
+    schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0, compared)
     done = 0
 
     def tick(count: int) -> None:
@@ -84,9 +84,9 @@ def test_windows_teach_as_whole_pictures_do(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WINDOW", 20)
-    assert losses(False, 0.0, monkeypatch)[1] == 60
-    assert losses(False, 0.9, monkeypatch)[1] == 40 + 6  # two windows of 20, and a tenth for the rates to fall
+    assert losses(False, 0.0, monkeypatch, compared=20)[1] == 60
+    # Twice 20 steps are compared, and a tenth of all is left for the rates to fall.
+    assert losses(False, 0.9, monkeypatch, compared=20)[1] == 40 + 6
 
 
 @pytest.mark.parametrize("size", [None, 20_000])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from mien.packs.pack import Pack
 from mien.train.channel_locality import LocalityTrainer, train
 
 
+@pytest.mark.slow
 def test_a_channel_learns_to_leave_the_rest_alone(mini: Pack) -> None:
     trainer = LocalityTrainer(mini, mini.people, torch.zeros(len(mini.people), 2), torch.arange(8), 0)
     optimiser = torch.optim.Adam(trainer.parameters(), lr=3e-4)
@@ -38,6 +40,7 @@ def test_a_channel_learns_to_leave_the_rest_alone(mini: Pack) -> None:
         assert torch.equal(now, before) != (name.endswith(("conv.weight", "bias")) and "affine" not in name), name
 
 
+@pytest.mark.slow
 def test_it_trains_goes_on_and_writes_a_pack(mini: Pack, face_folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "pack.safetensors"
     mini.save(source)
