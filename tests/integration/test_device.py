@@ -21,8 +21,9 @@ from tolerances import DEVICE_DB
 
 
 def figures(*options: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-m", "factories.fake_device", *options], capture_output=True, text=True, timeout=280, check=False,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "factories.fake_device", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return [float(word) for word in done.stdout.splitlines()[-1].split()]
 
