@@ -1,4 +1,4 @@
-"""The solver of stage 5 and of the last polish: preconditioned descent for a short run of frames at once.
+"""The solver of stage 5 and of the last re-fit: preconditioned descent for a short run of frames at once.
 
 A frame's unknowns are K numbers in units of about a standard deviation each. The step is Gauss-Newton's: the exact
 gradient of the whole loss (Eq. 9 and what holds it in place), preconditioned by J'J of the residual at the middle of the

@@ -1,4 +1,4 @@
-"""The last polish and the readings it goes by: a tiny random pack, seconds."""
+"""The re-fit of each frame and the readings it goes by: a tiny random pack, seconds."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ STAGE_NAMES = {
     "identity": "Choosing the identity",
     "tune": "Learning this person's look",
     "refine": "Refining",
-    "polish": "Polishing",
+    "refit": "Fitting each frame again",
     "pose": "Fitting yaw and pitch",
     "attributes": "Fitting 32 expression channels",
     "portrait": "Learning the portrait",
