@@ -39,14 +39,25 @@ ATTRIBUTES = ("mouth", "eyes", "brows", "gaze", "jaw")
 COARSE_DELTAS, FINE_DELTAS = (0.0, 3.0), (-3.0, 0.0, 3.0)  # standard deviations of each channel over people
 FINE_PEOPLE, TRUNCATION = 10, 0.7
 MEASURES = 10  # eight of expression, yaw and pitch
-# Which measures (see `expression_measures`) have to move for a channel to serve an attribute, and by how much (of the
-# distance between the eyes' outer corners) for the whole step; a gaze is in widths of an eye.
-MOVES: dict[str, tuple[tuple[int, ...], float]] = {
-    "mouth": ((0, 1, 2), 0.02),
-    "eyes": ((3, 4), 0.008),
-    "brows": ((5, 6), 0.01),
-    "gaze": ((7,), 0.02),
-    "jaw": ((0, 1, 2), 0.015),
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What makes a channel a motion of an attribute and not a look: over the whole step one of `measures` (see
+    `expression_measures`; distances over that of the eyes' outer corners, gaze in widths of an eye) moves by `least`,
+    and by `ratio` times Gamma of the whole face."""
+
+    measures: tuple[int, ...]
+    least: float
+    ratio: float
+
+
+MOTIONS = {
+    "mouth": Motion((0, 1, 2), 0.018, 1.5),
+    "eyes": Motion((3, 4), 0.006, 1.5),
+    "brows": Motion((5, 6), 0.01, 2.0),
+    "gaze": Motion((7,), 0.02, 8.0),
+    "jaw": Motion((0, 1, 2), 0.015, 1.5),
 }
 
 
@@ -235,30 +246,32 @@ def shortlist(coarse: Measured) -> list[int]:
     for f, name in enumerate(ATTRIBUTES):
         particular = share[:, f] >= np.quantile(share[:, f], 0.9)
         by_gamma = np.argsort(-coarse.inside[:, f] * particular)[:SHORTLIST]
-        moves = np.abs(coarse.moved[:, -1][:, list(MOVES[name][0])]).max(1)
+        moves = np.abs(coarse.moved[:, -1][:, list(MOTIONS[name].measures)]).max(1)
         by_motion = np.argsort(-moves * share[:, f])[: SHORTLIST // 2]
         kept |= set(by_gamma.tolist()) | set(by_motion.tolist())
     return sorted(kept)
 
 
 # How many of the 32 each attribute gets; the paper's split is in its supplement, this one is ours.
-COUNTS = {"gaze": 3, "brows": 6, "eyes": 5, "jaw": 4, "mouth": 14}
+COUNTS = {"gaze": 4, "eyes": 5, "brows": 6, "mouth": 14, "jaw": 3}
 
 
 def choose(table: Measured, counts: dict[str, int] = COUNTS) -> list[tuple[int, str]]:
-    """Rows of the table and their attributes: for each attribute, in the order of `counts`, the channels with the
-    highest Gamma_f among those whose effect is mostly inside the mask and that move its measures (`MOVES`) on average;
-    where too few do, the most particular others follow."""
-    share = table.inside / np.maximum(table.whole[:, None], 1e-12) / np.sqrt(np.maximum(table.area, 1e-6))
+    """Rank and threshold (Sec. 3.4): rows of the table and their attributes.
+
+    For each attribute, in the order of `counts`, the channels that are motions of it (`MOTIONS`), by the product of
+    Gamma_f and its share of Gamma: a high Gamma_f and a small Gamma elsewhere. Where too few are motions, the others
+    follow in the same order.
+    """
     taken: set[int] = set()
     chosen: list[tuple[int, str]] = []
+    whole = np.maximum(table.whole, 1e-12)
     for name, count in counts.items():
-        f = ATTRIBUTES.index(name)
-        measures, least = MOVES[name]
-        reach = np.abs(table.moved[:, -1] - table.moved[:, 0])[:, list(measures)].max(1)
-        best = share[:, f] >= 0.999 * np.delete(share, f, 1).max(1)
-        score = table.inside[:, f] * np.where(reach >= least, 1.0, 0.05) * np.where(best, 1.0, 0.1)
-        rows = [int(i) for i in np.argsort(-score * share[:, f]) if int(i) not in taken][:count]
+        f, motion = ATTRIBUTES.index(name), MOTIONS[name]
+        reach = np.abs(table.moved[:, -1] - table.moved[:, 0])[:, list(motion.measures)].max(1)
+        moves = (reach >= motion.least) & (reach >= motion.ratio * whole)
+        score = table.inside[:, f] ** 2 / whole * np.where(moves, 1.0, 1e-6)
+        rows = [int(i) for i in np.argsort(-score) if int(i) not in taken][:count]
         taken.update(rows)
         chosen += [(row, name) for row in rows]
     return chosen
