@@ -34,6 +34,8 @@ from mien.method.stage6_render.render_probe import Viewer
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
 from mien.personalize.options import RefinementOptions, TuningOptions
+from mien.reenact.options import PuppetOptions
+from mien.reenact.portrait import PortraitTuning
 from mien.runtime.frame_store import CropFile
 from mien.runtime.monitor import Monitor
 
@@ -165,7 +167,7 @@ def main() -> None:
     encode.autocast_bf16 = trainer.autocast_bf16 = muon.autocast_bf16 = lambda device: nullcontext()
     trainer.WINDOWS_FROM = 64
     puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
-    puppets.PortraitOptions = functools.partial(puppets.PortraitOptions, steps=4, motion_every=2)
+    puppet = PuppetOptions(tuning=PortraitTuning(steps=4, motion_every=2))
     few = {"steps": 3, "batch": 2, "passes": 0.0}
     tuned = replace(
         EncodeOptions.mien(), tuning=TuningOptions(**few), refinement=RefinementOptions(**few),
@@ -183,7 +185,7 @@ def main() -> None:
     first = made(tuned)
     streams = [
         first, made(replace(tuned, person_size=8000)), made(tuned, Person.of(first, "ann")), made(slow), made(plain),
-        puppets.puppeteer(first, first, pack=pack), puppets.puppeteer(first, face(), pack=pack),
+        puppets.puppeteer(first, first, pack=pack), puppets.puppeteer(first, face(), pack=pack, options=puppet),
     ]  # fmt: skip
     drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (first, streams[-1])]
     seen = Viewer(first, pack=pack).draw(np.asarray(first.frames))

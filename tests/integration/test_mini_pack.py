@@ -16,6 +16,7 @@ from mien.media.video import read_image, read_video
 from mien.method.stage1_align.align import already_aligned
 from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack, locate
+from mien.reenact.options import PuppetOptions
 from mien.reenact.puppeteer import puppeteer
 
 
@@ -76,7 +77,7 @@ def test_encode_without_tuning_follows_the_mouth(mini: Pack) -> None:
 def test_the_example_stream_renders_and_drives_the_portrait(mini: Pack) -> None:
     stream = Stream.load(EXAMPLES / "clip.mien")
     assert stream.accounting()["per_frame"] == 70
-    puppet = puppeteer(stream, read_image(EXAMPLES / "portrait.png"), tune_portrait=False)
+    puppet = puppeteer(stream, read_image(EXAMPLES / "portrait.png"), options=PuppetOptions(tuning=None))
     driver = already_aligned(render(stream), 256)
     driven = already_aligned(render(puppet), 256)
     r = np.corrcoef(mouth_opening(driver.landmarks), mouth_opening(driven.landmarks))[0, 1]

@@ -22,6 +22,7 @@ from mien.method.stage6_render.render import render
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
 from mien.personalize.options import RefinementOptions, TuningOptions
+from mien.reenact.options import PuppetOptions
 from mien.reenact.puppeteer import puppeteer
 from mien.report import STAGES
 
@@ -125,7 +126,7 @@ def test_more_effort_is_more_steps_of_tuning_and_nonsense_is_refused(pack: Pack,
 
 def test_puppet_keeps_the_portrait_and_moves_with_the_driver(encoded: tuple[Stream, dict], pack: Pack) -> None:
     stream, _ = encoded
-    puppet = puppeteer(stream, astronaut()[:400, :400], pack=pack, tune_portrait=False)
+    puppet = puppeteer(stream, astronaut()[:400, :400], pack=pack, options=PuppetOptions(tuning=None))
     assert len(puppet) == len(stream)
     np.testing.assert_array_equal(puppet.frames[:, :3], stream.frames[:, :3])
     # The channels differ from the driver's by one offset for the whole clip.

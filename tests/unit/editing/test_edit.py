@@ -22,7 +22,6 @@ from mien.method.stage6_render.render import render
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
 from mien.reenact.puppeteer import puppeteer
-from mien.reenact.retarget import directed
 from tolerances import FLOAT16_CURVES, FLOAT32_EXACT, FLOAT32_NETWORK
 
 FPS = 25
@@ -205,31 +204,6 @@ def test_what_does_not_fit_is_said(stream: Stream, pack: Pack, operation: object
     with pytest.raises(InputError) as raised:
         edit(stream, [operation], pack=pack)  # type: ignore[list-item]
     assert str(raised.value).endswith(".") and "\n" not in str(raised.value)
-
-
-def test_a_puppet_can_be_directed(stream: Stream, pack: Pack) -> None:
-    person = talking(pack, person=1)
-    plain = puppeteer(stream, person, pack=pack)
-    curves = curves_of(stream, pack)
-    eyes, gaze = curves.select("eyes"), curves.select("gaze")
-    own = puppeteer(stream, person, pack=pack, blink=False, gaze=False)
-    assert changed(plain, own)[1] == {*eyes, *gaze} and not numbers(own)[:, [*eyes, *gaze]].any()
-
-    rest = np.median(numbers(plain), axis=0)
-    strong = puppeteer(stream, person, pack=pack, strength=2.0)
-    np.testing.assert_allclose(numbers(strong) - rest, 2 * (numbers(plain) - rest), atol=0.05)
-    assert np.ptp(numbers(puppeteer(stream, person, pack=pack, strength=0.0)), axis=0).max() < 1e-3
-    calm = puppeteer(stream, person, pack=pack, smoothing=0.5)
-    assert np.abs(np.diff(numbers(calm), axis=0)).mean() < 0.5 * np.abs(np.diff(numbers(plain), axis=0)).mean()
-
-    relative = numbers(puppeteer(stream, person, pack=pack, relative=True))
-    np.testing.assert_allclose(np.median(relative[:, :3], axis=0), 0, atol=FLOAT16_CURVES)
-    np.testing.assert_allclose(relative[:, 3:], numbers(stream)[:, 3:], atol=1e-3)
-    for wrong in ({"strength": 4.0}, {"strength": float("nan")}, {"smoothing": -1.0}):
-        with pytest.raises(InputError):
-            puppeteer(stream, person, pack=pack, **wrong)  # type: ignore[arg-type]
-    same = directed(numbers(stream), curves, stream.fps, strength=1.0, smoothing=0.0, blink=True, gaze=True)
-    np.testing.assert_array_equal(same, numbers(stream))
 
 
 RECIPE = """

@@ -1,4 +1,4 @@
-"""A person's own eyes within the lids of another picture of them."""
+"""A portrait's own eyes within the lids of a render of the same person."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from factories.faces import face, mesh, mesh_of
 from mien.face import mesh as lm
 from mien.face.masks import region_labels
 from mien.face.mesh import rigid_quad, warp_crop
-from mien.reenact.eye_transfer import EyeCompositor
+from mien.reenact.eye_transfer import EyeCompositor, EyeTransferOptions
 
 SIZE = 256
 BLUE = np.array([40.0, 90.0, 220.0])
+SKIN, SCLERA = (205, 160, 140), (225, 220, 215)
 
 
 def _face() -> tuple[np.ndarray, np.ndarray]:
@@ -99,3 +100,45 @@ def test_a_picture_whose_eyes_are_shut_leaves_the_irises_as_they_are() -> None:
     made = EyeCompositor(portrait, _shut(points, 0.95)).apply(crop, points)
     pupils = _irises(points, 0.7)
     assert np.abs(made[pupils] - BLUE).mean() > 60
+
+
+def synthetic_face(opening: float, iris: tuple[int, int, int], look_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """A drawn face of flat colours, uint8 `[256, 256, 3]`, and its mesh: lids `opening` as far open as the mesh's."""
+    points = lm.canonical_face()[:, :2] * 13 + [128, 120]
+    for ids in lm.IRISES:
+        points[ids, 0] += look_px
+    points = _shut(points, 1 - opening)
+    label = region_labels(points, SIZE, 1.0)
+    image = np.full((SIZE, SIZE, 3), SKIN, np.uint8)
+    image[label == 3], image[label == 4] = SCLERA, iris
+    return image, points
+
+
+def test_the_eyes_of_a_drawn_face_take_the_portraits_colours_to_where_the_render_looks() -> None:
+    portrait, own = synthetic_face(1.0, (40, 90, 220))
+    render, there = synthetic_face(0.8, (90, 60, 30), look_px=3.0)
+    made = EyeCompositor(portrait, own).apply(render, there)
+    label = region_labels(there, SIZE, 1.0)
+    inner = cv2.erode((label == 4).astype(np.uint8), np.ones((3, 3))) > 0
+    assert inner.sum() > 20
+    assert (
+        np.abs(made[inner].astype(float) - BLUE).max() < 12
+    )  # all of the iris, what the portrait's lids hide of it too
+    assert np.abs(made[label == 3].astype(float) - SCLERA).mean() < 20
+    far = cv2.dilate(np.isin(label, (3, 4)).astype(np.uint8), np.ones((41, 41))) == 0
+    assert np.array_equal(made[far], render[far])
+
+
+def test_shades_and_the_least_iris_are_options() -> None:
+    portrait, own = synthetic_face(1.0, (40, 90, 220))
+    render, there = synthetic_face(1.0, (90, 60, 30))
+    sclera = cv2.erode((region_labels(there, SIZE, 1.0) == 3).astype(np.uint8), np.ones((3, 3))) > 0
+    iris = cv2.erode((region_labels(there, SIZE, 1.0) == 4).astype(np.uint8), np.ones((3, 3))) > 0
+    render[sclera] = 0
+    light, dark = (
+        EyeCompositor(portrait, own, EyeTransferOptions(sclera_shade=shade)).apply(render, there)
+        for shade in (0.9, 0.3)
+    )
+    assert light[sclera].mean() > 2 * dark[sclera].mean() > 0
+    kept = EyeCompositor(portrait, own, EyeTransferOptions(min_iris_visible=1.0)).apply(render, there)
+    assert np.abs(kept[iris].astype(float) - [90, 60, 30]).mean() < np.abs(kept[iris].astype(float) - BLUE).mean()

@@ -1,11 +1,6 @@
-"""A portrait that is carried along: by known motions, by the embedded pack's, and what tuning makes of it."""
+"""Warped views: a portrait moved by known motions and by the embedded pack's."""
 
 from __future__ import annotations
-
-import importlib
-from collections.abc import Callable
-from dataclasses import replace
-from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -18,17 +13,11 @@ from mien.face import mesh as lm
 from mien.face.masks import region_labels
 from mien.face.measures import gaze_direction
 from mien.face.mesh import rigid_quad, warp_crop
-from mien.format.person import Person
-from mien.format.stream import Stream
 from mien.media.images import to_bytes
 from mien.media.video import read_image
 from mien.method.avatar import pose_latents
 from mien.method.stage1_align.align import align_image
-from mien.method.stage6_render.render import render
-from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
-from mien.reenact.portrait import PortraitOptions
-from mien.reenact.puppeteer import puppeteer
 from mien.reenact.warp_portrait import (
     WarpedPortraits,
     inverse_warp,
@@ -110,12 +99,6 @@ def test_irises_move_as_far_as_the_drivers_do() -> None:
     assert np.array_equal(few.images, left.images[:2])
 
 
-def test_a_driver_whose_person_is_not_here_is_not_looked_at(mini: Pack) -> None:
-    driver = replace(Stream.load(EXAMPLES / "clip.mien"), tuning=b"", person="0" * 64, person_name="nobody")
-    rendering = importlib.import_module("mien.reenact.puppeteer")
-    assert np.isnan(rendering._looks(driver, mini, 1.0, torch.arange(2))).all()
-
-
 def test_a_face_that_moves_as_another_picture_of_it_does_becomes_that_picture() -> None:
     size, quad = 256, rigid_quad(mesh())
     at_rest = warp_crop(face(), quad, size)
@@ -155,81 +138,3 @@ def test_a_portrait_turns_as_the_renders_do_and_stays_as_sharp_as_it_is(
         assert sharp(picture) > 0.75 * sharp(portrait) > sharp(moved)
     border = np.r_[0, -1]
     assert np.abs(found.images[:, border].astype(int) - portrait[border]).mean() < 8  # what is behind stays
-
-
-def test_a_tuned_portrait_is_drawn_as_it_was_carried(mini: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = Stream.load(EXAMPLES / "clip.mien")
-    driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
-    kept: list[WarpedPortraits] = []
-    portraits = importlib.import_module("mien.reenact.portrait")
-    original: Callable[..., WarpedPortraits] = portraits.warp_portrait
-    monkeypatch.setattr(portraits, "warp_portrait", lambda *args: kept.append(original(*args)) or kept[-1])
-    rendering = importlib.import_module("mien.reenact.puppeteer")
-    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=18, seed=seed))
-    picture = read_image(EXAMPLES / "portrait.png")
-    puppets = [puppeteer(driver, picture, pack=mini, tune_portrait=tune) for tune in (True, False)]
-    assert kept[0].frames.tolist() == [0, 1, 2]
-    psnr = []
-    for puppet in puppets:
-        frames = np.stack(list(render(puppet, pack=mini)))
-        psnr.append(-10 * np.log10(np.square(frames / 255 - kept[0].images / 255).mean()))
-    assert psnr[0] > psnr[1] + 4
-
-
-def test_a_tuned_person_is_carried_to_where_another_drives_them(mini: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = np.zeros((2, 35), np.float16)
-    numbers[:, 1] = -16, 16
-    driver = Stream(mini.fingerprint, mini.name, mini.resolution, Fraction(25), channel_table(mini.channels),
-                    mini.people[1].numpy().astype(np.float16), numbers)  # fmt: skip
-    person = Stream.load(EXAMPLES / "clip.mien")
-    person = replace(person, frames=person.frames[::12], audio=b"", placement=person.placement[::12])
-    kept: list[WarpedPortraits] = []
-    portraits, rendering = (
-        importlib.import_module(name) for name in ("mien.reenact.portrait", "mien.reenact.puppeteer")
-    )
-    original: Callable[..., WarpedPortraits] = portraits.warp_portrait
-    monkeypatch.setattr(portraits, "warp_portrait", lambda *args: kept.append(original(*args)) or kept[-1])
-    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=24, seed=seed))
-    made = puppeteer(driver, person, pack=mini)
-    as_it_is = puppeteer(driver, person, pack=mini, tune_portrait=False)
-    psnr = []
-    for puppet in (made, as_it_is):
-        frames = np.stack(list(render(puppet, pack=mini)))
-        psnr.append(-10 * np.log10(np.square(frames / 255 - kept[0].images / 255).mean()))
-    assert psnr[0] > psnr[1] + 2
-    assert np.array_equal(as_it_is.identity, person.identity)
-
-    ann = Person.of(person, "ann")  # who has no frames: what is carried is how they look straight ahead
-    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=3, seed=seed))
-    learned, named = (puppeteer(driver, ann, pack=mini, tune_portrait=tune) for tune in (True, False))
-    assert learned.tuning and not learned.person and kept[1].frames.tolist() == [0, 1]
-    assert not named.tuning and named.person == ann.fingerprint
-
-
-@pytest.mark.parametrize("relative", [False, True])
-def test_a_portrait_is_carried_to_where_the_puppet_will_be(
-    mini: Pack, monkeypatch: pytest.MonkeyPatch, relative: bool
-) -> None:
-    driver = Stream.load(EXAMPLES / "clip.mien")
-    driver = replace(driver, frames=driver.frames[::20], audio=b"", placement=driver.placement[::20])
-    portraits, rendering = (
-        importlib.import_module(name) for name in ("mien.reenact.portrait", "mien.reenact.puppeteer")
-    )
-    monkeypatch.setattr(rendering, "PortraitOptions", lambda seed: PortraitOptions(steps=1, seed=seed))
-    given, seen = [], []
-    original = portraits._carried
-    monkeypatch.setattr(portraits, "_carried", lambda *a: given.append(a[4]) or seen.append(a[7]) or original(*a))
-    options = {"pack": mini, "relative": relative, "strength": 0.8, "gaze": not relative}
-    puppet = puppeteer(driver, read_image(EXAMPLES / "portrait.png"), **options)
-    if relative:  # and the portrait's own gaze
-        assert seen == [None]
-    else:
-        frames = list(render(driver, pack=mini))
-        where = np.stack([gaze_direction(mesh_of(frame)[:, :2], 256) for frame in frames])
-        np.testing.assert_allclose(seen[0], 0.8 * where, atol=0.02)
-    identity = torch.from_numpy(puppet.identity.astype(np.float32))
-    does = rendering._driver(mini, mini.channels, identity, puppet.frames)
-    scale = torch.tensor([c.scale for c in mini.channels])
-    assert (given[0].angles - does.angles).abs().max() < 0.05
-    assert ((given[0].values - does.values) / scale).abs().max() < 0.2
-    assert bool(does.angles.median(0).values.abs().max() < 0.5) is relative

@@ -1,11 +1,11 @@
-"""`mien puppeteer`: a portrait does what a driver does."""
+"""`mien puppeteer`: a face does what a driver does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,6 @@ from mien.apps.cli.common import (
     Seed,
     Sound,
     Start,
-    Tune,
     checked_device,
     input_panels,
     person_bytes,
@@ -31,29 +30,77 @@ from mien.apps.cli.common import (
     write_frames,
 )
 from mien.apps.cli.encoding import encode_with_bars
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.reenact.options import PuppetOptions
+
+# Options that say nothing by default: the method's preset holds then.
+Method = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="mien, or paper: the driver's 35 numbers a frame unchanged, with FACE's L_ID."),
+]
+TuneFace = Annotated[
+    bool | None,
+    typer.Option(
+        "--tune/--no-tune",
+        help="Learn FACE for this driver, or take an image by its inversion alone and a .mien or .person as it is.",
+        show_default="tune, with --method mien",
+    ),
+]
+Views = Annotated[
+    bool | None,
+    typer.Option("--views/--no-views", help="Tune to FACE warped to where the driver takes it, or to FACE alone.",
+                 show_default="views, with --method mien"),
+]  # fmt: skip
+EyeTransfer = Annotated[
+    bool | None,
+    typer.Option("--eye-transfer/--no-eye-transfer", help="FACE's own eyes in those views, or the generator's.",
+                 show_default="eye-transfer, with --method mien"),
+]  # fmt: skip
+Strength = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=3.0, help="Scale all motion about the driver's usual pose and expression.",
+                 show_default="1.0"),
+]  # fmt: skip
+Smoothing = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=10.0, metavar="S", help="Smooth the motion over so many seconds.", show_default="0.0"),
+]
+Blink = Annotated[
+    bool | None,
+    typer.Option("--blink/--no-blink", help="The driver's lids, or FACE's own.", show_default="blink"),
+]
+Gaze = Annotated[
+    bool | None, typer.Option("--gaze/--no-gaze", help="The driver's gaze, or FACE's own.", show_default="gaze")
+]
+Relative = Annotated[
+    bool | None,
+    typer.Option(
+        "--relative/--absolute",
+        help="Take changes from the driver's rest, or the driver's own pose and channel values.",
+        show_default="as the pack's channels ask",
+    ),
+]
 
 
 def puppeteer(
     driver: Annotated[Path, typer.Argument(metavar="DRIVER", help="Who moves: a .mien file or a video.")],
-    portrait: Annotated[Path, typer.Argument(metavar="PORTRAIT", help="Who is seen: an image, .mien or .person.")],
+    portrait: Annotated[Path, typer.Argument(metavar="FACE", help="Who is seen: an image, .mien or .person.")],
     output: Output,
+    method: Method = "mien",
     compare: Annotated[bool, typer.Option("--compare", help="Show the driver on the left.")] = False,
-    strength: Annotated[
-        float, typer.Option(min=0.0, max=3.0, help="Scale all motion about the driver's usual pose and expression.")
-    ] = 1.0,
-    smoothing: Annotated[
-        float, typer.Option(min=0.0, max=10.0, metavar="S", help="Smooth the motion over so many seconds.")
-    ] = 0.0,
-    blink: Annotated[bool, typer.Option("--blink/--no-blink", help="The driver's lids, or the portrait's own.")] = True,
-    gaze: Annotated[bool, typer.Option("--gaze/--no-gaze", help="The driver's gaze, or the portrait's own.")] = True,
-    relative: Annotated[
-        bool,
-        typer.Option("--relative/--absolute", help="Take changes from the driver's rest, or the driver's own values."),
-    ] = False,
+    strength: Strength = None,
+    smoothing: Smoothing = None,
+    blink: Blink = None,
+    gaze: Gaze = None,
+    relative: Relative = None,
+    tune: TuneFace = None,
+    views: Views = None,
+    eye_transfer: EyeTransfer = None,
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
     ] = None,
-    tune: Tune = True,
     person_size: PersonSize = None,
     person: PersonFile = None,
     start: Start = 0.0,
@@ -65,11 +112,12 @@ def puppeteer(
     c2pa_cert: C2paCert = None,
     c2pa_key: C2paKey = None,
 ) -> None:
-    """Let the portrait's person do what the driver does.
+    """Let FACE do what DRIVER does.
 
-    A video as the driver is encoded first. The generator is tuned to the portrait, and to what it looks like where the
-    driver takes it; with --no-tune a .mien or .person is taken as it is, at once. OUT may be a .mien file too: the
-    portrait's identity with the driver's 35 numbers a frame; of a .person it then names the person as it is.
+    With --method mien (the default) the driver's motion is put into FACE's own units, and the generator is tuned, for
+    this driver, to FACE and to what it looks like where the driver takes it. With --method paper the identity latent
+    and weights are exchanged and nothing else. A video as DRIVER is encoded first. OUT may be a .mien file too: FACE's
+    identity with 35 numbers a frame; of a .person it then names the person as it is.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
@@ -80,38 +128,71 @@ def puppeteer(
     from mien.runtime.files import check_output
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"))
-    signer = load_signer(c2pa_cert, c2pa_key, output) if output.suffix.lower() in VIDEO_SUFFIXES else None
-    where = checked_device(device)
-    is_stream = driver.suffix.lower() == ".mien"
-    clip = None if is_stream else read_video(driver, start, duration)
-    stream = Stream.load(driver) if is_stream else None
-    kinds: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
-    seen: Any = kinds.get(portrait.suffix.lower(), read_image)(portrait)
-    size = person_bytes(person_size)
+    as_stream = output.suffix.lower() == ".mien"
+    signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
+    where, size = checked_device(device), person_bytes(person_size)
+    clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
+    stream = None if clip else Stream.load(driver)
+    readers: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
+    seen = readers.get(portrait.suffix.lower(), read_image)(portrait)
+    options = _options(
+        method,
+        {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
+        {"views": views, "eye_transfer": eye_transfer, "tuning": tune},
+        {"person_size": size, "seed": seed},
+    )
+    if isinstance(seen, Person) and as_stream:
+        options = replace(options, tuning=None)
     if stream is None:
         from mien.options import EncodeOptions
 
-        options = EncodeOptions.of(tune=tune, start=start, duration=duration, seed=seed, face=face, sound=sound)
-        stream, _ = encode_with_bars(driver, pack or "mini", options, device)
-    from mien.method.stage6_render.render import render as make_frames
-    from mien.reenact.puppeteer import puppeteer as make_puppet
+        learn = tune is not False
+        of_driver = EncodeOptions.of(
+            method, tune=learn, start=start, duration=duration, seed=seed, face=face, sound=sound
+        )
+        stream, _ = encode_with_bars(driver, pack or "mini", of_driver, device)
+    from mien.method.stage6_render.render import render
+    from mien.reenact.puppeteer import puppeteer as reenact
 
     name = pack or stream.pack_name
-    named = isinstance(seen, Person) and output.suffix.lower() == ".mien"
     with progress_bars() as progress:
-        puppet = make_puppet(
-            stream, seen, pack=name, device=where, tune_portrait=tune and not named, person_size=size, relative=relative,
-            strength=strength, smoothing=smoothing, blink=blink, gaze=gaze, progress=progress, seed=seed,
-        )  # fmt: skip
+        puppet = reenact(stream, seen, options=options, pack=name, device=where, progress=progress)
     puppet = replace(puppet, audio=stream.audio if sound else b"")
-    if output.suffix.lower() == ".mien":
+    if as_stream:
         puppet.save(output)
         print(f"{output}: {summary(puppet)}")
         return
     left: Iterable[Any] | None = None
     if compare:
         mover = person_folder(person, driver)
-        left = input_panels(clip, stream) if clip else make_frames(stream, pack=name, person=mover, device=where)
+        left = input_panels(clip, stream) if clip else render(stream, pack=name, person=mover, device=where)
     owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-    write_frames(puppet, output, make_frames(puppet, pack=name, person=owner, device=where), left, ("driver", "puppet"),
-                 driver=stream, signer=signer)  # fmt: skip
+    frames = render(puppet, pack=name, person=owner, device=where)
+    write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer)
+
+
+def _options(
+    method: str, retargeting: dict[str, Any], parts: dict[str, bool | None], tuning: dict[str, Any]
+) -> PuppetOptions:
+    """A method's preset with what was asked for: None leaves the preset's value, False switches a part off.
+
+    Raises InputError for what the method does not have.
+    """
+    from mien.reenact.options import PuppetOptions
+
+    options = PuppetOptions.of(method)
+    asked = {name: value for name, value in retargeting.items() if value is not None}
+    if asked and options.retargeting is None:
+        raise InputError(
+            f"--method {method} takes the driver's numbers as they are: how they change is --method mien's."
+        )
+    if options.retargeting is not None:
+        options = replace(options, retargeting=replace(options.retargeting, **asked))
+    for part, wanted in parts.items():
+        if wanted and getattr(options, part) is None:
+            raise InputError(f"--method {method} has no {part.replace('_', ' ')}: that is --method mien's.")
+        if wanted is False:
+            options = replace(options, **{part: None})
+    if options.tuning is not None:
+        options = replace(options, tuning=replace(options.tuning, **tuning))
+    return options

@@ -46,7 +46,7 @@ def build_page(studio: Studio) -> Any:
         puppet["to_edit"].click(lambda: gr.Tabs(selected="edit"), None, tabs, **quiet).then(
             edit["open_puppet"], None, edit["shown"], **quiet
         )
-        page.load(puppet["fill"], None, [puppet["shelf"], puppet["driver"]], **quiet)
+        page.load(puppet["fill"], None, [puppet["shelf"], puppet["driver"], puppet["motion"]], **quiet)
         explore_page.select(explore["load"], None, explore["channels"], **quiet)
 
         def left(request: gr.Request) -> None:

@@ -157,10 +157,10 @@ def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, t
 
 def test_a_puppet_is_made_and_the_one_before_is_gone(studio: Studio, stream: Stream) -> None:
     session = studio.sessions.get("a1", "anna")
-    options = {"strength": 1.0, "smoothing": 0.0, "blink": True, "gaze": True, "relative": False}
+    options = puppet_tab.puppet_options(learn=False, strength=1.0, smoothing=0.0, blink=True, gaze=True, relative=False)
     kept = []
     for _ in range(2):
-        job = StudioJob(JobQueue(), session, lambda job: puppet_tab._work(studio, session, job, stream, False, options))
+        job = StudioJob(JobQueue(), session, lambda job: puppet_tab.make_puppet(studio, session, job, stream, options))
         list(job.run())
         kept.append(set(session.folder.iterdir()))
         assert "<mien-player" in job.result

@@ -1,0 +1,81 @@
+"""A generator tuned to one portrait, on tiny networks that draw no faces: there are no warped views, but the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from factories.packs import tiny_pack
+from factories.streams import make_stream
+from mien.errors import MienError
+from mien.format.person import Person
+from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.method.stage1_align.align import align_image
+from mien.method.stage6_render.render import render
+from mien.nets.stylegan2 import SynthesisLayer
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
+from mien.reenact.options import PuppetOptions
+from mien.reenact.portrait import PortraitTuning, sampling_probability
+from mien.reenact.puppeteer import puppeteer
+
+QUICK = PuppetOptions(tuning=PortraitTuning(steps=70, seed=1))
+PLAIN = replace(QUICK, tuning=None)
+
+
+def driver_of(pack: Pack, frames: np.ndarray) -> Stream:
+    """Somebody else's motion."""
+    identity = np.zeros((pack.generator.num_ws, 32), np.float16)
+    return Stream(
+        pack.fingerprint, pack.name, 64, make_stream().fps, channel_table(pack.channels), identity,
+        frames.astype(np.float16),
+    )  # fmt: skip
+
+
+def test_a_tuned_portrait_is_nearer_and_still_does_what_the_driver_does(pack: Pack) -> None:
+    image = astronaut()[:400, :400]
+    driver = driver_of(pack, np.random.RandomState(0).randn(6, 35) * ([5] * 3 + [0.5] * 32))
+    crop = align_image(image, 64).crops[0].astype(float)
+    plain, tuned = (puppeteer(driver, image, pack=pack, options=options) for options in (PLAIN, QUICK))
+    assert not plain.tuning and 0 < len(tuned.tuning)
+    assert tuned.to_bytes() == puppeteer(driver, image, pack=pack, options=QUICK).to_bytes()
+    a, b = (np.stack(list(render(s, pack=pack))).astype(float) for s in (plain, tuned))
+    assert np.abs(b - crop).mean() < 0.8 * np.abs(a - crop).mean()
+    assert np.abs(np.diff(b, axis=0)).mean() > 0.3 * np.abs(np.diff(a, axis=0)).mean()
+
+
+def test_noise_constants_draw_what_is_around_a_portraits_face_and_hold_nothing_within() -> None:
+    found = tiny_pack(noise=True)
+    with torch.no_grad():
+        for block in found.generator.blocks:
+            if isinstance(block, SynthesisLayer):
+                block.noise_strength.fill_(0.5)
+    tuned = puppeteer(driver_of(found, np.zeros((2, 35))), astronaut()[:400, :400], pack=found, options=QUICK)
+    blocks = zip(apply_delta(found.generator, tuned.tuning).blocks, found.generator.blocks, strict=True)
+    changes = [
+        (block.noise_const - before.noise_const).abs()
+        for block, before in blocks
+        if isinstance(block, SynthesisLayer) and isinstance(before, SynthesisLayer)
+    ]
+    largest = [x for x in changes if len(x) == 64]
+    assert largest
+    for changed in largest:
+        assert changed[24:44, 24:44].max() == 0
+        assert changed[:4].max() > 0 and changed[:, :4].max() > 0
+
+
+def test_the_portrait_is_in_every_batch_and_its_views_share_the_rest() -> None:
+    np.testing.assert_allclose(sampling_probability(4, 3), [1 / 3, *[1 / 6] * 4])
+    assert sampling_probability(0, 3).tolist() == [1.0]
+
+
+def test_a_person_of_another_pack_is_refused(pack: Pack) -> None:
+    stream = make_stream()
+    person = Person.of(replace(stream, tuning=b"MTL1" + bytes(8)), "ann")
+    with pytest.raises(MienError, match="pack"):
+        puppeteer(driver_of(pack, np.zeros((2, 35))), person, pack=pack)
