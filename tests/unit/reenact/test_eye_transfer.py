@@ -104,7 +104,7 @@ def test_a_picture_whose_eyes_are_shut_leaves_the_irises_as_they_are() -> None:
 
 def synthetic_face(opening: float, iris: tuple[int, int, int], look_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """A drawn face of flat colours, uint8 `[256, 256, 3]`, and its mesh: lids `opening` as far open as the mesh's."""
-    points = lm.canonical_face()[:, :2] * 13 + [128, 120]
+    points = lm.canonical_face()[:, :2] * 100 + [128, 100]
     for ids in lm.IRISES:
         points[ids, 0] += look_px
     points = _shut(points, 1 - opening)
