@@ -33,6 +33,8 @@ from mien.apps.cli.encoding import encode_with_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    from mien.format.stream import Stream
+    from mien.media.video import Clip
     from mien.reenact.options import PuppetOptions
 
 # Options that say nothing by default: the method's preset holds then.
@@ -125,6 +127,7 @@ def puppeteer(
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.media.video import VIDEO_SUFFIXES, read_image, read_video
+    from mien.options import EncodeOptions
     from mien.runtime.files import check_output
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"))
@@ -144,11 +147,8 @@ def puppeteer(
     if isinstance(seen, Person) and as_stream:
         options = replace(options, tuning=None)
     if stream is None:
-        from mien.options import EncodeOptions
-
-        learn = tune is not False
         of_driver = EncodeOptions.of(
-            method, tune=learn, start=start, duration=duration, seed=seed, face=face, sound=sound
+            method, tune=tune is not False, start=start, duration=duration, seed=seed, face=face, sound=sound
         )
         stream, _ = encode_with_bars(driver, pack or "mini", of_driver, device)
     from mien.method.stage6_render.render import render
@@ -162,13 +162,17 @@ def puppeteer(
         puppet.save(output)
         print(f"{output}: {summary(puppet)}")
         return
-    left: Iterable[Any] | None = None
-    if compare:
-        mover = person_folder(person, driver)
-        left = input_panels(clip, stream) if clip else render(stream, pack=name, person=mover, device=where)
+    left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
     owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
     frames = render(puppet, pack=name, person=owner, device=where)
     write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer)
+
+
+def _driver_panels(clip: Clip | None, stream: Stream, pack: str, person: Any, device: str) -> Iterable[Any]:
+    """The driver as it is compared: its clip, or its stream's frames."""
+    from mien.method.stage6_render.render import render
+
+    return input_panels(clip, stream) if clip else render(stream, pack=pack, person=person, device=device)
 
 
 def _options(
