@@ -42,7 +42,7 @@ from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.options import TuningOptions
 from mien.personalize.pti import pivotal_tuning
-from mien.personalize.trainer import Material
+from mien.personalize.trainer import TrainingData
 from mien.runtime.frame_store import CropFile
 from mien.runtime.precision import autocast_bf16
 
@@ -117,9 +117,9 @@ def prepare(
     found = select_identity(pack.identity, pack.flow, crops, Inversion(w_plus, generator), 128)
     blob = b""
     if tuned:
-        material = Material.of(pack, crops.crops, crops.landmarks, LandmarkTargetOptions())
+        data = TrainingData.of(pack, crops.crops, crops.landmarks, LandmarkTargetOptions())
         weights = weights_for(generator, None)
-        person = pivotal_tuning(weights, encoder, material, measured, found.frame, None, options)
+        person = pivotal_tuning(weights, encoder, data, measured, found.frame, None, options)
         blob = person.delta.tobytes()
         generator, encoder = apply_delta(generator, blob), person.encoder_for(pack)
         w_plus = invert(encoder, crops.crops)

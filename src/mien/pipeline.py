@@ -30,7 +30,7 @@ from mien.personalize.generator_params import FixedWeights, Weights, weights_for
 from mien.personalize.joint_refinement import Refined, refine
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
 from mien.personalize.refit import Refit, refit_to_frames
-from mien.personalize.trainer import Material, batch_at
+from mien.personalize.trainer import TrainingData, batch_at
 from mien.runtime.monitor import Monitor
 from mien.runtime.precision import autocast_bf16
 
@@ -114,13 +114,13 @@ def encode_track(
     with monitor.stage("identity"):
         identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
 
-    material = Material.of(pack, faces.crops, faces.landmarks, options.landmarks)
-    training = TrainingSet.of(material, measured, faces, pack, options)
+    data = TrainingData.of(pack, faces.crops, faces.landmarks, options.landmarks)
+    training = TrainingSet.of(data, measured, faces, pack, options)
     if options.tuning is not None:
         nets, inversion, identity = _tune(nets, training, faces, inversion, identity, options, monitor)
 
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
-    reading = None if options.refinement else inversion_targets(material, faces, inversion, pack, options)
+    reading = None if options.refinement else inversion_targets(data, faces, inversion, pack, options)
     with autocast_bf16(device):
         targets = inversion.images(_size(options.pose.size or sizes.pose, pack))
         pose = monitor.run(
@@ -134,7 +134,7 @@ def encode_track(
     if options.refinement is not None:
         nets, avatar, motion = _refine(nets, training, avatar, motion, inversion, faces, options, monitor)
     if options.refit is not None:
-        motion = _refit(avatar, motion, faces, material.reading, pack, options, monitor)
+        motion = _refit(avatar, motion, faces, data.reading, pack, options, monitor)
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
 
 
@@ -143,14 +143,14 @@ class TrainingSet:
     """What tuning and refinement draw from: the clip's frames, and after them the augmented ones, with the `angles [N, 2]` of
     each and the number of the clip's frame that it is or was, `frames [N]`."""
 
-    material: Material
+    data: TrainingData
     angles: Tensor
     frames: Tensor
     augmented: GazeAugmentation
 
     @staticmethod
     def of(
-        material: Material, measured: Tensor, faces: FaceTrack, pack: Pack, options: EncodeOptions
+        data: TrainingData, measured: Tensor, faces: FaceTrack, pack: Pack, options: EncodeOptions
     ) -> TrainingSet | None:
         """None where nothing is trained."""
         if options.tuning is None and options.refinement is None:
@@ -162,8 +162,8 @@ class TrainingSet:
                 faces.crops, faces.landmarks, faces.usable, options.seed, options.gaze_augmentation
             )
         frames = torch.from_numpy(np.concatenate([np.arange(len(faces)), augmented.frames]))
-        material = material.and_more(augmented.pictures, augmented.landmarks)
-        return TrainingSet(material, measured[frames], frames, augmented)
+        data = data.extended(augmented.pictures, augmented.landmarks)
+        return TrainingSet(data, measured[frames], frames, augmented)
 
 
 def _size(wished: int, pack: Pack) -> int:
@@ -177,14 +177,14 @@ def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
 
 
 def inversion_targets(
-    material: Material, faces: FaceTrack, inversion: Inversion, pack: Pack, options: EncodeOptions
+    data: TrainingData, faces: FaceTrack, inversion: Inversion, pack: Pack, options: EncodeOptions
 ) -> Reading | None:
     """What landmarks ask of stages 4 and 5, None where they ask for nothing."""
     if options.landmarks is None:
         return None
     frames = inversion.images(_size(pack.stage_sizes.attributes, pack))
     mesh = of_mesh(faces.landmarks, faces.size).to(pack.device)
-    return of_inversions(pack.landmark_reader, frames, mesh, material.reading, options.landmarks)
+    return of_inversions(pack.landmark_reader, frames, mesh, data.reading, options.landmarks)
 
 
 def _tune(
@@ -205,7 +205,7 @@ def _tune(
         )
         pivots = torch.cat([inversion.w_plus, *more])
     tuned = monitor.run(
-        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, training.material, training.angles,
+        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, training.data, training.angles,
         identity.frame, pivots, tuning, total=tuning.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(tuned.delta, options, tuned)
@@ -254,7 +254,7 @@ def _refine(
         change = _gaze_change(nets, avatar, training.augmented, inversion)
         alpha = torch.cat([alpha, alpha[training.frames[len(faces) :]] + change])
     refined = monitor.run(
-        "refine", Refined, refine, nets.tunable(options), training.material, avatar.identity,
+        "refine", Refined, refine, nets.tunable(options), training.data, avatar.identity,
         motion.angles[training.frames], alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(refined.delta, options)

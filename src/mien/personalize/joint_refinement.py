@@ -13,7 +13,7 @@ from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.motion_regularizer import MotionLocality
 from mien.personalize.options import RefinementOptions
-from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
+from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
@@ -30,7 +30,7 @@ class Refined:
 
 def refine(
     weights: Weights,
-    material: Material,
+    data: TrainingData,
     identity: Tensor,
     angles: Tensor,
     alpha: Tensor,
@@ -47,9 +47,9 @@ def refine(
     `identity [L, D]`, facing the camera; `angles [T, 2]` in degrees and `alpha [T, C]`: where they start; `fixed [T, C]` bool:
     values of `alpha` that stay, None for none. A run that was stopped and taken up again ends with the same numbers.
     """
-    flow, channels = material.flow, material.channels
+    flow, channels = data.flow, data.channels
     w = identity.clone().requires_grad_(True)
-    scale = Avatar(material.original, flow, channels, identity).scale
+    scale = Avatar(data.original, flow, channels, identity).scale
     turn = angles.clone().requires_grad_(True)
     units = (alpha / scale).requires_grad_(True)
     if fixed is not None:
@@ -57,13 +57,13 @@ def refine(
         units.register_hook(lambda gradient: gradient.masked_fill(fixed, 0.0))
     turn_start, units_start = angles.clone(), (alpha / scale).clone()
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
-    schedule = Schedule.of(options, resolution=material.original.resolution, low_steps=0, warm=5, seed=options.seed + 1)
+    schedule = Schedule.of(options, resolution=data.original.resolution, low_steps=0, warm=5, seed=options.seed + 1)
     trainer = Trainer(
-        weights, material, options.generator_rate, more, schedule, monitor.tick, monitor.checkpoint,
-        None, None if options.even_sampling else np.full(len(material.crops), 1 / len(material.crops)),
+        weights, data, options.generator_rate, more, schedule, monitor.tick, monitor.checkpoint,
+        None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
     )  # fmt: skip
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionLocality(material, identity, weight, options.seed)
+    motion = MotionLocality(data, identity, weight, options.seed)
 
     def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         index = drawn.index

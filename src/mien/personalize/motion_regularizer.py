@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mien.method.avatar import Avatar
 from mien.nets.generator import Generator
-from mien.personalize.trainer import Material
+from mien.personalize.trainer import TrainingData
 
 EVERY = 8  # steps
 _CHANNELS = 1.5  # standard deviation of a moved channel, in units of its scale; half of the channels move
@@ -36,16 +36,14 @@ def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
 class MotionLocality:
     """The loss of one step, with random numbers of its own (deterministic for a seed and a step)."""
 
-    def __init__(self, material: Material, identity: Tensor, weight: float, seed: int) -> None:
+    def __init__(self, data: TrainingData, identity: Tensor, weight: float, seed: int) -> None:
         """`identity [L, D]`, facing the camera, as the pack's generator has it; `weight`: beside the image losses."""
-        self._material, self._identity, self._weight, self._seed = material, identity.detach(), weight, seed
-        channels = material.channels
+        self._data, self._identity, self._weight, self._seed = data, identity.detach(), weight, seed
+        channels = data.channels
         device = identity.device
         self._scale = torch.tensor([c.scale for c in channels], dtype=torch.float32, device=device)
-        side = min(SIDE, material.original.resolution)
-        self._features = F.interpolate(material.regions.mean(lambda these: these.attention), (side, side), mode="area")[
-            0
-        ]
+        side = min(SIDE, data.original.resolution)
+        self._features = F.interpolate(data.regions.mean(lambda these: these.attention), (side, side), mode="area")[0]
 
     def __call__(self, generator: Generator, identity: Tensor, step: int) -> Tensor | None:
         """The loss at a step, None where it is not its turn."""
@@ -53,15 +51,15 @@ class MotionLocality:
             return None
         random = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         draw = lambda *size: torch.randn(*size, generator=random).to(self._identity.device)
-        angles = self._material.flow.clamp(draw(2, 2) * _ANGLES)
+        angles = self._data.flow.clamp(draw(2, 2) * _ANGLES)
         which = (draw(2, len(self._scale)) > 0).float()
         alpha = draw(2, len(self._scale)) * _CHANNELS * self._scale * which
         with torch.no_grad():
-            wanted = self._moved(self._material.original, self._identity, angles, alpha)
+            wanted = self._moved(self._data.original, self._identity, angles, alpha)
         made = self._moved(generator, identity, angles, alpha)
         return self._weight * change_error(made, wanted, self._features)
 
     def _moved(self, generator: Generator, identity: Tensor, angles: Tensor, alpha: Tensor) -> Tensor:
-        material = self._material
-        avatar = Avatar(generator, material.flow, material.channels, identity)
+        data = self._data
+        avatar = Avatar(generator, data.flow, data.channels, identity)
         return coarse(generator, avatar.styles(angles, alpha))

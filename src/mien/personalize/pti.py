@@ -25,7 +25,7 @@ from mien.personalize.generator_params import Weights
 from mien.personalize.losses import pivot_locality_loss
 from mien.personalize.motion_regularizer import MotionLocality
 from mien.personalize.options import TuningOptions
-from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
+from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 # Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
@@ -60,7 +60,7 @@ def learns_encoder(encoder: nn.Module, options: TuningOptions) -> bool:
 def pivotal_tuning(
     weights: Weights,
     encoder: nn.Module,
-    material: Material,
+    data: TrainingData,
     angles: Tensor,
     anchor: int,
     pivots: Tensor | None,
@@ -79,7 +79,7 @@ def pivotal_tuning(
     if learned and options.encoder_rate is not None:
         encoder = copy.deepcopy(encoder)
         rates = [([p.requires_grad_(True) for p in encoder.parameters()], options.encoder_rate)]
-    full = material.original.resolution
+    full = data.original.resolution
     schedule = Schedule.of(
         options,
         resolution=min(options.resolution, full // 2),
@@ -88,17 +88,17 @@ def pivotal_tuning(
         seed=options.seed,
     )
     trainer = Trainer(
-        weights, material, options.generator_rate, rates, schedule, monitor.tick, monitor.checkpoint,
-        None, None if options.even_sampling else np.full(len(material.crops), 1 / len(material.crops)),
+        weights, data, options.generator_rate, rates, schedule, monitor.tick, monitor.checkpoint,
+        None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
     )  # fmt: skip
-    device = material.original.device
+    device = data.original.device
 
     def latents(index: Tensor) -> Tensor:
         if pivots is not None and not learned:
             return pivots[index]
-        return encoder(to_float(material.crops[index.numpy()], device=device)).float()
+        return encoder(to_float(data.crops[index.numpy()], device=device)).float()
 
-    trainer.run(_step(latents, weights, material, material.flow.clamp(angles), anchor, options))
+    trainer.run(_step(latents, weights, data, data.flow.clamp(angles), anchor, options))
     encoder.requires_grad_(False)
     _, blob = weights.finish()
     found = [p.detach().reshape(-1) for p in encoder.parameters()] if learned else []
@@ -106,16 +106,16 @@ def pivotal_tuning(
 
 
 def _step(
-    latents: Callable[[Tensor], Tensor], weights: Weights, material: Material, angles: Tensor, anchor: int,
+    latents: Callable[[Tensor], Tensor], weights: Weights, data: TrainingData, angles: Tensor, anchor: int,
     options: TuningOptions,
 ) -> Callable[[Generator, Drawn], tuple[list[Tensor], Tensor | None]]:  # fmt: skip
     """The styles of the frames that are drawn, and the losses beside the image's."""
-    flow, channels, pivot_locality = material.flow, material.channels, options.pivot_locality
+    flow, channels, pivot_locality = data.flow, data.channels, options.pivot_locality
     with torch.no_grad():
         facing = angles.new_zeros(1, 2)
         start = flow(latents(torch.tensor([anchor])), angles[anchor : anchor + 1], facing)[0]
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionLocality(material, start, weight, options.seed)
+    motion = MotionLocality(data, start, weight, options.seed)
 
     def along_decoder(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
         """Half of the frames as inverted, half as decoded: the anchor's latent turned, with their own values on V."""
@@ -139,9 +139,9 @@ def _step(
         loss = motion(generator, start, drawn.number)
         if pivot_locality is not None and weights.groups and drawn.number % pivot_locality.interval == 0:
             random = np.random.RandomState([options.seed, drawn.number])
-            other = material.others[random.randint(len(material.others))]
+            other = data.others[random.randint(len(data.others))]
             local = pivot_locality_loss(
-                generator, material.original, material.perceptual, w_plus[0].detach(), other, pivot_locality
+                generator, data.original, data.perceptual, w_plus[0].detach(), other, pivot_locality
             )
             loss = local if loss is None else loss + local
         return styles, loss

@@ -74,7 +74,7 @@ def batch_at(size: int, batch: int) -> int:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
     and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`); `reading`: what
@@ -94,7 +94,7 @@ class Material:
     @staticmethod
     def of(
         pack: Pack, crops: Crops, landmarks: NDArray[np.floating], targets: LandmarkTargetOptions | None = None
-    ) -> Material:
+    ) -> TrainingData:
         """Of crops and their landmarks, with the pack's networks; without landmark `targets` where they are None."""
         reading = None
         if targets is not None:
@@ -102,12 +102,12 @@ class Material:
             reading = of_frames(
                 pack.landmark_reader, frames, of_mesh(landmarks, crops.shape[1]).to(pack.device), targets
             )
-        return Material(
+        return TrainingData(
             pack.generator, pack.flow, pack.perceptual, pack.channels, pack.people, crops, landmarks,
             ClipRegions(landmarks, crops.shape[1], pack.device), steadiness(crops).to(pack.device), reading,
         )  # fmt: skip
 
-    def and_more(self, crops: CropFile, landmarks: NDArray[np.floating]) -> Material:
+    def extended(self, crops: CropFile, landmarks: NDArray[np.floating]) -> TrainingData:
         """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
         the additional ones that is unknown."""
         if not len(crops):
@@ -180,7 +180,7 @@ class Trainer:
     def __init__(
         self,
         weights: Weights,
-        material: Material,
+        data: TrainingData,
         rate: float,
         more: Sequence[tuple[Sequence[Tensor], float]],
         schedule: Schedule,
@@ -189,23 +189,23 @@ class Trainer:
         rates: Tensor | None = None,
         probability: NDArray[np.float64] | None = None,
     ) -> None:
-        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the material; `probability [T]` of drawing each
+        """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the data; `probability [T]` of drawing each
         frame, by default `even_sampling`."""
-        self.weights, self._material, self._schedule, self._tick = weights, material, schedule, tick
+        self.weights, self._data, self._schedule, self._tick = weights, data, schedule, tick
         self._random = np.random.RandomState(schedule.seed)
         # Where the sum of RGB below the last block is no picture, there are no windows.
-        original = material.original
+        original = data.original
         self._windows = (
             schedule.windows and original.draws_windows and original.rgb_valid_from <= original.resolution // 2
         )
-        self._probability = even_sampling(material.landmarks) if probability is None else probability
-        self._texture_places = texture_places(material.regions, material.steady)
-        self._noise_rates = noise_rates(material.regions, material.steady) if rates is None else rates
+        self._probability = even_sampling(data.landmarks) if probability is None else probability
+        self._texture_places = texture_places(data.regions, data.steady)
+        self._noise_rates = noise_rates(data.regions, data.steady) if rates is None else rates
         groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
         groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
         parameters = [{"params": tensors, "lr": r} for tensors, r in groups]
-        fused = material.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
+        fused = data.others.device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
         self._optimiser: torch.optim.Adam
         if schedule.muon is None:
             self._optimiser = torch.optim.Adam(parameters, betas=(0.9, 0.999), fused=fused)
@@ -250,8 +250,8 @@ class Trainer:
             if plan.locality and weights.groups and number % LOCALITY_EVERY == 0:
                 loss = loss + plan.locality * locality_loss(
                     weights.generator,
-                    self._material.original,
-                    self._material.others,
+                    self._data.original,
+                    self._data.others,
                     self._random,
                 )
         if extra is not None:
@@ -287,9 +287,9 @@ class Trainer:
         if plan.texture:
             loss = loss + plan.texture * texture_loss(image, target, weight * self._texture_places)
         with torch.no_grad():
-            wanted_look = look(self._material.perceptual, target)
-        reading = self._material.reading if plan.landmarks else None
-        seen = look(self._material.perceptual, image, measures=reading is not None)
+            wanted_look = look(self._data.perceptual, target)
+        reading = self._data.reading if plan.landmarks else None
+        seen = look(self._data.perceptual, image, measures=reading is not None)
         loss = loss + plan.perceptual * feature_loss(seen.features, wanted_look.features, weight)
         if seen.measures is not None and reading is not None:
             here_read = reading.part(drawn.index)
@@ -307,15 +307,15 @@ class Trainer:
         full = self.weights.generator.resolution
         size = min(plan.resolution, full) if number < plan.low_steps else full
         chosen = draw(self._random, self._probability, batch_at(size, plan.batch))
-        device = self._material.others.device
-        images = to_float(self._material.crops[chosen], size, device)
+        device = self._data.others.device
+        images = to_float(self._data.crops[chosen], size, device)
         index = torch.from_numpy(chosen)
         window = None
         if size >= WINDOWS_FROM and size == full and self._windows:
             places = 2 * self._random.randint(-_RIM, size // 4 + 1 + _RIM, size=2)
             top, left = places.clip(0, size // 2).tolist()
             window = Window(top, left, top + size // 2, left + size // 2)
-        return Drawn(index, images, self._material.regions.part(index).attention, window, number)
+        return Drawn(index, images, self._data.regions.part(index).attention, window, number)
 
     def _fall(self, number: int) -> float:
         """The share of the rates at a step: up in the first, down on a cosine, in a line once the end is decided."""

@@ -30,7 +30,7 @@ from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.options import MuonOptions, NoiseOptions
-from mien.personalize.trainer import Drawn, Material, Schedule, Trainer
+from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
 from mien.reenact.driving_motion import DrivingMotion
 from mien.reenact.eye_transfer import EyeTransferOptions
 from mien.reenact.face_source import FaceExamples, LearnedFace
@@ -131,7 +131,7 @@ def personalize_portrait(
     crops = np.concatenate([portrait.crops[:1], views.images])
     landmarks = np.concatenate([portrait.landmarks[:1], views.landmarks])
     # No landmark targets: a parser's reading of composited images is not to be reproduced.
-    data = Material.of(pack, crops, landmarks)
+    data = TrainingData.of(pack, crops, landmarks)
     objective = PortraitObjective(data, avatar, own, driving, views.frames, options)
     weights = weights_for(data.original, options.person_size, noise=NoiseOptions() if options.noise else None)
     half_size = options.steps * 2 // 3 if options.resolution < data.original.resolution else 0
@@ -156,7 +156,7 @@ class PortraitObjective:
 
     def __init__(
         self,
-        data: Material,
+        data: TrainingData,
         avatar: Avatar,
         own: DrivingMotion,
         driving: DrivingMotion,
@@ -212,7 +212,7 @@ class PortraitObjective:
         return coarse(avatar.generator, avatar.styles_at(motion.angles, motion.values))
 
 
-def noise_learning_rates(data: Material) -> Tensor:
+def noise_learning_rates(data: TrainingData) -> Tensor:
     """Learning rate of each pixel of the noise maps, as a share of their rate, `[1, 1, 64, 64]`.
 
     With views: as for a clip, and slow at nose and lips too, where views disagree in detail. Of a single image noise maps

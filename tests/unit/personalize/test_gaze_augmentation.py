@@ -16,7 +16,7 @@ from mien.face.mesh import IRISES, rigid_quad, warp_crop
 from mien.options import EncodeOptions
 from mien.personalize.gaze_augmentation import LARGEST, augment_gaze
 from mien.personalize.options import GazeAugmentationOptions, RefinementOptions, TuningOptions
-from mien.personalize.trainer import Material
+from mien.personalize.trainer import TrainingData
 from mien.pipeline import TrainingSet, encode_track
 from mien.runtime.monitor import Monitor
 from tolerances import FLOAT32_GEOMETRY
@@ -67,16 +67,16 @@ def test_tuning_draws_augmented_frames_and_the_stream_is_of_the_clip_alone() -> 
         refinement=RefinementOptions(steps=2, batch=2, passes=0),
     )  # fmt: skip
     measured = faces.angles(pack.flow)
-    material = Material.of(pack, faces.crops, faces.landmarks)
-    training = TrainingSet.of(material, measured, faces, pack, options)
+    data = TrainingData.of(pack, faces.crops, faces.landmarks)
+    training = TrainingSet.of(data, measured, faces, pack, options)
     assert training is not None
-    count = len(training.material.crops)
+    count = len(training.data.crops)
     assert count == 3 + len(training.augmented.frames) > 3
-    assert np.array_equal(training.material.crops[:3], faces.crops[:3])
+    assert np.array_equal(training.data.crops[:3], faces.crops[:3])
     assert torch.equal(training.angles, measured[training.frames]) and training.frames[:3].tolist() == [0, 1, 2]
     encoding = encode_track(faces, pack, options, Monitor())
     assert len(encoding.motion) == 3
-    plain = TrainingSet.of(material, measured, faces, pack, replace(options, gaze_augmentation=None))
-    assert plain is not None and len(plain.material.crops) == 3
+    plain = TrainingSet.of(data, measured, faces, pack, replace(options, gaze_augmentation=None))
+    assert plain is not None and len(plain.data.crops) == 3
     untuned = replace(options, tuning=None, refinement=None)
-    assert TrainingSet.of(material, measured, faces, pack, untuned) is None
+    assert TrainingSet.of(data, measured, faces, pack, untuned) is None

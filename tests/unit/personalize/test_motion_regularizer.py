@@ -13,25 +13,25 @@ from factories.packs import tiny_pack
 from mien.face import mesh as lm
 from mien.packs.pack import Pack
 from mien.personalize.motion_regularizer import EVERY, MotionLocality
-from mien.personalize.trainer import Material
+from mien.personalize.trainer import TrainingData
 from tolerances import FLOAT32_EXACT
 
 TURN = EVERY // 2
 
 
 @pytest.fixture
-def material() -> Material:
+def data() -> TrainingData:
     pack = tiny_pack()
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).astype(np.float32)
-    return Material.of(pack, np.zeros((1, 64, 64, 3), np.uint8), landmarks)
+    return TrainingData.of(pack, np.zeros((1, 64, 64, 3), np.uint8), landmarks)
 
 
-def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(material: Material) -> None:
-    identity = material.others[0]
-    motion = MotionLocality(material, identity, 5.0, 0)
-    before = motion(material.original, identity, TURN)
+def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(data: TrainingData) -> None:
+    identity = data.others[0]
+    motion = MotionLocality(data, identity, 5.0, 0)
+    before = motion(data.original, identity, TURN)
     assert before is not None and float(before) == pytest.approx(0, abs=1e-6)
-    changed = copy.deepcopy(material.original)
+    changed = copy.deepcopy(data.original)
     with torch.no_grad():
         for layer, block in zip(changed.layers, changed.blocks, strict=True):
             if not layer.to_rgb:
@@ -42,10 +42,10 @@ def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(mate
     assert float(motion(changed, identity, TURN + EVERY)) != float(after), "others for another"
 
 
-def test_another_look_that_moves_alike_pays_nothing(material: Material) -> None:
-    identity = material.others[0]
-    motion = MotionLocality(material, identity, 5.0, 0)
-    lighter = copy.deepcopy(material.original)
+def test_another_look_that_moves_alike_pays_nothing(data: TrainingData) -> None:
+    identity = data.others[0]
+    motion = MotionLocality(data, identity, 5.0, 0)
+    lighter = copy.deepcopy(data.original)
     with torch.no_grad():
         for layer, block in zip(lighter.layers, lighter.blocks, strict=True):
             if layer.to_rgb:
@@ -60,8 +60,8 @@ def test_mini_is_compared_in_pictures_not_in_sums(mini: Pack) -> None:
     assert float(10 * torch.log10(4 / (small - whole).square().mean())) > 28
 
 
-def test_it_takes_its_turn_and_can_be_left_out(material: Material) -> None:
-    identity = material.others[0]
-    motion = MotionLocality(material, identity, 5.0, 0)
-    assert [motion(material.original, identity, n) is not None for n in range(EVERY)].count(True) == 1
-    assert MotionLocality(material, identity, 0.0, 0)(material.original, identity, TURN) is None
+def test_it_takes_its_turn_and_can_be_left_out(data: TrainingData) -> None:
+    identity = data.others[0]
+    motion = MotionLocality(data, identity, 5.0, 0)
+    assert [motion(data.original, identity, n) is not None for n in range(EVERY)].count(True) == 1
+    assert MotionLocality(data, identity, 0.0, 0)(data.original, identity, TURN) is None

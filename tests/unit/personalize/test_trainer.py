@@ -15,7 +15,7 @@ from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.losses import texture_loss
 from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
 from mien.personalize.options import NoiseOptions, TuningOptions
-from mien.personalize.trainer import Drawn, Material, Schedule, Trainer, draw, even_sampling
+from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData, draw, even_sampling
 from mien.runtime.resumable_loop import NO_CHECKPOINT
 
 
@@ -52,7 +52,7 @@ def losses(
     wanted = generator.synthesis(latents).flip(2)
     crops = ((wanted.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
     landmarks = random.rand(2, 478, 2).astype(np.float32) * 64
-    material = Material.of(pack, crops, landmarks)
+    data = TrainingData.of(pack, crops, landmarks)
     schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0, compared)
     done = 0
 
@@ -61,7 +61,7 @@ def losses(
         done += count
 
     weights = FullWeights(generator)
-    trainer = Trainer(weights, material, 0.01, [], schedule, tick, NO_CHECKPOINT)
+    trainer = Trainer(weights, data, 0.01, [], schedule, tick, NO_CHECKPOINT)
     seen: list[bool] = []
 
     def step(tuned: torch.nn.Module, drawn: Drawn) -> tuple[list[torch.Tensor], None]:
@@ -100,9 +100,9 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
                 parameter.fill_(float(name.endswith("noise_strength")))
     crops = np.random.RandomState(0).randint(0, 255, (1, 64, 64, 3)).astype(np.uint8).repeat(2, 0)
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
-    material = Material.of(pack, crops, landmarks)
+    data = TrainingData.of(pack, crops, landmarks)
     weights = weights_for(generator, size, noise=NoiseOptions() if noise else None)
-    trainer = Trainer(weights, material, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
+    trainer = Trainer(weights, data, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
                       NO_CHECKPOINT)  # fmt: skip
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
     trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))

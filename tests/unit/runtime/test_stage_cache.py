@@ -133,22 +133,22 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
     from mien.personalize.joint_refinement import refine
     from mien.personalize.options import RefinementOptions, TuningOptions
     from mien.personalize.pti import pivotal_tuning
-    from mien.personalize.trainer import Material
+    from mien.personalize.trainer import TrainingData
     from mien.runtime.monitor import StageMonitor
 
     found = Pack.load(pack_file)
     random = np.random.RandomState(0)
     crops = random.randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     landmarks = random.rand(5, 478, 2).astype(np.float32) * 64
-    material, angles = Material.of(found, crops, landmarks), torch.randn(5, 2)
+    data, angles = TrainingData.of(found, crops, landmarks), torch.randn(5, 2)
 
     def tuned(kept: resumable_loop.Checkpoint) -> list[Tensor]:
-        done = pivotal_tuning(weights_for(found.generator, size), found.encoder, material, angles, 2, None,
+        done = pivotal_tuning(weights_for(found.generator, size), found.encoder, data, angles, 2, None,
                               TuningOptions(steps=7, passes=0), monitor=StageMonitor(checkpoint=kept))  # fmt: skip
         return [torch.from_numpy(done.delta.copy()), done.encoder]
 
     def refined(kept: resumable_loop.Checkpoint) -> list[Tensor]:
-        done = refine(weights_for(found.generator, size), material, torch.zeros(found.generator.num_ws, 32), angles,
+        done = refine(weights_for(found.generator, size), data, torch.zeros(found.generator.num_ws, 32), angles,
                       torch.zeros(5, 32), None, RefinementOptions(steps=7, passes=0),
                       monitor=StageMonitor(checkpoint=kept))  # fmt: skip
         return [torch.from_numpy(done.delta.copy()), done.identity, done.angles, done.alpha]
