@@ -125,6 +125,11 @@ class Generator(nn.Module, ABC):
     def noise_names(self) -> tuple[str, ...]:
         """Those of `tunable_names` that are noise constants, `[h, w]` each behind leading axes of length 1."""
 
+    def rate_scale(self, name: str) -> float:
+        """How large the numbers of a tunable parameter are, beside 1: what a learning rate that suits numbers of unit
+        variance has to be multiplied by. StyleGAN2 keeps its weights at unit variance (equalised learning rate)."""
+        return 1.0
+
     def synthesis_with_detail(self, styles: list[Tensor], window: Window) -> tuple[Tensor, Tensor]:
         """The whole picture at half the resolution, `[N, 3, R/2, R/2]`, and `window` of the finished one."""
         image = self.synthesis_from_styles(styles)

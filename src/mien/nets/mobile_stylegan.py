@@ -122,6 +122,13 @@ class MobileGenerator(Generator):
     def noise_names(self) -> tuple[str, ...]:
         return tuple(name for name in self.tunable_names() if "noise_const" in name)
 
+    def rate_scale(self, name: str) -> float:
+        """Of the FFHQ student: pointwise weights are of a spread of about 0.05, depthwise ones of 4, others near 1."""
+        if "depthwise" in name:
+            return 4.0
+        pointwise = name.split(".")[-2 if name.startswith("heads") else -1] == "weight" and name != "blocks.0.weight"
+        return 0.05 if pointwise or name.endswith("image_weight") else 1.0
+
     def features(self, styles: list[Tensor], block: int, after: tuple[int, Tensor] | None = None) -> Tensor:
         """The features of block `block` (from 0; -1: of the first layer), `[N, C, H, W]`, sorted by `band_order` but for
         the last block's. `after`: a block and its features, where they are known."""

@@ -100,11 +100,14 @@ class FullWeights:
         self.generator = apply_delta(base, start) if start else copy.deepcopy(base)
         self._tuned: list[Tensor] = [p.requires_grad_(True) for p in tunable(self.generator)]
         self._noise = noise_places(self.generator)
+        self._scales = rate_scales(base)
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
-        weights = [p for i, p in enumerate(self._tuned) if i not in self._noise]
-        return [(weights, 1.0), (self.noise, 0.0 if self._options is None else self._options.rate)]
+        weights = [
+            (p, s) for i, (p, s) in enumerate(zip(self._tuned, self._scales, strict=True)) if i not in self._noise
+        ]
+        return [*_by_scale(weights), (self.noise, 0.0 if self._options is None else self._options.rate)]
 
     @property
     def noise(self) -> list[Tensor]:
@@ -149,15 +152,17 @@ class CompactWeights:
         self._steps = torch.zeros(len(self.plan))  # 0: not rounded yet
         self.generator = copy.deepcopy(base)
         self._noise = noise_places(base)
+        self._scales = rate_scales(base)
         self._slots = _slots(self.generator)
         self.place()
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
         each = list(zip(self._values, self.plan, strict=True))
-        whole = [v for v, p in each if not p.factor and p.tensor not in self._noise]
+        whole = [(v, self._scales[p.tensor]) for v, p in each if not p.factor and p.tensor not in self._noise]
+        factors = [(v, FACTOR_RATE * self._scales[p.tensor]) for v, p in each if p.factor]
         noise_rate = 0.0 if self._options is None else self._options.rate
-        return [(whole, 1.0), (self.noise, noise_rate), ([v for v, p in each if p.factor], FACTOR_RATE)]
+        return [*_by_scale(whole), (self.noise, noise_rate), *_by_scale(factors)]
 
     @property
     def noise(self) -> list[Tensor]:
@@ -236,6 +241,19 @@ def _rounded(value: Tensor, step: float) -> Tensor:
     if step == 0:
         return value
     return value + ((value / step).round() * step - value).detach()
+
+
+def rate_scales(generator: Generator) -> list[float]:
+    """What the learning rate of each tunable tensor is multiplied by (`Generator.rate_scale`)."""
+    return [generator.rate_scale(name) for name in generator.tunable_names()]
+
+
+def _by_scale(weights: list[tuple[Tensor, float]]) -> list[tuple[list[Tensor], float]]:
+    """Tensors grouped by the factor on their rate, in the order in which factors come."""
+    groups: dict[float, list[Tensor]] = {}
+    for tensor, scale in weights:
+        groups.setdefault(scale, []).append(tensor)
+    return [(tensors, scale) for scale, tensors in groups.items()]
 
 
 def noise_places(generator: Generator) -> frozenset[int]:

@@ -74,7 +74,7 @@ class Muon(torch.optim.Adam):
         convolutions: list[tuple[Tensor, Tensor, float]] = []
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and p.shape[0] >= _SMALLEST:
+                if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and min(p.shape[:2]) >= _SMALLEST:
                     convolutions.append((p, p.grad, group["lr"]))
                     p.grad = None  # out of Adam's sight
         super().step()
