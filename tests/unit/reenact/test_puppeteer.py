@@ -120,7 +120,8 @@ def test_a_driver_whose_person_is_not_here_has_no_gaze(mini: Pack) -> None:
 def test_a_drivers_gaze_is_that_of_the_driver_as_rendered(driver: Stream, mini: Pack) -> None:
     frames = list(render(driver, pack=mini))
     seen = np.stack([gaze_direction(mesh_of(frame)[:, :2], 256) for frame in frames])
-    np.testing.assert_allclose(gaze_of_frames(driver, mini, torch.arange(3)), seen, atol=0.02)
+    # Two readings of one picture, each by a face detected anew: half a pixel in an eye 20 pixels wide is 0.025.
+    np.testing.assert_allclose(gaze_of_frames(driver, mini, torch.arange(3)), seen, atol=0.04)
 
 
 @pytest.mark.slow
