@@ -184,7 +184,7 @@ def live(
     """
     from mien.method.stage6_render.render import FrameRenderer
 
-    renderer = FrameRenderer.of(stream, pack=pack, person=person, device=device)
+    renderer = FrameRenderer.of(stream, pack=pack, person=person, device=device, int16=True)
     return Live(lambda i: renderer(i, i + 1)[0], len(stream), stream.fps, delay=delay, late=late)
 
 

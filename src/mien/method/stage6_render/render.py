@@ -12,7 +12,7 @@ from torch import Tensor
 from mien.format.stream import Stream
 from mien.method.avatar import Avatar
 from mien.method.types import Motion
-from mien.nets.decoder.decoder import Decoder
+from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
 from mien.packs.resolve import Where, pack_for, tuned_generator
@@ -43,21 +43,26 @@ def render_frames(
 
 
 class FrameRenderer:
-    """Renders any frames of a stream, with all that is the same for every frame done once."""
+    """Renders any frames of a stream, with all that is the same for every frame done once.
 
-    def __init__(self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False) -> None:
+    `exact`: as in `render`. `int16`: for what is only looked at, faster products where there are any (`decoder_for`).
+    """
+
+    def __init__(
+        self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False, int16: bool = False
+    ) -> None:
         self._avatar = Avatar.of(stream, pack, generator)
         self._motion = Motion.from_rows(stream.frames, pack.device)
-        self._decoder = Decoder(generator, exact=exact or len(stream) < WORTH_PREPARING)
+        self._decoder = decoder_for(generator, exact=exact or len(stream) < WORTH_PREPARING, int16=int16)
 
     @staticmethod
     def of(
         stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
-        exact: bool = False,
+        exact: bool = False, int16: bool = False,
     ) -> FrameRenderer:  # fmt: skip
         """A stream's renderer, with its pack and its person found as `render` does."""
         found = pack_for(stream, pack).to(resolve_device(device))
-        return FrameRenderer(stream, found, tuned_generator(stream, found, person), exact=exact)
+        return FrameRenderer(stream, found, tuned_generator(stream, found, person), exact=exact, int16=int16)
 
     def __call__(self, first: int, last: int) -> NDArray[np.uint8]:
         """Frames `first` to `last` - 1, uint8 RGB `[N, H, W, 3]`."""

@@ -8,10 +8,8 @@ largest blocks what is between the two layers never leaves the cache. Feature ma
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
-import mmap
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from mien.media.images import to_bytes
 from mien.nets.decoder import native
+from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.generator import Generator
 from mien.nets.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
 
@@ -40,20 +39,6 @@ _G = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
 # odd ones have tap 1.
 _EVEN = ((0, 0, 1 / 2), (-1 / 2, 0, -1 / 2), (1 / 6, 0, -1 / 6), (1 / 3, 0, 1 / 6), (1, 0, 0))
 _ODD = ((0, 1, 0),)
-
-
-def _room(*shape: int) -> Tensor:
-    """Zeros, on huge pages where the system has them: a tile's planes lie in more pages than the processor's first
-    table of addresses holds."""
-    side = 1 << 21
-    size = 4 * math.prod(shape)
-    memory = mmap.mmap(-1, (size + 2 * side - 1) // side * side)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    flat = torch.frombuffer(memory, dtype=torch.float32)
-    first = -flat.data_ptr() % side // 4 if size >= side else 0
-    return flat[first : first + math.prod(shape)].view(shape)
 
 
 def transformed(weight: Tensor, up: bool = False) -> Tensor:
@@ -159,8 +144,8 @@ class Decoder:
         assert library is not None
         size = library.scratch_size(max(layer.inputs for layer in self._layers.values()))
         between = [library.block_size(2 * s[0].resolution, s[0].outputs) for s in self._steps if len(s) == 2]
-        self._scratch = [_room(size) for _ in range(self._threads)]
-        self._spaces = [_room(max(between, default=0)) for _ in range(self._threads)]
+        self._scratch = [zeros_on_huge_pages(size) for _ in range(self._threads)]
+        self._spaces = [zeros_on_huge_pages(max(between, default=0)) for _ in range(self._threads)]
         self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
     @torch.no_grad()
@@ -316,7 +301,7 @@ class Decoder:
         """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`; the same every time."""
         side = 2 * layer.resolution + 1
         if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:
-            self._widest = _room((side + 1) * side * layer.outputs)
+            self._widest = zeros_on_huge_pages((side + 1) * side * layer.outputs)
         return self._widest
 
     def _split(self, rows: int, work: Callable[[int, int, int], None]) -> None:
@@ -331,7 +316,7 @@ class Decoder:
         """A feature map with its border of zeros, `[size + 2, size + 2, channels]`: the same one every time."""
         key = (size, channels, second)
         if key not in self._maps:
-            self._maps[key] = _room(size + 2, size + 2, channels)
+            self._maps[key] = zeros_on_huge_pages(size + 2, size + 2, channels)
         return self._maps[key]
 
 

@@ -1,6 +1,7 @@
-"""`synthesis.c`, compiled on first use by the machine's own C compiler and kept in `$MIEN_HOME/native`.
+"""`synthesis.c` (StyleGAN2) and `mobile.c` (MobileStyleGAN), each compiled on first use by the machine's own C compiler
+and kept in `$MIEN_HOME/native`.
 
-Where there is no compiler (or `MIEN_NATIVE=0`), `library()` is None and PyTorch does the work.
+Where there is no compiler (or `MIEN_NATIVE=0`), `library()` and `mobile_library()` are None and PyTorch does the work.
 """
 
 from __future__ import annotations
@@ -37,14 +38,32 @@ class Layer(ctypes.Structure):
     ]
 
 
+class MobileLayer(ctypes.Structure):
+    """mobile.c's `Layer`: a depthwise convolution and a product; what its arguments are, is said there."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("taps", "weight", "weight16", "scale16", "bias", "noise")),
+        ("slope", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs")),
+    ]
+
+
+class MobileBlock(ctypes.Structure):
+    """mobile.c's `Block`: a transform, two layers, a picture; what its arguments are, is said there."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("x", "up")),
+        *((name, MobileLayer) for name in ("first", "second", "image")),
+        *((name, ctypes.c_void_p) for name in ("y", "picture", "bytes")),
+        *((name, ctypes.c_int32) for name in ("height", "width")),
+    ]
+
+
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions, or None where they cannot be had."""
-    if os.environ.get("MIEN_NATIVE") == "0":
-        return None
-    try:
-        found = ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError):
+    """The compiled functions for StyleGAN2, or None where they cannot be had."""
+    found = _loaded("synthesis")
+    if found is None:
         return None
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     found.scratch_size.restype, found.scratch_size.argtypes = ctypes.c_long, [integer]
@@ -57,12 +76,38 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
-def _compiled() -> Path:
+@lru_cache(maxsize=1)
+def mobile_library() -> ctypes.CDLL | None:
+    """The compiled functions for MobileStyleGAN, or None where they cannot be had."""
+    found = _loaded("mobile")
+    if found is None:
+        return None
+    pointer, integer, layer = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(MobileLayer)
+    block = ctypes.POINTER(MobileBlock)
+    found.block_size.restype, found.block_size.argtypes = ctypes.c_long, [block]
+    found.block.restype, found.block.argtypes = None, [block, pointer, integer, integer, pointer]
+    found.has_int16.restype, found.has_int16.argtypes = integer, []
+    found.panels_of.restype = None
+    found.panels_of.argtypes = [layer, pointer, ctypes.c_long, integer, pointer, pointer]
+    return found
+
+
+def _loaded(name: str) -> ctypes.CDLL | None:
+    """The library of `name`.c, or None where it cannot be had or is not wanted."""
+    if os.environ.get("MIEN_NATIVE") == "0":
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(name)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compiled(name: str) -> Path:
     """The shared library for this source, these flags and this processor. Raises OSError, SubprocessError."""
-    source = resources.files("mien.nets.decoder.native").joinpath("synthesis.c").read_bytes()
+    source = resources.files("mien.nets.decoder.native").joinpath(f"{name}.c").read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, platform.machine(), _processor())).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "native"
-    target = folder / f"synthesis-{key}.so"
+    target = folder / f"{name}-{key}.so"
     if target.is_file():
         return target
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")

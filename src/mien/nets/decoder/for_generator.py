@@ -1,0 +1,16 @@
+"""The decoder for a generator of any kind."""
+
+from __future__ import annotations
+
+from mien.nets.decoder.decoder import Decoder
+from mien.nets.decoder.mobile_decoder import MobileDecoder
+from mien.nets.generator import Generator
+from mien.nets.mobile_stylegan import MobileGenerator
+
+
+def decoder_for(generator: Generator, *, exact: bool = False, int16: bool = False) -> Decoder | MobileDecoder:
+    """The fastest decoder that there is. `exact`: the generator itself. `int16`: products of 16-bit integers where they
+    are had and faster, at 67 dB between the bytes."""
+    if isinstance(generator, MobileGenerator):
+        return MobileDecoder(generator, exact=exact, int16=int16)
+    return Decoder(generator, exact=exact)
