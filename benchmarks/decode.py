@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--keep-memory", action="store_true", help="freed memory stays with the process, for all alike")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.tune_malloc:
+    if options.keep_memory:
         tune_malloc()
     torch.set_num_threads(options.threads)
     speed = machine()

@@ -24,15 +24,9 @@ from torch import Tensor
 from mien.media.images import to_bytes
 from mien.nets.decoder import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
-from mien.nets.mobile_stylegan import (
-    IMAGE_BANDS,
-    FirstConv,
-    MobileGenerator,
-    PictureHead,
-    SeparableConv,
-    ToImage,
-    band_order,
-)
+from mien.nets.mobile_layers import IMAGE_BANDS, FirstConv, SeparableConv, ToImage, band_order
+from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.picture_head import PictureHead
 
 Array = NDArray[np.float32]
 Styles = Sequence[Array]  # StyleSpace, `[N, C_l]` a layer

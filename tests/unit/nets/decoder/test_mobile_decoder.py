@@ -11,7 +11,8 @@ from mien.nets.decoder import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.decoder.mobile_decoder import MobileDecoder, panels, quantised_panels
-from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
+from mien.nets.mobile_layers import MobileGeneratorConfig
+from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from tolerances import DECODER_DB, DECODER_RELATIVE
 
