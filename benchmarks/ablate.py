@@ -1,0 +1,225 @@
+"""What each layer beyond the paper is worth: it is left out alone, and judged by models that nothing was fitted to.
+
+    python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3] [--effort 0.2]
+                                [--only NAME ...] [-o runs/ablate.jsonl]
+    python benchmarks/ablate.py --table runs/ablate.jsonl
+
+Each run is one clip, one seed and the default method without one layer (`full`: with all). It is judged twice: the
+render beside the clip's crops, and a puppet, the person doing what DRIVER does, beside DRIVER's own render, with identity
+by the crops. A run is one line of the output file; those that are there are not made again. Seeds go round first,
+so that a file that was stopped has whole rounds. The table has the mean of (full less without) over clips, each clip's
+seeds averaged first, with the 95 % interval of Student's t over clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.api import align_clip
+from mien.evaluate.judges import JudgeFigures, judge
+from mien.format.stream import Stream
+from mien.media.images import psnr_from_mse, to_bytes
+from mien.media.video import read_video
+from mien.method.avatar import Avatar
+from mien.method.types import FaceTrack, Motion
+from mien.options import EncodeOptions
+from mien.packs.pack import Pack
+from mien.personalize.options import RefinementOptions, TuningOptions
+from mien.pipeline import encode_track
+from mien.reenact.retarget import RetargetOptions, retarget
+from mien.runtime.frame_store import CropFile
+from mien.runtime.monitor import Monitor, StageMonitor
+
+Options = EncodeOptions
+Frames = NDArray[np.uint8]
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}  # by the number of clips
+LESS_IS_BETTER = ("identity", "features")
+BATCH = 8
+
+
+def trained(**changes: object) -> Callable[[Options], Options]:
+    """Change fields that tuning and refinement share."""
+
+    def change(options: Options) -> Options:
+        tuning: TuningOptions = replace(options.tuning, **changes)  # type: ignore[type-var]
+        refinement: RefinementOptions = replace(options.refinement, **changes)  # type: ignore[type-var]
+        return replace(options, tuning=tuning, refinement=refinement)
+
+    return change
+
+
+def tuned(**changes: object) -> Callable[[Options], Options]:
+    """Change fields of tuning alone."""
+    return lambda options: replace(options, tuning=replace(options.tuning, **changes))  # type: ignore[type-var]
+
+
+LAYERS: dict[str, Callable[[Options], Options]] = {
+    "full": lambda options: options,
+    "refinement": lambda options: replace(options, refinement=None),
+    "re-fit": lambda options: replace(options, refit=None),
+    "landmark targets": lambda options: replace(trained(landmarks=0.0)(options), landmarks=None),
+    "gaze augmentation": lambda options: replace(options, gaze_augmentation=None),
+    "motion regulariser": trained(motion=None),
+    "noise constants": trained(noise=None),
+    "texture loss": trained(texture=0.0),
+    "Muon": trained(muon=None),
+    "even sampling": trained(even_sampling=False),
+    "all weights (without: 200 kB)": lambda options: replace(options, person_size=200_000),
+    "early stop": trained(least_gain=0.0),
+    "locality": trained(locality=0.0),
+    "encoder tuned": tuned(encoder_rate=None),
+    "decoder path": tuned(decoder_path=False),
+    "pyramid loss (without: L2)": trained(pixel_loss="l2"),
+    "half size first": tuned(coarse_first=False),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clip's crops and their name."""
+
+    name: str
+    track: FaceTrack
+
+
+def thinned(track: FaceTrack, every: int) -> FaceTrack:
+    """Every n-th frame of a track."""
+    kept = slice(None, None, every)
+    per_frame = ("quads", "roll", "residual", "bridged", "lost", "landmarks", "yaw", "pitch")
+    return replace(
+        track,
+        crops=CropFile(track.size, track.crops[kept]),
+        key_frame=track.key_frame[kept] // every,
+        **{name: getattr(track, name)[kept] for name in per_frame},
+    )
+
+
+def load(argument: str, frames: int, every: int, pack: Pack) -> Case:
+    """Align CLIP[@START], START in seconds, and take every n-th of its frames, `frames` of them."""
+    path, _, start = argument.partition("@")
+    begin = float(start or 0)
+    whole = read_video(path, begin, None)
+    clip = read_video(path, begin, frames * every / float(whole.fps))
+    track = align_clip(clip, pack.resolution, EncodeOptions().align, monitor=StageMonitor())
+    return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
+
+
+def drawn(avatar: Avatar, motion: Motion, pack: Pack) -> Iterator[Frames]:
+    """The frames of a motion, uint8 `[H, W, 3]`, one by one."""
+    images = avatar.images(motion, pack.resolution)
+    for first in range(0, len(motion), BATCH):
+        yield from to_bytes(images[torch.arange(first, min(first + BATCH, len(motion)))])
+
+
+def figures(judged: JudgeFigures) -> dict[str, float]:
+    """The judges' figures by short names."""
+    found = {f"r {name}": r for name, r in judged.correlations.items()}
+    if judged.identity_distance is not None:
+        found["identity"] = judged.identity_distance
+    if judged.feature_distance is not None:
+        found["features"] = judged.feature_distance
+    return found
+
+
+def run(case: Case, options: Options, pack: Pack, driver: Stream | None, frames: int) -> dict[str, dict[str, float]]:
+    """Encode, render, puppeteer and judge."""
+    torch.manual_seed(options.seed)
+    begin = time.process_time()
+    encoding = encode_track(case.track, pack, options, Monitor())
+    seconds = time.process_time() - begin
+    crops = np.stack([np.asarray(case.track.crops[i]) for i in range(len(case.track))])
+    renders = np.stack(list(drawn(encoding.avatar, encoding.motion, pack)))
+    error = np.mean((crops.astype(np.float64) - renders) ** 2, axis=(1, 2, 3))
+    result = {"render": figures(judge(crops, renders))}
+    result["render"]["PSNR"] = float(np.mean(psnr_from_mse(error)))
+    result["cost"] = {"process seconds": seconds, "bytes": float(len(encoding.weights))}
+    if driver is not None:
+        every = max(len(driver.frames) // frames, 1)
+        chosen = torch.arange(0, every * frames, every)
+        theirs = Motion.from_rows(driver.frames).part(chosen)
+        model = Avatar(pack.generator, pack.flow, pack.channels, torch.from_numpy(driver.identity.astype(np.float32)))
+        puppet = retarget(driver, encoding.avatar.identity, pack, RetargetOptions()).part(chosen)
+        shown = drawn(model, theirs, pack), drawn(encoding.avatar, puppet, pack)
+        result["puppet"] = figures(judge(*shown, portrait=crops))
+    return result
+
+
+def table(lines: Iterable[str]) -> str:
+    """The Markdown table of a file of runs."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    by_run = {(r["clip"], r["seed"], r["layer"]): r for r in map(json.loads, lines)}
+    for (clip, seed, layer), record in by_run.items():
+        full = by_run.get((clip, seed, "full"))
+        if full is None or layer == "full":
+            continue
+        for part in ("render", "puppet", "cost"):
+            for name, value in record.get(part, {}).items():
+                if name in full.get(part, {}):
+                    values[layer][f"{part}: {name}"][clip].append(full[part][name] - value)
+    names = sorted({name for found in values.values() for name in found})
+    rows = [f"| layer | runs | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
+    for layer in [name for name in LAYERS if name in values]:
+        cells = [interval([float(np.mean(v)) for v in values[layer][name].values()]) for name in names]
+        rows.append(f"| {layer} | {sum(key[2] == layer for key in by_run)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def interval(means: list[float]) -> str:
+    """Mean and half width of the 95 % interval; bold where it does not hold 0."""
+    if len(means) < 2:
+        return "-"
+    half = T_95.get(len(means), 2.0) * float(np.std(means, ddof=1)) / len(means) ** 0.5
+    mean = float(np.mean(means))
+    digits = 3 if abs(mean) + half < 2 else 1
+    text = f"{mean:+.{digits}f} ± {half:.{digits}f}"
+    return f"**{text}**" if abs(mean) > half else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="*")
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--pack", default="mini")
+    parser.add_argument("--driver", type=Path, default=Path("examples/clip.mien"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--every", type=int, default=3)
+    parser.add_argument("--effort", type=float, default=0.2)
+    parser.add_argument("--only", nargs="*", default=list(LAYERS), choices=list(LAYERS))
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablate.jsonl"))
+    options = parser.parse_args()
+    if options.table is not None:
+        print(table(options.table.read_text().splitlines()))
+        return
+    pack = Pack.load(options.pack)
+    driver = Stream.load(options.driver)
+    cases = [load(clip, options.frames, options.every, pack) for clip in options.clips]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    known = options.output.read_text().splitlines() if options.output.exists() else []
+    done = {(r["clip"], r["seed"], r["layer"]) for r in map(json.loads, known)}
+    for seed in range(options.seeds):
+        for layer in options.only:
+            for case in cases:
+                if (case.name, seed, layer) in done:
+                    continue
+                base = replace(EncodeOptions.mien(), effort=options.effort, seed=seed)
+                begin = time.perf_counter()
+                result = run(case, LAYERS[layer](base), pack, driver, options.frames)
+                record = {"clip": case.name, "seed": seed, "layer": layer, **result}
+                with options.output.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                print(f"{layer}, {case.name}, seed {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
