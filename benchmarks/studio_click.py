@@ -108,8 +108,7 @@ def encode(page: Any, walk: Walk, clip: Path, seconds: float, tune: bool, folder
     walk.step(page, "clip uploaded", True, page.locator("#clip").count() and page.locator(".m-note").first.inner_text())
     page.locator("#seconds input[type=number]").fill(str(seconds))
     page.locator("#seconds input[type=number]").press("Enter")
-    if tune:
-        page.locator("#tune input").check()
+    page.locator("#learn input").nth(2 if tune else 0).check()
     page.locator("#encode").click()
     page.wait_for_selector("#encoded .m-stages", timeout=60_000)
     page.wait_for_selector("#strips img", timeout=300_000)

@@ -18,10 +18,13 @@ from mien.apps.studio.media import checked_clip, input_panels, write_panel, writ
 from mien.apps.studio.sessions import CLIPS, MEGABYTE, TAKEN_SECONDS, UPLOAD_BYTES, Session
 from mien.errors import InputError
 from mien.format.stream import Stream
+from mien.options import EncodeOptions
 
 STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "refit", "input", "render")
 TUNING = ("tune", "refine", "refit")  # of these stages, those that only tuning has
 EXAMPLE = EXAMPLES / "clip.mp4"
+NOT_AT_ALL, QUICKLY, THOROUGHLY = "Not at all", "Quickly", "Thoroughly"
+LEARNING = {NOT_AT_ALL: None, QUICKLY: 0.2, THOROUGHLY: 1.0}  # effort of tuning and refinement (`EncodeOptions.effort`)
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 EMPTY = markup.empty(
     "Your clip and its render will stand here",
@@ -47,7 +50,7 @@ class EncodeWidgets:
     example: Any
     start: Any
     seconds: Any
-    tune: Any
+    learn: Any
     sound: Any
     run: Any
     stop: Any
@@ -66,7 +69,7 @@ def build(studio: Studio) -> dict[str, Any]:
     w.clip.stop_recording(handlers.take_upload, w.clip, [w.clip, w.clip_note], **QUIET)
     w.clip.clear(handlers.forget, None, None)
     w.example.click(handlers.take_example, None, [w.clip, w.clip_note], **QUIET)
-    w.run.click(handlers.encode, [w.start, w.seconds, w.tune, w.sound], [w.out, w.strips, w.run, w.stop, w.onward],
+    w.run.click(handlers.encode, [w.start, w.seconds, w.learn, w.sound], [w.out, w.strips, w.run, w.stop, w.onward],
                 concurrency_limit=None, **QUIET)  # fmt: skip
     w.stop.click(handlers.stop, None, None)
     return {"to_puppet": w.to_puppet, "to_edit": w.to_edit}
@@ -92,9 +95,9 @@ def _lay_out() -> EncodeWidgets:
             with gr.Row():
                 start = gr.Number(0, label="From second", minimum=0, maximum=600, step=0.5, min_width=90)
                 seconds = gr.Slider(0.2, TAKEN_SECONDS, 3, step=0.1, label="Seconds", min_width=150, elem_id="seconds")
-            tune = gr.Checkbox(
-                False, label="Learn this person's look", elem_id="tune",
-                info="Much more alike, but takes minutes, and the learned weights travel in the file.",
+            learn = gr.Radio(
+                list(LEARNING), value=QUICKLY, label="Learn this person's look", elem_id="learn",
+                info="More alike, but takes a minute or several, and the learned weights travel in the file.",
             )  # fmt: skip
             sound = gr.Checkbox(True, label="Keep the sound")
             gr.HTML(markup.step(3, "Encode"))
@@ -108,7 +111,7 @@ def _lay_out() -> EncodeWidgets:
                 to_puppet = gr.Button("Let it drive someone else →", elem_id="to-puppet")
                 to_edit = gr.Button("Edit its 35 curves →", elem_id="to-edit")
     return EncodeWidgets(
-        clip, clip_note, example, start, seconds, tune, sound, run, stop, out, strips, onward, to_puppet, to_edit
+        clip, clip_note, example, start, seconds, learn, sound, run, stop, out, strips, onward, to_puppet, to_edit
     )  # fmt: skip
 
 
@@ -144,7 +147,7 @@ class EncodeHandlers:
         return None, markup.note("The example is chosen: a person who does not exist. Press Encode.")
 
     def encode(
-        self, start: float, seconds: float, tune: bool, sound: bool, request: gr.Request
+        self, start: float, seconds: float, learn: str, sound: bool, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         """Encode the clip as a job: new values of result, previews, both buttons and the way on."""
         session = None
@@ -155,9 +158,10 @@ class EncodeHandlers:
                 raise InputError("Choose a clip first, or take the example.")
             span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
-            work = lambda job: _work(self._studio, own, job, clip, bool(tune), bool(sound))
+            options = encode_options(learn, bool(sound))
+            work = lambda job: _work(self._studio, own, job, clip, options)
             job = StudioJob(self._studio.queue, session, work)
-            wanted = [s for s in STAGES if tune or s not in TUNING]
+            wanted = [s for s in STAGES if options.tuning is not None or s not in TUNING]
             yield markup.working(job.state, wanted), "", *busy
             drawn = 0
             for state in job.run():
@@ -192,14 +196,21 @@ def _forget(session: Session) -> None:
         old.unlink(missing_ok=True)
 
 
-def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, tune: bool, sound: bool) -> str:
+def encode_options(learn: str, sound: bool) -> EncodeOptions:
+    """The options of an encode by the tab's choices, one of `LEARNING` and whether sound is kept. Raises InputError."""
+    if learn not in LEARNING:
+        raise InputError(f"a person is learned {', '.join(LEARNING)}: {learn!r} is none of these.")
+    effort = LEARNING[learn]
+    if effort is None:
+        return EncodeOptions.of(tune=False, sound=sound)
+    return EncodeOptions.of(effort=effort, sound=sound)
+
+
+def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, options: EncodeOptions) -> str:
     """Encode and render, in the job's thread; returns the result's HTML."""
     from mien.api import encode_with_report
-    from mien.options import EncodeOptions
 
-    stream, report = encode_with_report(
-        clip, options=EncodeOptions.of(tune=tune, sound=sound), pack=studio.pack, progress=job
-    )
+    stream, report = encode_with_report(clip, options=options, pack=studio.pack, progress=job)
     panels = write_panel(session, input_panels(clip, stream), stream, "input", job)
     made = write_panel(session, studio.renderer(session).frames(stream), stream, "render", job, Origin(stream))
     file = write_stream(session, stream, "clip.mien")

@@ -133,10 +133,7 @@ def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPos
 
 def _held_out(flow: HeadPoseFlow, w: Tensor, c: Tensor) -> float:
     signs = torch.randint(0, 2, w.shape, generator=torch.Generator().manual_seed(1)) * 2.0 - 1
-    parameters = [p.requires_grad for p in flow.parameters()]
-    value = negative_log_likelihood(flow.flow, w, c, signs).mean() / w.shape[1]
-    assert parameters == [p.requires_grad for p in flow.parameters()]
-    return float(value.detach())
+    return float(negative_log_likelihood(flow.flow, w, c, signs).mean().detach()) / w.shape[1]
 
 
 def load_flow(run: Path, options: FlowTraining, width: int = 512) -> HeadPoseFlow:

@@ -25,6 +25,7 @@ pytest.importorskip("gradio", reason="the studio's tabs were not tested: they ne
 from mien.apps.studio import markup, puppet_tab
 from mien.apps.studio.channel_faces import channel_labels, face_html, lit_change, sliders_html
 from mien.apps.studio.context import TOUR, Studio, sentence
+from mien.apps.studio.encode_tab import encode_options
 from mien.apps.studio.editor import EditForm, Editor, fields_of, timeline
 from mien.apps.studio.explore_tab import measure_html
 from mien.apps.studio.job_queue import JobQueue, StudioJob
@@ -187,3 +188,12 @@ def test_words_from_outside_are_escaped() -> None:
     assert "<b>" not in markup.fault("<b>") and "<b>" not in markup.note("<b>")
     assert "'" not in markup.element("mien-x", {"a": "'><script>"}).partition("data='")[2].partition("'></")[0]
     assert markup.chart([np.array([np.nan])], ["x"], "x", 1.0) == ""
+
+
+def test_what_the_encode_tab_offers_to_learn() -> None:
+    quick, thorough = encode_options("Quickly", True), encode_options("Thoroughly", False)
+    assert encode_options("Not at all", True).tuning is None
+    assert quick.tuning is not None and quick.effort < thorough.effort == 1.0
+    assert quick.clip.sound and not thorough.clip.sound
+    with pytest.raises(InputError, match="Not at all"):
+        encode_options("perhaps", True)
