@@ -19,13 +19,15 @@ from mien.method.stage1_align.align import AlignOptions, align, already_aligned
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
-from mien.options import EncodeOptions
+from mien.options import LEAST_EFFORT, EncodeOptions
 from mien.packs.pack import Pack
+from mien.personalize.time_plan import gradient_seconds, plan_time
+from mien.personalize.trainer import batch_at
 from mien.pipeline import Encoding, encode_track
 from mien.report import EncodeReport, as_bytes, summarise
 from mien.runtime.device import resolve_device
 from mien.runtime.monitor import Monitor, StageMonitor
-from mien.runtime.progress import Progress
+from mien.runtime.progress import NoProgress, Progress, say
 from mien.runtime.stage_cache import NullCache
 
 
@@ -63,7 +65,6 @@ def encode_with_report(
     if options is not None and keywords:
         raise TypeError(f"options are given already, so {', '.join(keywords)} cannot be")
     options = EncodeOptions.of(**keywords) if options is None else options
-    monitor = Monitor(progress, cache)
     source = clip if isinstance(clip, Clip) else read_video(clip, options.clip.start, options.clip.duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device)).at(options.size)
     torch.manual_seed(options.seed)
@@ -72,6 +73,8 @@ def encode_with_report(
         known.require_pack(networks.fingerprint, networks.name)
         if options.person_size is not None:
             raise InputError("a person that is given has its size already: take person or person_size.")
+    options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
+    monitor = Monitor(progress, cache, limits)
 
     faces = monitor.run(
         "align", FaceTrack, align_clip, source, networks.resolution, options.align, total=source.frame_count
@@ -86,6 +89,29 @@ def encode_with_report(
         stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
         report = replace(report, bytes=stream.accounting())
     return stream, report
+
+
+def _planned(
+    options: EncodeOptions, pack: Pack, frames: int, progress: Progress
+) -> tuple[EncodeOptions, dict[str, float]]:
+    """The options with the effort for which there is time, and the limits of the loops in seconds."""
+    if options.minutes is None or options.tuning is None or options.refinement is None:
+        return options, {}
+    steps = [
+        training.for_clip(frames, 1.0, batch_at(pack.resolution, training.batch)).steps
+        for training in (options.tuning, options.refinement)
+    ]
+    plan = plan_time(
+        60 * options.minutes, gradient_seconds(pack), frames, *steps, least=LEAST_EFFORT, most=options.effort
+    )
+    takes = f"about {plan.seconds / 60:.1f} minutes"
+    if plan.effort is None:
+        say(
+            progress, f"{takes}: in {options.minutes:g} minutes the person cannot be learned, so the encode is untuned."
+        )
+        return options.without_tuning(), {}
+    say(progress, f"{takes}, with {plan.effort:.2f} of the usual steps.")
+    return replace(options, effort=plan.effort), plan.limits
 
 
 def align_clip(source: Clip, size: int, options: AlignOptions, *, monitor: StageMonitor) -> FaceTrack:

@@ -48,7 +48,8 @@ class EncodeOptions:
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
     targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each frame,
     against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights.
-    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `size`: side of the picture in pixels, None:
+    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then `effort` is the most that is taken, and
+    what the result is depends on the machine's speed. `size`: side of the picture in pixels, None:
     the pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.
@@ -67,6 +68,7 @@ class EncodeOptions:
     refit: RefitOptions | None = field(default_factory=RefitOptions)
     person_size: int | None = None
     effort: float = 1.0
+    minutes: float | None = None
     size: int | None = None
     seed: int = 0
 
@@ -75,6 +77,10 @@ class EncodeOptions:
             raise InputError(f"there is no method {self.method!r}: take {' or '.join(METHODS)}.")
         if not LEAST_EFFORT <= self.effort <= MOST_EFFORT:
             raise InputError(f"effort goes from 0.1 to 10: {self.effort} is outside.")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise InputError(f"the minutes are more than 0, not {self.minutes:g}.")
+        if self.minutes is not None and self.method == "paper":
+            raise InputError("the paper's method takes as long as it takes: minutes go with the method mien.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
         if self.person_size is not None and self.tuning is None:
@@ -120,6 +126,7 @@ class EncodeOptions:
         person_size: int | None = None,
         inversion: str = "encoder",
         effort: float = 1.0,
+        minutes: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
         seed: int = 0,
@@ -163,9 +170,17 @@ class EncodeOptions:
             inversion=InversionOptions(restyle=inversion == "restyle"),
             person_size=person_size,
             effort=effort,
+            minutes=minutes,
             size=size,
             seed=seed,
         )
+
+    def without_tuning(self) -> EncodeOptions:
+        """Ours without a tuned generator, of the same part of the clip, at the same size."""
+        return replace(
+            EncodeOptions.untuned(), clip=self.clip, align=self.align, inversion=self.inversion, size=self.size,
+            seed=self.seed,
+        )  # fmt: skip
 
     @property
     def step_factor(self) -> float:

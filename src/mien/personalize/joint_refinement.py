@@ -59,7 +59,7 @@ def refine(
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
     schedule = Schedule.of(options, resolution=data.original.resolution, low_steps=0, warm=5, seed=options.seed + 1)
     trainer = Trainer(
-        weights, data, options.generator_rate, more, schedule, monitor.tick, monitor.checkpoint,
+        weights, data, options.generator_rate, more, schedule, monitor,
         None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
     )  # fmt: skip
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0

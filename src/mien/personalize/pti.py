@@ -88,7 +88,7 @@ def pivotal_tuning(
         seed=options.seed,
     )
     trainer = Trainer(
-        weights, data, options.generator_rate, rates, schedule, monitor.tick, monitor.checkpoint,
+        weights, data, options.generator_rate, rates, schedule, monitor,
         None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
     )  # fmt: skip
     device = data.original.device

@@ -7,6 +7,7 @@ and sees every pixel in turn.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -32,8 +33,9 @@ from mien.personalize.muon import Muon
 from mien.personalize.noise_schedule import noise_rates, steadiness, texture_places
 from mien.personalize.options import MuonOptions, TrainingOptions
 from mien.runtime.frame_store import CropFile, Crops, Joined
+from mien.runtime.monitor import StageMonitor
 from mien.runtime.precision import autocast_bf16
-from mien.runtime.resumable_loop import Checkpoint, Loop
+from mien.runtime.resumable_loop import Loop
 
 WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a window of half the side
 _RIM = 24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
@@ -157,6 +159,14 @@ class Schedule:
         )  # fmt: skip
 
 
+def shortened(schedule: Schedule, done: int, seconds: float, left: float) -> Schedule:
+    """The schedule with the steps that still fit into `left` seconds after `done` steps, each of which took `seconds`; it
+    is not made longer."""
+    steps = min(schedule.steps, done + max(int(left / seconds), 0))
+    low = max(min(schedule.low_steps * steps // schedule.steps, schedule.low_steps), min(done, schedule.low_steps))
+    return replace(schedule, steps=steps, low_steps=low)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
@@ -184,14 +194,13 @@ class Trainer:
         rate: float,
         more: Sequence[tuple[Sequence[Tensor], float]],
         schedule: Schedule,
-        tick: Callable[[int], None],
-        checkpoint: Checkpoint,
+        monitor: StageMonitor,
         rates: Tensor | None = None,
         probability: NDArray[np.float64] | None = None,
     ) -> None:
         """`rates [1, 1, h, w]`: of noise constants, by default `noise_rates` of the data; `probability [T]` of drawing each
         frame, by default `even_sampling`."""
-        self.weights, self._data, self._schedule, self._tick = weights, data, schedule, tick
+        self.weights, self._data, self._schedule, self._monitor = weights, data, schedule, monitor
         self._random = np.random.RandomState(schedule.seed)
         # Where the sum of RGB below the last block is no picture, there are no windows.
         original = data.original
@@ -214,25 +223,34 @@ class Trainer:
             self._optimiser = Muon(parameters, (0.5, 0.99), momentum=momentum, share=share, fused=fused)
         self._rates = [r for _, r in groups]
         self._losses = torch.full((2 * schedule.compared,), float("nan"))  # of the last steps, in turn
-        self._checkpoint = checkpoint
         self._end = torch.tensor([-1, 0])  # once it is decided: the step the fall began at, and the last one
 
     def run(self, step: Step) -> float:
-        """Train. Returns the mean loss of the last ten steps."""
-        plan = self._schedule
+        """Train. Returns the mean loss of the last ten steps.
+
+        Where the time that is left (`StageMonitor.seconds`) is not enough for all steps, there are fewer, with all of the
+        schedule in them.
+        """
+        plan, tick = self._schedule, self._monitor.tick
         more = [t for t in self._trained if not any(t is kept for kept in self.weights.state)]
         state = [*self.weights.state, *more, self._losses, self._end]
-        loop = Loop(state, self._optimiser, self._random, self._checkpoint)
+        loop = Loop(state, self._optimiser, self._random, self._monitor.checkpoint)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
-            done = loop.resume()
-            self._tick(done)
-            while done < plan.steps and not 0 <= self._end[0] < self._end[1] <= done:
+            done = first = loop.resume()
+            tick(done)
+            begin = time.monotonic()
+            while done < self._schedule.steps and not 0 <= self._end[0] < self._end[1] <= done:
                 self._one(done, step)
                 loop.done(done)
                 done += 1
-                self._tick(1)
-        self._tick(plan.steps - done)
+                tick(1)
+                if self._monitor.seconds is not None:
+                    self._schedule = shortened(
+                        self._schedule, done, (time.monotonic() - begin) / (done - first),
+                        self._monitor.seconds - (time.monotonic() - begin),
+                    )  # fmt: skip
+        tick(plan.steps - done)
         recent = self._losses.roll(-(done % len(self._losses)))
         return float(recent[-10:].nanmean())
 

@@ -35,7 +35,7 @@ from mien.reenact.driving_motion import DrivingMotion
 from mien.reenact.eye_transfer import EyeTransferOptions
 from mien.reenact.face_source import FaceExamples, LearnedFace
 from mien.reenact.warp_portrait import WarpedPortraits, warp_portrait
-from mien.runtime.resumable_loop import NO_CHECKPOINT
+from mien.runtime.monitor import StageMonitor
 
 NOISE_MARGIN_MASK_PX = 3  # around the face, within which noise maps stay the pack's where there are no views
 MAX_UNITS = 8.0  # of a channel, that the portrait's own values start from at most
@@ -140,7 +140,7 @@ def personalize_portrait(
         options.locality, options.least_gain, options.seed, muon=MuonOptions(max_update=options.max_update),
     )  # fmt: skip
     trainer = Trainer(
-        weights, data, options.generator_rate, objective.parameters(), schedule, tick, NO_CHECKPOINT,
+        weights, data, options.generator_rate, objective.parameters(), schedule, StageMonitor(tick),
         noise_learning_rates(data), sampling_probability(len(views), options.batch),
     )  # fmt: skip
     trainer.run(objective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,10 +25,11 @@ def _ignore(done: int) -> None:
 @dataclass(frozen=True)
 class StageMonitor:
     """What one stage reports to. `tick(n)`: n more frames or steps are done; `checkpoint`: where its training loop keeps
-    its state."""
+    its state; `seconds`: how long that loop may take, None for as long as it needs."""
 
     tick: Tick = _ignore
     checkpoint: Checkpoint = NO_CHECKPOINT
+    seconds: float | None = None
 
 
 UNWATCHED = StageMonitor()
@@ -37,11 +38,17 @@ UNWATCHED = StageMonitor()
 class Monitor:
     """Runs stages: shows their progress, measures their seconds, and takes results of an earlier run from `cache`.
 
-    `seconds`: by stage. `resumed`: the stages and loops that an earlier run had done, whose seconds are not counted again.
+    `limits`: seconds that a stage's training loop may take, by stage. `seconds`: by stage. `resumed`: the stages and loops that an earlier run had done, whose seconds are not counted again.
     """
 
-    def __init__(self, progress: Progress | None = None, cache: NullCache | None = None) -> None:
+    def __init__(
+        self,
+        progress: Progress | None = None,
+        cache: NullCache | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
         self._progress: Progress = progress or NoProgress()
+        self._limits = limits or {}
         self._cache = cache or NullCache()
         self.seconds: dict[str, float] = {}
 
@@ -55,7 +62,7 @@ class Monitor:
         begin = time.perf_counter()
         try:
             with self._progress.stage(name, total, unit) as tick:
-                yield StageMonitor(tick, self._cache.loop(name))
+                yield StageMonitor(tick, self._cache.loop(name), self._limits.get(name))
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 

@@ -33,6 +33,13 @@ def show(progress: Progress, name: str, frames: Callable[[], NDArray[np.uint8]])
         picture(name, frames())
 
 
+def say(progress: Progress, sentence: str) -> None:
+    """Give a sentence to a `progress` that has a `say(sentence)`."""
+    told = getattr(progress, "say", None)
+    if told is not None:
+        told(sentence)
+
+
 class NoProgress:
     """Says nothing: the default of the Python API."""
 
@@ -48,6 +55,10 @@ class RichProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence on stderr."""
+        print(sentence, file=sys.stderr)
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:

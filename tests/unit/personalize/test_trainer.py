@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,8 @@ from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.losses import texture_loss
 from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
 from mien.personalize.options import NoiseOptions, TuningOptions
-from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData, draw, even_sampling
-from mien.runtime.resumable_loop import NO_CHECKPOINT
+from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData, draw, even_sampling, shortened
+from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
 def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
@@ -36,6 +38,32 @@ def test_long_clips_and_more_effort_get_more_steps() -> None:
     options = TuningOptions(steps=60, passes=2.0, batch=4)
     cases = ((10,), (120,), (300,), (10, 2.0), (300, 0.5), (10, 0.1), (300, 1.0, 2))
     assert [options.for_clip(*case).steps for case in cases] == [60, 60, 150, 120, 75, 6, 300]
+
+
+def test_a_schedule_is_shortened_to_the_time_that_is_left() -> None:
+    schedule = Schedule(60, 4, 256, 40, 10, 0.3, 0.5, 0.0, 0)
+    assert shortened(schedule, 5, 1.0, 100.0) == schedule
+    short = shortened(schedule, 5, 1.0, 25.0)
+    assert (short.steps, short.low_steps) == (30, 20)
+    assert shortened(short, 10, 1.0, -1.0).steps == 10, "no time is left: no further step"
+    assert shortened(short, 10, 0.1, 90.0).steps == 30, "never longer"
+
+
+def test_a_loop_ends_at_its_deadline() -> None:
+    pack = tiny_pack()
+    landmarks = np.random.RandomState(0).rand(2, 478, 2).astype(np.float32) * 64
+    data = TrainingData.of(pack, np.zeros((2, 64, 64, 3), np.uint8), landmarks)
+    done: list[int] = []
+    monitor = StageMonitor(done.append, seconds=0.5)
+    trainer = Trainer(
+        FullWeights(pack.generator), data, 0.01, [], Schedule(100_000, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), monitor
+    )
+    latents = torch.randn(2, pack.generator.num_ws, pack.generator.w_dim)
+    begin = time.monotonic()
+    trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
+    assert time.monotonic() - begin < 20
+    assert sum(done) == 100_000, "the bar ends at its end"
+    assert len(done) > 3
 
 
 def losses(
@@ -61,7 +89,7 @@ def losses(
         done += count
 
     weights = FullWeights(generator)
-    trainer = Trainer(weights, data, 0.01, [], schedule, tick, NO_CHECKPOINT)
+    trainer = Trainer(weights, data, 0.01, [], schedule, StageMonitor(tick))
     seen: list[bool] = []
 
     def step(tuned: torch.nn.Module, drawn: Drawn) -> tuple[list[torch.Tensor], None]:
@@ -102,8 +130,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
     data = TrainingData.of(pack, crops, landmarks)
     weights = weights_for(generator, size, noise=NoiseOptions() if noise else None)
-    trainer = Trainer(weights, data, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), lambda n: None,
-                      NO_CHECKPOINT)  # fmt: skip
+    trainer = Trainer(weights, data, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), UNWATCHED)
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
     trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
     tuned = weights.finish()[0]

@@ -54,6 +54,10 @@ Effort = Annotated[
         min=0.1, max=10.0, metavar="N", help="So many times the steps of tuning: 2 is sharper, half is quicker."
     ),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.01, metavar="M", help="Take so long at most: steps are planned from the speed of this machine."),
+]
 Optimizer = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, plain gradient descent (slow)."),

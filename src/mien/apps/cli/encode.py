@@ -16,6 +16,7 @@ from mien.apps.cli.common import (
     Face,
     Inversion,
     Method,
+    Minutes,
     Optimizer,
     Output,
     PackName,
@@ -51,6 +52,7 @@ def encode(
     optimizer: Optimizer = None,
     inversion: Inversion = "encoder",
     effort: Effort = 1.0,
+    minutes: Minutes = None,
     person_size: PersonSize = None,
     person: Annotated[
         Path | None,
@@ -88,7 +90,7 @@ def encode(
     known = Person.load(person) if person is not None else None
     options = EncodeOptions.of(
         method, aligned=aligned, tune=tune, person_size=person_bytes(person_size), inversion=inversion, effort=effort,
-        start=start, duration=duration, seed=seed, face=face, sound=sound, optimizer=optimizer, size=size,
+        start=start, duration=duration, seed=seed, face=face, sound=sound, optimizer=optimizer, size=size, minutes=minutes,
     )  # fmt: skip
     with resumable(clip, output, pack, device, options, known.fingerprint if known else "") as work:
         stream, facts = encode_with_bars(

@@ -25,8 +25,8 @@ pytest.importorskip("gradio", reason="the studio's tabs were not tested: they ne
 from mien.apps.studio import markup, puppet_tab
 from mien.apps.studio.channel_faces import channel_labels, face_html, lit_change, sliders_html
 from mien.apps.studio.context import TOUR, Studio, sentence
-from mien.apps.studio.encode_tab import encode_options
 from mien.apps.studio.editor import EditForm, Editor, fields_of, timeline
+from mien.apps.studio.encode_tab import encode_options
 from mien.apps.studio.explore_tab import measure_html
 from mien.apps.studio.job_queue import JobQueue, StudioJob
 from mien.apps.studio.media import Renderer, checked_image, checked_stream, person_stream

@@ -1,0 +1,69 @@
+"""How many steps fit into so many minutes on this machine.
+
+The unit is the time of one gradient of the generator at the size that is encoded. What a step of tuning and what a frame of
+the fit take is nearly the same number of such units on packs and machines that are quite unlike in speed; what is wrong
+about the estimate is made good in the loops, which know their deadline (`StageMonitor.seconds`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from mien.packs.pack import Pack
+
+# In gradients of one picture, measured with `mini` at 256 and `ffhq-mobile` at 256: 5 to 8 a frame, 6 to 8 and 5 to 7 a step.
+FRAME, TUNING_STEP, REFINEMENT_STEP = 7.0, 8.0, 6.5
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """`effort`: of tuning and refinement, None where there is no time for any; `seconds`: how long all takes by the
+    estimate; `limits`: seconds that the loops `tune` and `refine` may take."""
+
+    effort: float | None
+    seconds: float
+    limits: dict[str, float]
+
+
+def gradient_seconds(pack: Pack) -> float:
+    """Seconds of one gradient of the generator's weights at the pack's resolution, the fastest of three."""
+    generator, latent = pack.generator, pack.people[:1].float()
+    parameters = [p for p in generator.parameters() if p.is_floating_point()]
+    before = [p.requires_grad for p in parameters]
+    fastest = float("inf")
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            with torch.enable_grad():
+                loss = generator.picture(generator.styles(latent), pack.resolution).square().mean()
+            torch.autograd.grad(loss, parameters, allow_unused=True)
+            fastest = min(fastest, time.perf_counter() - begin)
+    finally:
+        for parameter, was in zip(parameters, before, strict=True):
+            parameter.requires_grad_(was)
+    return fastest
+
+
+def plan_time(
+    seconds: float, gradient: float, frames: int, tuning_steps: int, refinement_steps: int, least: float, most: float
+) -> TimePlan:
+    """Plan an encode of `frames` in `seconds`.
+
+    `gradient`: what `gradient_seconds` gives; the steps are those of effort 1; from `least` to `most` effort. Where
+    even the least takes longer, the plan is without tuning, whose `seconds` may be more than there are.
+    """
+    fit = FRAME * gradient * frames
+    tuning, refinement = TUNING_STEP * gradient * tuning_steps, REFINEMENT_STEP * gradient * refinement_steps
+    effort = min((seconds - fit) / max(tuning + refinement, 1e-9), most)
+    if effort < least:
+        return TimePlan(None, fit, {})
+    left = max(seconds - fit, 0.0)
+    share = tuning / (tuning + refinement)
+    limits = {"tune": left * share, "refine": left * (1 - share)}
+    return TimePlan(effort, fit + effort * (tuning + refinement), limits)
