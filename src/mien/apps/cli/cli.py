@@ -21,6 +21,7 @@ from mien.apps.cli.encode import encode
 from mien.apps.cli.evaluate import evaluate
 from mien.apps.cli.info import info
 from mien.apps.cli.models import models
+from mien.apps.cli.page import page
 from mien.apps.cli.person import person
 from mien.apps.cli.play import play
 from mien.apps.cli.plot import plot
@@ -60,6 +61,7 @@ for command in (
     plot,
     evaluate,
     studio,
+    page,
 ):
     app.command()(command)
 app.add_typer(models, name="models")

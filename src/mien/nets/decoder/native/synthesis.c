@@ -27,6 +27,9 @@ typedef int32_t lanes __attribute__((vector_size(32)));
 #ifdef __AVX512F__
 enum { ROWS = 12, FEW = 4, PARTS = 1 };
 #define WIDE 64
+#elif defined __wasm_simd128__
+enum { ROWS = 3, FEW = 1, PARTS = 4 };
+#define WIDE 16
 #else
 enum { ROWS = 6, FEW = 2, PARTS = 2 };
 #define WIDE 32

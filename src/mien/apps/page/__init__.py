@@ -1,0 +1,1 @@
+"""A folder that plays streams in a web browser, without a server behind it."""
