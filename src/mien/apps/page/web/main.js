@@ -14,6 +14,8 @@ const player = new Player();
 const context = find("face").getContext("2d");
 const curves = new Curves(find("curves"), (share) => player.stream && player.seek(share * player.seconds));
 const thumbnails = new Thumbnails(player);
+let seen = null; // the picture on the canvas
+let shown = ""; // what the counters say
 
 function notice(text, small = false) {
   find("notice").hidden = !text;
@@ -124,11 +126,14 @@ function loop(now) {
   if (player.shift) {
     player.tick(now);
     const image = player.newest();
-    if (image) {
+    if (image && image !== seen) {
+      seen = image;
       if (context.canvas.width !== image.width) context.canvas.width = context.canvas.height = image.width;
       context.putImageData(image, 0, 0);
     }
-    showPlace();
+    const place = `${player.index} ${player.frames.done.size} ${player.about.file}`;
+    if (place !== shown) showPlace();
+    shown = place;
     thumbnails.work();
   }
   requestAnimationFrame(loop);

@@ -38,7 +38,7 @@ export class Player {
   async open(index) {
     const about = this.facts.streams[index];
     const pack = this.facts.packs[about.pack];
-    const [stream, buffer] = await Promise.all([this.stream(about), this.packs.get(about.pack) ?? bytes(pack.file)]);
+    const [stream, buffer] = await Promise.all([this.streamOf(about), this.packs.get(about.pack) ?? bytes(pack.file)]);
     this.packs.set(about.pack, buffer);
     if (stream.pack !== about.pack) throw new Error("the stream belongs to another pack");
     this.pause();
@@ -55,7 +55,7 @@ export class Player {
   }
 
   /** A stream of the folder with its person's weights. */
-  async stream(about) {
+  async streamOf(about) {
     if (this.files.has(about.file)) return this.files.get(about.file);
     const stream = readStream(new Uint8Array(await bytes(about.file)));
     if (stream.person) {
@@ -79,7 +79,7 @@ export class Player {
     const found = [];
     for (const about of [this.about, ...this.facts.streams.filter((one) => one !== this.about)]) {
       if (about.pack !== this.about.pack) continue;
-      const stream = await this.stream(about);
+      const stream = await this.streamOf(about);
       found.push({ name: about.name, identity: stream.identity, tuning: stream.weights });
     }
     const { description, tensors } = readPack(this.buffer);
