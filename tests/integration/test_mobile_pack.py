@@ -1,5 +1,6 @@
 """The whole pipeline on a tiny pack of the kind of `ffhq-mobile`."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch
 
 from factories.packs import tiny_mobile_pack
 from mien.api import encode_with_report
+from mien.errors import PackError
 from mien.format.stream import Stream
 from mien.media.video import write_video
 from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
+from mien.packs.resolve import tuned_generator
+from mien.personalize.generator_params import FullWeights
 from mien.reenact.puppeteer import puppeteer
 
 
@@ -58,3 +62,28 @@ def test_encode_with_tuning(clip, mobile_pack):
     stream, report = encode_with_report(clip, pack=mobile_pack, effort=0.1)
     assert stream.tuning and report.to_json()["psnr"]["resynthesis"] > 0
     assert len(list(render(stream, pack=mobile_pack))) == 5
+
+
+def test_a_stream_is_rendered_at_other_sizes(stream, mobile_pack):
+    small = replace(stream, resolution=64)
+    whole = list(render(stream, pack=mobile_pack, exact=True))
+    assert all(np.array_equal(a, b) for a, b in zip(render(small, pack=mobile_pack, size=128, exact=True), whole))
+    assert [f.shape for f in render(stream, pack=mobile_pack, size=32)] == [(32, 32, 3)] * 5
+    with pytest.raises(PackError, match="not of 256"):
+        next(render(stream, pack=mobile_pack, size=256))
+
+
+def test_weights_learned_at_a_small_size_draw_larger_ones(stream, mobile_pack):
+    base = mobile_pack.generator.at(64)
+    tuned = FullWeights(base)
+    with torch.no_grad():
+        for parameter in tuned.generator.parameters():
+            parameter.mul_(1.01)
+    small = replace(stream, resolution=64, tuning=tuned.finish()[1])
+    drawn = tuned_generator(small, mobile_pack)
+    learned = tuned_generator(small, mobile_pack.at(64))
+    assert drawn.resolution == 128
+    assert all(value.equal(drawn.state_dict()[name]) for name, value in learned.state_dict().items())
+    names = [name for name, value in learned.state_dict().items() if not value.equal(base.state_dict()[name])]
+    assert any(name.startswith("blocks.") for name in names), "the weights are those that were learned"
+    assert next(render(small, pack=mobile_pack, size=128)).shape == (128, 128, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from mien.packs.pack import Pack
 Where = Person | str | Path | None  # a person, its file, or a folder to look in
 
 
-def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
-    """Find the pack that made the stream. Raises PackError where it is not here, StreamError where it is another."""
+def pack_for(stream: Stream, pack: str | Pack | None, size: int | None = None) -> Pack:
+    """Find the pack that made the stream, with pictures of `size`, by default the stream's own.
+
+    Raises PackError where it is not here or does not draw that size, StreamError where it is another.
+    """
     try:
         found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
     except PackError as error:
@@ -33,19 +37,27 @@ def pack_for(stream: Stream, pack: str | Pack | None) -> Pack:
     for layer, index in np.asarray(stream.channels).tolist():
         if not (0 <= layer < len(widths) and 0 <= index < widths[layer]):
             raise StreamError(f"the stream names a StyleSpace channel ({layer}, {index}) that its pack does not have")
-    return found.at(stream.resolution)
+    return found.at(size or stream.resolution)
 
 
 def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generator:
     """The generator that draws the stream: the pack's with the weights that the stream carries, or its person's.
 
+    Where the pack's pictures are larger than the stream's, what only they need is as in the pack: it was not learned.
     `person`: see `find_person`. Raises StreamError and PackError as that does, StreamError for weights that do not fit.
     """
     found = find_person(stream, person)
     if found is not None:
         found.require_pack(pack.fingerprint, pack.name)
     blob = stream.tuning if found is None else found.tuning
-    return apply_delta(pack.generator, blob) if blob else pack.generator
+    if not blob:
+        return pack.generator
+    learned = apply_delta(pack.generator.at(stream.resolution), blob)
+    if pack.resolution == stream.resolution:
+        return learned
+    whole = copy.deepcopy(pack.generator)
+    whole.load_state_dict(learned.state_dict(), strict=False)
+    return whole
 
 
 def stream_channels(stream: Stream, pack: Pack) -> tuple:

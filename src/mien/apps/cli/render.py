@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from mien.apps.cli.common import (
     Device,
     Output,
     PersonFile,
+    Size,
     StreamFile,
     StreamPack,
     checked_device,
@@ -42,6 +44,7 @@ def render(
     ] = 0.0,
     pack: StreamPack = None,
     person: PersonFile = None,
+    size: Size = None,
     device: Device = "auto",
     c2pa_cert: C2paCert = None,
     c2pa_key: C2paKey = None,
@@ -69,14 +72,15 @@ def render(
     beside = compare or paste_into
     clip = read_video(beside, start, stream.seconds) if beside else None
     owner = person_folder(person, file)
-    _render(stream, output, pack, owner, checked_device(device), clip, paste=paste_into is not None, signer=signer)
+    where = checked_device(device)
+    _render(stream, output, pack, owner, where, clip, paste=paste_into is not None, signer=signer, size=size)
 
 
 def _render(stream: Stream, output: Path, pack: str | None, person: Path, device: str, clip: Clip | None, *,
-            paste: bool, signer: Signer | None) -> None:  # fmt: skip
+            paste: bool, signer: Signer | None, size: int | None) -> None:  # fmt: skip
     from mien.method.stage6_render.render import render as make_frames
 
-    frames = make_frames(stream, pack=pack, person=person, device=device)
+    frames = make_frames(stream, pack=pack, person=person, device=device, size=size)
     if clip is None:
         write_frames(stream, output, frames, signer=signer)
     elif paste:
@@ -84,5 +88,5 @@ def _render(stream: Stream, output: Path, pack: str | None, person: Path, device
 
         write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip, signer=signer)
     else:
-        panels = input_panels(clip, stream)
+        panels = input_panels(clip, stream if size is None else replace(stream, resolution=size))
         write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer)

@@ -24,15 +24,17 @@ WORTH_PREPARING = 16  # frames; with fewer, preparing the weights takes longer t
 
 
 def render(
-    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto", exact: bool = False
-) -> Iterator[NDArray[np.uint8]]:
+    stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto", exact: bool = False,
+    size: int | None = None,
+) -> Iterator[NDArray[np.uint8]]:  # fmt: skip
     """Frames of a stream, uint8 RGB `[H, W, 3]`, one by one.
 
     `pack`: a name, a path or a loaded pack; by default the one that the stream names. `person`: for a stream that names
     a person, that person, its file, or a folder to look in first. `exact`: by the generator's own modules also where a
-    faster way is here, which differs in rounding only (research/speed.md). Raises PackError, StreamError.
+    faster way is here, which differs in rounding only (research/speed.md). `size`: side of the pictures in pixels, where
+    the pack draws it; by default the stream's own, at which its weights were learned. Raises PackError, StreamError.
     """
-    return iter(FrameRenderer.of(stream, pack=pack, person=person, device=device, exact=exact))
+    return iter(FrameRenderer.of(stream, pack=pack, person=person, device=device, exact=exact, size=size))
 
 
 def render_frames(
@@ -58,11 +60,13 @@ class FrameRenderer:
     @staticmethod
     def of(
         stream: Stream, *, pack: str | Pack | None = None, person: Where = None, device: str = "auto",
-        exact: bool = False, int16: bool = False,
+        exact: bool = False, int16: bool = False, size: int | None = None,
     ) -> FrameRenderer:  # fmt: skip
-        """A stream's renderer, with its pack and its person found as `render` does."""
-        found = pack_for(stream, pack).to(resolve_device(device))
-        return FrameRenderer(stream, found, tuned_generator(stream, found, person), exact=exact, int16=int16)
+        """A stream's renderer, with its pack and its person found as `render` does, at the `size` that is asked for."""
+        shown = stream.resolution if size is None else size
+        found = pack_for(stream, pack, max(shown, stream.resolution)).to(resolve_device(device))
+        generator = tuned_generator(stream, found, person).at(shown)
+        return FrameRenderer(stream, found.at(shown), generator, exact=exact, int16=int16)
 
     def __call__(self, first: int, last: int) -> NDArray[np.uint8]:
         """Frames `first` to `last` - 1, uint8 RGB `[N, H, W, 3]`."""
