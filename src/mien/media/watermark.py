@@ -7,7 +7,7 @@ hash, by which whoever has the stream tells that the video is of it. Neither is 
 whoever looks for it, and keeps nobody from copying or removing it.
 
 A frame's mark is `round(gain * field)`, added to R, G and B alike and clipped to 0..255. `field` belongs to the video;
-`gain` follows the picture, small where it is flat and large where detail hides the mark:
+`gain` follows the picture, least where it is flat and most where detail hides the mark:
 
     side  = min(height, width), block = max(1, side // 32)
     Y     = round(0.299 R + 0.587 G + 0.114 B)
@@ -39,7 +39,7 @@ TILE = 64  # samples to a side of a tile as it is drawn; in the picture its side
 TILES_TO_SIDE = 2
 BAND = (4.0, 14.0)  # cycles a tile: above the content's own low frequencies, below what strong coding drops
 PUBLIC_SHARE = 0.81  # of the mark's energy; the rest is the stream's own tile
-GAIN_FLAT, GAIN_SLOPE, GAIN_MOST = 0.5, 0.15, 3.0  # grey levels, RMS; a grey level of deviation adds GAIN_SLOPE
+GAIN_FLAT, GAIN_SLOPE, GAIN_MOST = 1.0, 0.04, 2.0  # grey levels, RMS; a grey level of deviation adds GAIN_SLOPE
 
 
 def band() -> NDArray[np.bool_]:

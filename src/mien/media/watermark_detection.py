@@ -121,7 +121,7 @@ def _residual(frame: NDArray[np.uint8]) -> Residual:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     grey = grey.astype(np.float32)
     side = min(grey.shape)
-    near, far = max(3, side // 20), max(5, side // 12)
+    near, far = max(3, side // 28), max(5, side // 18)
     detail = grey - cv2.blur(cv2.blur(grey, (near, near)), (near, near))
     return np.asarray(detail / (cv2.blur(np.abs(detail), (far, far)) + 1.0), np.float32)
 
@@ -129,7 +129,7 @@ def _residual(frame: NDArray[np.uint8]) -> Residual:
 def _evened(residual: Residual) -> Residual:
     """The sum over time with the same strength everywhere, so that what stands still does not outweigh all else."""
     size = (max(5, min(residual.shape) // 12),) * 2
-    strength = np.sqrt(cv2.blur(residual * residual, size))
+    strength = np.sqrt(np.maximum(cv2.blur(residual * residual, size), 0))  # running sums fall below 0
     return np.asarray(residual / (strength + 0.1 * strength.mean() + 1e-6), np.float32)
 
 

@@ -29,6 +29,7 @@ from mien.apps.cli.puppeteer import puppeteer
 from mien.apps.cli.render import render
 from mien.apps.cli.studio import studio
 from mien.apps.cli.transcode import transcode
+from mien.apps.cli.verify import verify
 from mien.errors import MienError
 from mien.runtime.malloc import tune_malloc
 
@@ -60,6 +61,7 @@ for command in (
     info,
     plot,
     evaluate,
+    verify,
     studio,
     page,
 ):

@@ -90,6 +90,14 @@ C2paKey = Annotated[
     typer.Option("--c2pa-key", envvar="MIEN_C2PA_KEY", metavar="KEY.pem", help="The certificate's private key."),
 ]
 
+Mark = Annotated[
+    bool,
+    typer.Option(
+        "--watermark/--no-watermark",
+        help="The invisible mark that `mien verify` finds. The law may ask for it: docs/responsible-use.md.",
+    ),
+]
+
 
 @contextmanager
 def progress_bars() -> Iterator[Any]:
@@ -149,13 +157,16 @@ def write_frames(
     audio: Clip | None = None,
     driver: Stream | None = None,
     signer: Signer | None = None,
+    watermark: bool = True,
 ) -> None:
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
 
-    The metadata say that it is synthetic and from which stream (and `driver`); `signer` signs it."""
+    The metadata say that it is synthetic and from which stream (and `driver`); `watermark` marks the picture, `signer`
+    signs the file."""
     from mien.apps.live import FRAMES_AHEAD, prefetch
-    from mien.apps.provenance import Origin, signed_output
+    from mien.apps.provenance import Origin, file_hash, signed_output
     from mien.media.video import write_video
+    from mien.media.watermark import marked
 
     origin = Origin(stream, driver, composed=left is not None or audio is not None)
     source: Any = stream.audio or None
@@ -169,6 +180,8 @@ def write_frames(
             from mien.media.side_by_side import side_by_side
 
             shown = side_by_side([left, shown], captions)
+        if watermark:
+            shown = marked(shown, file_hash(stream))
         with signed_output(output, signer, origin) as target:
             count = write_video(
                 target, shown, stream.fps, source, *span, metadata={"comment": origin.sentence()}

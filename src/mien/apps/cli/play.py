@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from mien.apps.cli.common import Device, PersonFile, StreamFile, StreamPack, checked_device, person_folder
+from mien.apps.cli.common import Device, Mark, PersonFile, StreamFile, StreamPack, checked_device, person_folder
 from mien.errors import InputError
 
 PLAYERS = (
@@ -32,6 +32,7 @@ def play(
     person: PersonFile = None,
     pack: StreamPack = None,
     device: Device = "auto",
+    watermark: Mark = True,
 ) -> None:
     """Render a .mien file live, at its own rate, and say whether the machine keeps up.
 
@@ -42,7 +43,9 @@ def play(
     Example: mien play clip.mien -o - | ffplay -
     """
     from mien.apps.live import LATE, live
+    from mien.apps.provenance import file_hash
     from mien.format.stream import Stream
+    from mien.media.watermark import Watermark
 
     if late not in LATE:
         raise InputError(f"--late is {' or '.join(LATE)}, not {late!r}.")
@@ -54,8 +57,9 @@ def play(
         sink.write(
             f"YUV4MPEG2 W{size} H{size} F{stream.fps.numerator}:{stream.fps.denominator} Ip A1:1 C420jpeg\n".encode()
         )
+        mark = Watermark(file_hash(stream), size, size) if watermark else None
         for _, frame in frames:
-            sink.write(b"FRAME\n" + _yuv(frame))
+            sink.write(b"FRAME\n" + _yuv(mark(frame) if mark else frame))
             sink.flush()
     print(frames.report().sentence(), file=sys.stderr)
 

@@ -15,6 +15,7 @@ from mien.apps.cli.common import (
     Device,
     Duration,
     Face,
+    Mark,
     Output,
     PersonFile,
     PersonSize,
@@ -111,6 +112,7 @@ def puppeteer(
     seed: Seed = 0,
     face: Face = None,
     sound: Sound = True,
+    watermark: Mark = True,
     c2pa_cert: C2paCert = None,
     c2pa_key: C2paKey = None,
 ) -> None:
@@ -163,9 +165,8 @@ def puppeteer(
         print(f"{output}: {summary(puppet)}")
         return
     left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
-    owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-    frames = render(puppet, pack=name, person=owner, device=where)
-    write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer)
+    frames = render(puppet, pack=name, person=seen if isinstance(seen, Person) else person_folder(person, portrait), device=where)
+    write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark)
 
 
 def _driver_panels(clip: Clip | None, stream: Stream, pack: str, person: Any, device: str) -> Iterable[Any]:

@@ -12,6 +12,7 @@ from mien.apps.cli.common import (
     C2paCert,
     C2paKey,
     Device,
+    Mark,
     Output,
     PersonFile,
     Size,
@@ -46,6 +47,7 @@ def render(
     person: PersonFile = None,
     size: Size = None,
     device: Device = "auto",
+    watermark: Mark = True,
     c2pa_cert: C2paCert = None,
     c2pa_key: C2paKey = None,
 ) -> None:
@@ -73,20 +75,22 @@ def render(
     clip = read_video(beside, start, stream.seconds) if beside else None
     owner = person_folder(person, file)
     where = checked_device(device)
-    _render(stream, output, pack, owner, where, clip, paste=paste_into is not None, signer=signer, size=size)
+    _render(stream, output, pack, owner, where, clip, paste=paste_into is not None, signer=signer, size=size,
+            watermark=watermark)  # fmt: skip
 
 
 def _render(stream: Stream, output: Path, pack: str | None, person: Path, device: str, clip: Clip | None, *,
-            paste: bool, signer: Signer | None, size: int | None) -> None:  # fmt: skip
+            paste: bool, signer: Signer | None, size: int | None, watermark: bool) -> None:  # fmt: skip
     from mien.method.stage6_render.render import render as make_frames
 
     frames = make_frames(stream, pack=pack, person=person, device=device, size=size)
     if clip is None:
-        write_frames(stream, output, frames, signer=signer)
+        write_frames(stream, output, frames, signer=signer, watermark=watermark)
     elif paste:
         from mien.method.stage6_render.placement import paste as put_back
 
-        write_frames(stream, output, put_back(frames, clip, stream, clip.size), audio=clip, signer=signer)
+        shown = put_back(frames, clip, stream, clip.size)
+        write_frames(stream, output, shown, audio=clip, signer=signer, watermark=watermark)
     else:
         panels = input_panels(clip, stream if size is None else replace(stream, resolution=size))
-        write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer)
+        write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer, watermark=watermark)

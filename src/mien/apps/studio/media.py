@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.apps.provenance import Origin
+from mien.apps.provenance import Origin, file_hash
 from mien.apps.studio.sessions import CLIP_SECONDS, FRAME_SIDE, STREAM_FRAMES, Session
 from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
 from mien.media.video import Clip, read_image, read_video, write_video
+from mien.media.watermark import marked
 from mien.method.stage6_render.render import render_frames
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
@@ -138,7 +139,7 @@ def write_panel(
 ) -> str:
     """Write a video of the frames with the stream's sound, offered to the page; returns its address.
 
-    `origin`: what a render says of itself in its metadata.
+    `origin`: of a render, which says it in its metadata and bears the invisible mark.
     """
     path = session.path(".mp4")
 
@@ -152,7 +153,8 @@ def write_panel(
                 tick(1)
 
     metadata = {"comment": origin.sentence()} if origin is not None else None
-    write_video(path, counted(), stream.fps, stream.audio or None, metadata=metadata)
+    shown = counted() if origin is None else marked(counted(), file_hash(origin.stream))
+    write_video(path, shown, stream.fps, stream.audio or None, metadata=metadata)
     return session.offer(path, f"{name.replace(' ', '_')}.mp4")
 
 
