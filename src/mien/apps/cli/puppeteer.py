@@ -165,7 +165,9 @@ def puppeteer(
         print(f"{output}: {summary(puppet)}")
         return
     left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
-    frames = render(puppet, pack=name, person=seen if isinstance(seen, Person) else person_folder(person, portrait), device=where)
+    frames = render(
+        puppet, pack=name, person=seen if isinstance(seen, Person) else person_folder(person, portrait), device=where
+    )
     write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark)
 
 
