@@ -128,7 +128,7 @@ def puppeteer(
     from mien.apps.provenance import load_signer
     from mien.format.person import Person
     from mien.format.stream import Stream
-    from mien.media.video import VIDEO_SUFFIXES, read_image, read_video
+    from mien.media.video import VIDEO_SUFFIXES, read_video
     from mien.options import EncodeOptions
     from mien.runtime.files import check_output
 
@@ -138,8 +138,7 @@ def puppeteer(
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
     stream = None if clip else Stream.load(driver)
-    readers: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
-    seen = readers.get(portrait.suffix.lower(), read_image)(portrait)
+    seen = _read_face(portrait)
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
@@ -165,10 +164,19 @@ def puppeteer(
         print(f"{output}: {summary(puppet)}")
         return
     left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
-    frames = render(
-        puppet, pack=name, person=seen if isinstance(seen, Person) else person_folder(person, portrait), device=where
-    )
+    owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
+    frames = render(puppet, pack=name, person=owner, device=where)
     write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark)
+
+
+def _read_face(path: Path) -> Any:
+    """The face that is seen, as its file's ending says: a stream, a person, or an image uint8 [H, W, 3]."""
+    from mien.format.person import Person
+    from mien.format.stream import Stream
+    from mien.media.video import read_image
+
+    readers: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
+    return readers.get(path.suffix.lower(), read_image)(path)
 
 
 def _driver_panels(clip: Clip | None, stream: Stream, pack: str, person: Any, device: str) -> Iterable[Any]:
