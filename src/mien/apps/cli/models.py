@@ -103,6 +103,25 @@ def models_convert(
         print(line)
 
 
+@models.command("export")
+def models_export(
+    name: Annotated[str, typer.Argument(metavar="PACK", help="A pack's name, or the path of a pack file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+) -> None:
+    """Write a pack's generator, flow and encoder as ONNX files (extra `onnx`), each checked against PyTorch to 1e-3.
+
+    For TensorRT, CoreML, OpenVINO and the like. The batch is 1, the numbers are float32. Packs with a StyleGAN2 generator.
+
+    Example: mien models export mini -o onnx
+    """
+    from mien.packs.onnx_export import check_exportable, export
+    from mien.packs.pack import Pack
+
+    check_exportable(output)
+    for line in export(Pack.load(name), output):
+        print(line)
+
+
 @models.command("verify")
 def models_verify(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A pack's name, or the path of a pack file.")],
