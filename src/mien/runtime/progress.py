@@ -35,9 +35,9 @@ def show(progress: Progress, name: str, frames: Callable[[], NDArray[np.uint8]])
 
 def say(progress: Progress, sentence: str) -> None:
     """Give a sentence to a `progress` that has a `say(sentence)`."""
-    told = getattr(progress, "say", None)
-    if told is not None:
-        told(sentence)
+    output = getattr(progress, "say", None)
+    if output is not None:
+        output(sentence)
 
 
 class NoProgress:
