@@ -7,7 +7,7 @@
 # make site    the example as a folder for any static host, in site/
 # make judges  the models that `mien evaluate` judges by and nothing was fitted to (100 MB)
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3 2>/dev/null))
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3 2>/dev/null))
 CLIP ?= examples/clip.mp4
 PORTRAIT ?= examples/portrait.png
 OUT ?= demo

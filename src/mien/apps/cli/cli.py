@@ -16,6 +16,7 @@ import typer
 
 from mien.apps.cli.align import align
 from mien.apps.cli.batch import batch
+from mien.apps.cli.doctor import doctor
 from mien.apps.cli.edit import edit
 from mien.apps.cli.encode import encode
 from mien.apps.cli.evaluate import evaluate
@@ -62,6 +63,7 @@ for command in (
     plot,
     evaluate,
     verify,
+    doctor,
     studio,
     page,
 ):
