@@ -41,7 +41,7 @@ def page(
     from mien.errors import InputError
 
     options = PageOptions(people, title)
-    clips: list[Path | None] = list(clip or [None] * len(files))
+    clips: list[Path | None] = [*clip] if clip else [None for _ in files]
     if len(clips) != len(files):
         raise InputError(f"--clip is given {len(clips)} times for {len(files)} files: give it once for each, or not.")
     check_folder(output)
