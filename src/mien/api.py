@@ -97,12 +97,18 @@ def _planned(
     """The options with the effort for which there is time, and the limits of the loops in seconds."""
     if options.minutes is None or options.tuning is None or options.refinement is None:
         return options, {}
-    steps = [
+    tuning, refinement = (
         training.for_clip(frames, 1.0, batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
-    ]
+    )
     plan = plan_time(
-        60 * options.minutes, gradient_seconds(pack), frames, *steps, least=LEAST_EFFORT, most=options.effort
+        60 * options.minutes,
+        gradient_seconds(pack),
+        frames,
+        tuning,
+        refinement,
+        least=LEAST_EFFORT,
+        most=options.effort,
     )
     takes = f"about {plan.seconds / 60:.1f} minutes"
     if plan.effort is None:
