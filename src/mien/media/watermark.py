@@ -86,9 +86,9 @@ class Watermark:
         scale = TILE * TILES_TO_SIDE / min(height, width)
         # The centre of pixel i lies i + 1/2 pixels from the corner; two samples more at each side for the interpolation.
         x, y = (np.mod((np.arange(n) + 0.5) * scale - 0.5, TILE).astype(np.float32) + 2 for n in (width, height))
-        self.field: NDArray[np.float32] = cv2.remap(
-            np.pad(both, 2, mode="wrap"), *np.meshgrid(x, y), interpolation=cv2.INTER_CUBIC
-        )
+        columns, rows = np.meshgrid(x, y)
+        padded = np.pad(both, 2, mode="wrap")
+        self.field: NDArray[np.float32] = cv2.remap(padded, columns, rows, cv2.INTER_CUBIC)  # type: ignore[assignment]
         self._size = (width, height)
         block = max(1, min(height, width) // 32)
         self._blocks = (max(1, width // block), max(1, height // block))
