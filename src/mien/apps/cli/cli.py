@@ -21,6 +21,7 @@ from mien.apps.cli.edit import edit
 from mien.apps.cli.encode import encode
 from mien.apps.cli.evaluate import evaluate
 from mien.apps.cli.info import info
+from mien.apps.cli.live import live
 from mien.apps.cli.models import models
 from mien.apps.cli.page import page
 from mien.apps.cli.person import person
@@ -56,6 +57,7 @@ for command in (
     puppeteer,
     align,
     play,
+    live,
     batch,
     transcode,
     edit,

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
 from mien.apps.cli.common import Device, Mark, PersonFile, StreamFile, StreamPack, checked_device, person_folder
 from mien.errors import InputError
-
-PLAYERS = (
-    ("ffplay", "-loglevel", "error", "-fflags", "nobuffer", "-f", "yuv4mpegpipe", "-autoexit", "-"),
-    ("mpv", "--really-quiet", "--untimed", "-"),
-)
 
 
 def play(
@@ -45,6 +38,7 @@ def play(
     from mien.apps.live import LATE, live
     from mien.apps.provenance import file_hash
     from mien.format.stream import Stream
+    from mien.media.player import yuv4mpeg_frame, yuv4mpeg_header
     from mien.media.watermark import Watermark
 
     if late not in LATE:
@@ -53,22 +47,12 @@ def play(
     frames = live(stream, pack=pack, person=person_folder(person, file), device=checked_device(device), delay=delay,
                   late=late)  # fmt: skip
     with _sink(output) as sink, suppress(BrokenPipeError):  # the window was closed
-        size = stream.resolution
-        sink.write(
-            f"YUV4MPEG2 W{size} H{size} F{stream.fps.numerator}:{stream.fps.denominator} Ip A1:1 C420jpeg\n".encode()
-        )
-        mark = Watermark(file_hash(stream), size, size) if watermark else None
+        sink.write(yuv4mpeg_header(stream.resolution, stream.fps))
+        mark = Watermark(file_hash(stream), stream.resolution, stream.resolution) if watermark else None
         for _, frame in frames:
-            sink.write(b"FRAME\n" + _yuv(mark(frame) if mark else frame))
+            sink.write(yuv4mpeg_frame(mark(frame) if mark else frame))
             sink.flush()
     print(frames.report().sentence(), file=sys.stderr)
-
-
-def _yuv(frame: Any) -> bytes:
-    """uint8 RGB `[H, W, 3]` of even sides to planes of Y, U and V (BT.601), as YUV4MPEG2 has them."""
-    import cv2
-
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
 
 
 @contextmanager
@@ -81,14 +65,7 @@ def _sink(output: Path | None) -> Iterator[BinaryIO]:
         with atomic_path(output) as temporary, open(temporary, "wb") as file:
             yield file
     else:
-        command = next((c for c in PLAYERS if shutil.which(c[0])), None)
-        if command is None:
-            raise InputError("no player is here (ffplay or mpv): take -o OUT.y4m, or -o - into one of your own.")
-        process = subprocess.Popen(command, stdin=subprocess.PIPE)
-        assert process.stdin is not None
-        try:
-            yield process.stdin  # type: ignore[misc]
-        finally:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.wait()
+        from mien.media.player import window
+
+        with window() as pipe:
+            yield pipe

@@ -1,0 +1,123 @@
+"""`mien live`: a camera or a clip drives a face, now."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.apps.cli.common import StreamPack, progress_bars
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.apps.telepresence.face import LiveFace
+    from mien.apps.telepresence.outputs import MotionRecord, Output
+    from mien.apps.telepresence.sources import Source
+    from mien.apps.telepresence.statistics import LiveStatistics
+    from mien.format.stream import Stream
+
+
+def live(
+    face: Annotated[
+        Path, typer.Option("--person", metavar="P", help="Whose face: a .person, a .mien or a portrait (an image).")
+    ],
+    camera: Annotated[int | None, typer.Option(min=0, metavar="N", help="A camera's number; 0 if no --input.")] = None,
+    clip: Annotated[Path | None, typer.Option("--input", metavar="CLIP", help="A clip, run at its own rate.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="Record: a video (.mp4, .mkv, .mov) or the numbers (.mien)."
+        ),
+    ] = None,
+    virtual_camera: Annotated[
+        bool, typer.Option("--virtual-camera", help="Into a virtual camera, for meetings (extra `camera`).")
+    ] = False,
+    statistics: Annotated[
+        Path | None, typer.Option("--json", metavar="STATS", help="Write rates and delays there.")
+    ] = None,
+    calibrate: Annotated[
+        float, typer.Option(min=0.2, max=30.0, metavar="S", help="Seconds in which your face at rest is learned.")
+    ] = 3.0,
+    pack: StreamPack = None,
+) -> None:
+    """Drive a face with a camera or a clip, with little delay.
+
+    Look into the camera with a calm face for the first three seconds. Frames that are late are dropped, never queued;
+    a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a desktop.
+
+    Example: mien live --camera 0 --person me.person
+
+    Example: mien live --input clip.mp4 --person portrait.png --output out.mp4
+    """
+    from mien.apps.telepresence.face import live_face
+    from mien.apps.telepresence.outputs import check_live_output
+    from mien.apps.telepresence.session import LiveOptions, LiveSession
+    from mien.apps.telepresence.sources import camera_or_clip
+    from mien.method.live_motion import ReaderOptions
+    from mien.runtime.files import check_output, write_text
+
+    check_live_output(output)
+    if statistics is not None:
+        check_output(statistics)
+    source = camera_or_clip(camera, clip)
+    with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
+        driven = live_face(face, pack, tick)
+    outputs, record = _outputs(output, clip, virtual_camera, driven, source)
+    session = LiveSession(source, driven, [*outputs, record], LiveOptions(calibrate), _tick, _tell)
+    with suppress(KeyboardInterrupt, BrokenPipeError):  # the user's end, and that of the window
+        session.run()
+    done = session.statistics
+    if not done.shown:
+        raise InputError("the source gave no frames.")
+    _record(driven, record, source, done, output)
+    if statistics is not None:
+        write_text(statistics, json.dumps(done.as_json(), indent=2) + "\n")
+    print(f"\n{_summary(done)}", file=sys.stderr)
+
+
+def _outputs(
+    output: Path | None, clip: Path | None, virtual_camera: bool, face: LiveFace, source: Source
+) -> tuple[list[Output], MotionRecord]:
+    from mien.apps.telepresence.outputs import MotionRecord, VideoFile, VirtualCamera, Window, has_display
+
+    found: list[Output] = []
+    if virtual_camera:
+        found.append(VirtualCamera())
+    if output is not None and output.suffix.lower() != ".mien":
+        found.append(VideoFile(output, source.fps, clip))
+    if has_display():
+        found.append(Window(face.still.resolution, source.fps))
+    elif not found and output is None:
+        _tell("no desktop with ffplay or mpv is here, so nothing is shown: --output OUT or --virtual-camera.")
+    return found, MotionRecord()
+
+
+def _record(face: LiveFace, record: MotionRecord, source: Source, done: LiveStatistics, output: Path | None) -> None:
+    """Code what was shown: the rate that it takes on a line, and OUT.mien where that was asked for."""
+    from mien.format.rate_control import transcode
+
+    stream: Stream = transcode(face.stream(record.rows, source.fps))
+    done.kbit_s = stream.rates()["frames"] / 1000
+    if output is not None and output.suffix.lower() == ".mien":
+        stream.save(output)
+
+
+def _summary(done: LiveStatistics) -> str:
+    values = done.as_json()
+    return (
+        f"{values['fps']} frames/s of {values['source_fps']}, delay {values['delay_ms']} ms, "
+        f"{done.kbit_s:.2f} kbit/s, {values['dropped']} of {values['frames']} frames dropped"
+    )
+
+
+def _tick(statistics: LiveStatistics) -> None:
+    print(f"\r\x1b[K{statistics.line()}" if sys.stderr.isatty() else statistics.line(),
+          end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)  # fmt: skip
+
+
+def _tell(sentence: str) -> None:
+    print(("\r\x1b[K" if sys.stderr.isatty() else "") + sentence, file=sys.stderr, flush=True)

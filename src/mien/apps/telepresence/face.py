@@ -1,0 +1,116 @@
+"""Whose face is shown: a .person, a .mien or a portrait, ready to be driven frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.format.person import SUFFIX, Person
+from mien.format.stream import Stream
+from mien.media.video import read_image
+from mien.method.avatar import Avatar
+from mien.method.live_motion import NEAR_FRONTAL, MotionReader, fit_reader
+from mien.nets.decoder.for_generator import decoder_for
+from mien.nets.stylespace import channel_table
+from mien.packs.pack import Pack
+from mien.packs.resolve import pack_for, tuned_generator
+from mien.reenact.face_source import invert_portrait, known_face, load_face, locate_face
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LiveFace:
+    """A face to drive: `still`, a stream of it with one frame, facing the camera; `reader` from a mesh to its
+    numbers; `paint` draws it."""
+
+    still: Stream
+    reader: MotionReader
+    paint: FacePainter
+    scale: Array  # [C], the channels' units
+
+    @property
+    def neutral(self) -> Array:
+        """The 35 numbers of the face at rest."""
+        return np.concatenate([np.zeros(3), self.reader.usual])
+
+    @property
+    def unit(self) -> Array:
+        """The size of a usual motion of each of the 35 numbers."""
+        return np.concatenate([[5.0, 5.0, 5.0], self.scale])
+
+    def stream(self, rows: NDArray[np.floating], fps: Fraction) -> Stream:
+        """A stream of it with these numbers `[T, 35]` a frame."""
+        return replace(self.still, frames=rows.astype(np.float16), fps=fps)
+
+
+class FacePainter:
+    """`painter(row)` draws the face for 35 numbers: uint8 RGB `[R, R, 3]`."""
+
+    def __init__(self, avatar: Avatar) -> None:
+        self._avatar, self._decoder = avatar, decoder_for(avatar.generator, int16=True)
+
+    @torch.no_grad()
+    def __call__(self, row: Array) -> NDArray[np.uint8]:
+        values = torch.from_numpy(row.astype(np.float16).astype(np.float32))[None]
+        picture: NDArray[np.uint8] = self._decoder(
+            self._avatar.styles(self._avatar.flow.clamp(values[:, 1:3]), values[:, 3:])
+        )[0]
+        return picture
+
+
+def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = lambda done: None) -> LiveFace:
+    """Read a face and fit what drives it (`fit_reader`, which calls `tick`). Raises VideoError, FaceError, StreamError and PackError."""
+    source = _source(path)
+    pack = _pack(source, pack_name)
+    load_face(source, pack)
+    usual = np.zeros(len(pack.channels))
+    if isinstance(source, np.ndarray):
+        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack)
+        still = _still(pack, avatar.identity.cpu().numpy())
+    else:
+        face = known_face(source, pack)
+        still = _still(pack, source.identity, face.tuning, face.person, face.person_name)
+        generator = tuned_generator(still, pack, source if isinstance(source, Person) else path.parent)
+        avatar = Avatar.of(still, pack, generator)
+        usual = _usual(source, len(pack.channels))
+    scale, paint = np.array([c.scale for c in avatar.channels], np.float64), FacePainter(avatar)
+    return LiveFace(still, fit_reader(paint, pack.flow, scale, usual, tick=tick), paint, scale)
+
+
+def _source(path: Path) -> Stream | Person | NDArray[np.uint8]:
+    suffix = path.suffix.lower()
+    if suffix == ".mien":
+        return Stream.load(path)
+    return Person.load(path) if suffix == SUFFIX else read_image(path)
+
+
+def _pack(source: Stream | Person | NDArray[np.uint8], name: str | None) -> Pack:
+    if isinstance(source, Stream):
+        return pack_for(source, name)
+    return Pack.load(name or (source.pack_name if isinstance(source, Person) else "mini"))
+
+
+def _usual(source: Stream | Person, channels: int) -> Array:
+    """alpha `[C]` of a face at rest: the median of its own stream's near-frontal frames; 0 for a person, who has none."""
+    if isinstance(source, Person):
+        return np.zeros(channels)
+    rows = source.frames.astype(np.float64)
+    near = np.hypot(rows[:, 1], rows[:, 2]) < NEAR_FRONTAL
+    return np.asarray(np.median(rows[near] if near.any() else rows, axis=0)[3:])
+
+
+def _still(
+    pack: Pack, identity: NDArray[np.floating], tuning: bytes = b"", person: str = "", person_name: str = ""
+) -> Stream:
+    frames = np.zeros((1, 3 + len(pack.channels)), np.float16)
+    return Stream(
+        pack.fingerprint, pack.name, pack.resolution, Fraction(25), channel_table(pack.channels),
+        identity.astype(np.float16), frames, tuning=tuning, person=person, person_name=person_name,
+    )  # fmt: skip

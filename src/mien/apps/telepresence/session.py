@@ -1,0 +1,157 @@
+"""The loop of a live run: newest frame -> mesh -> 35 numbers -> picture -> outputs, each stage in its own thread.
+
+Between the threads lies one item at most (`Newest`): a frame that is not taken before the next one comes is dropped, so
+that the delay cannot grow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.apps.telepresence.face import LiveFace
+from mien.apps.telepresence.newest import Newest
+from mien.apps.telepresence.outputs import Output
+from mien.apps.telepresence.sources import Captured, Source, feed
+from mien.apps.telepresence.statistics import LiveStatistics, RateLimiter, Shown
+from mien.method.live_motion import LossEasing, OneEuroFilter, RestShape
+from mien.method.stage1_align.tracking import FaceTracker
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """`calibrate`: seconds at the start in which the driver's face at rest is learned."""
+
+    calibrate: float = 3.0
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What a frame shows, `row [35]`, and how long it took, seconds."""
+
+    captured: Captured
+    row: Array
+    seen: bool
+    seconds: float
+
+
+class MotionTracker:
+    """`tracker(captured)` gives a frame's 35 numbers, from it and the frames before it. Used by one thread."""
+
+    def __init__(self, face: LiveFace, options: LiveOptions) -> None:
+        self._face, self._rest = face, RestShape(options.calibrate)
+        self._filter, self._easing = OneEuroFilter(face.unit), LossEasing(face.neutral)
+        self._tracker = FaceTracker()
+        self._tracker(np.zeros((256, 256, 3), np.uint8))  # the first call sets the networks up
+        self._tracker.forget()
+
+    def __call__(self, captured: Captured) -> Tracked:
+        begin = time.monotonic()
+        mesh, read = self._tracker(captured.frame), None
+        if mesh is not None:
+            self._rest.add(mesh, captured.time)
+            assert self._rest.shape is not None
+            read = self._filter(self._face.reader(mesh, self._rest.shape), captured.time)
+        else:
+            self._filter.reset()
+        row = self._easing(read, captured.time)
+        return Tracked(captured, row, mesh is not None, time.monotonic() - begin)
+
+    def close(self) -> None:
+        """Release the networks of the mesh."""
+        self._tracker.close()
+
+
+class LiveSession:
+    """A run: `run()` until the source ends or `stop()`.
+
+    `tick` is called once a second with the statistics so far, `tell` with a sentence when something changes.
+    """
+
+    def __init__(
+        self, source: Source, face: LiveFace, outputs: Sequence[Output], options: LiveOptions,
+        tick: Callable[[LiveStatistics], None], tell: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._source, self._face, self._outputs, self._options = source, face, outputs, options
+        self._tick, self._tell = tick, tell
+        self._frames: Newest[Captured] = Newest()
+        self._rows: Newest[Tracked] = Newest()
+        self._stop = threading.Event()
+        self._last_index = -1
+        self._limiter = RateLimiter(1 / float(source.fps))
+        self.statistics = LiveStatistics(float(source.fps))
+
+    def stop(self) -> None:
+        """End the run after the frame at hand."""
+        self._stop.set()
+
+    def run(self) -> LiveStatistics:
+        """Run; returns what it did. Raises what the source, the tracker or an output raises."""
+        paint = self._face.paint
+        for _ in range(2):  # the first picture sets the decoder's buffers up
+            paint(self._face.neutral)
+        tracker = MotionTracker(self._face, self._options)
+        begin = time.process_time()
+        threads = [threading.Thread(target=self._track, args=(tracker,), daemon=True, name="mien-track"),
+                   feed(self._source, self._frames, self._stop)]  # fmt: skip
+        threads[0].start()
+        shown_at, statistics = time.monotonic(), self.statistics
+        last = -1
+        try:
+            while not self._stop.is_set():
+                tracked = self._rows.take()
+                if tracked is None:
+                    break
+                start = time.monotonic()
+                picture = paint(tracked.row)
+                end, index = time.monotonic(), tracked.captured.index
+                for output in self._outputs:
+                    output.show(picture, tracked.row, index - last - 1)
+                out, last = time.monotonic(), index
+                statistics.shown.append(
+                    Shown(index, tracked.captured.time, out, tracked.seconds, end - start, tracked.seen)
+                )
+                if self._limiter.update(statistics.shown):
+                    self._say_rate()
+                if out - shown_at >= 1:
+                    shown_at = out
+                    self._tick(statistics)
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            tracker.close()
+            statistics.cpu = time.process_time() - begin
+            count = self._source.count
+            statistics.source_frames = count if count is not None else max(self._last_index, last) + 1
+            for output in self._outputs:
+                output.close(max(statistics.source_frames - last - 1, 0) if last >= 0 else 0)
+        return statistics
+
+    def _track(self, tracker: MotionTracker) -> None:
+        try:
+            while not self._stop.is_set() and (captured := self._frames.take()) is not None:
+                self._last_index = captured.index
+                if self._limiter.takes(captured.index):
+                    self._rows.put(tracker(captured))
+            self._rows.close()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in `run`
+            self._rows.close(error)
+
+    def _say_rate(self) -> None:
+        fps, stride = Fraction(self._source.fps), self._limiter.stride
+        if stride == 1:
+            self._tell(f"this machine keeps up again: all {float(fps):.4g} frames/s are shown.")
+        else:
+            self._tell(
+                f"this machine cannot keep up with {float(fps):.4g} frames/s: "
+                f"now {float(fps / stride):.3g} frames/s are shown."
+            )

@@ -1,0 +1,112 @@
+"""Where frames come from: a camera, or a clip that runs at its own rate as a camera would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.apps.telepresence.newest import Newest
+from mien.errors import InputError
+from mien.media.video import Clip
+
+Image = NDArray[np.uint8]
+CAMERA_RATE = Fraction(30)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A frame RGB uint8 `[H, W, 3]`, its number in the source, and when it was there, in seconds of the clock."""
+
+    index: int
+    time: float
+    frame: Image
+
+
+class Source(Protocol):
+    """Frames at `fps`; `count` of them, None where there is no end."""
+
+    fps: Fraction
+    count: int | None
+
+    def frames(self) -> Iterator[tuple[float, Image]]:
+        """Each frame with the seconds of the clock at which it was there, when it is."""
+        ...
+
+
+class ClipSource:
+    """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first."""
+
+    def __init__(self, clip: Clip, now: Callable[[], float] = time.monotonic) -> None:
+        self.fps, self.count, self._clip, self._now = clip.fps, len(clip), clip, now
+
+    def frames(self) -> Iterator[tuple[float, Image]]:
+        begin: float | None = None
+        for i, frame in enumerate(self._clip):
+            begin = self._now() if begin is None else begin
+            due = begin + i / float(self.fps)
+            wait = due - self._now()
+            if wait > 0:
+                time.sleep(wait)
+            # A frame that was decoded late was there in time all the same: the delay is counted from when it was due.
+            yield due, frame
+
+
+class CameraSource:
+    """A camera of this machine, by its number. Raises InputError where there is none."""
+
+    def __init__(self, number: int) -> None:
+        self.count: int | None = None
+        self._camera = cv2.VideoCapture(number)
+        if not self._camera.isOpened():
+            raise InputError(f"camera {number} cannot be opened: there is none, or another program uses it.")
+        self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        rate = self._camera.get(cv2.CAP_PROP_FPS)
+        self.fps = Fraction(rate).limit_denominator(1001) if 1 <= rate <= 120 else CAMERA_RATE
+
+    def frames(self) -> Iterator[tuple[float, Image]]:
+        try:
+            while True:
+                there, frame = self._camera.read()
+                if not there:
+                    return
+                yield time.monotonic(), np.ascontiguousarray(frame[..., ::-1])
+        finally:
+            self._camera.release()
+
+
+def feed(source: Source, place: Newest[Captured], stop: threading.Event) -> threading.Thread:
+    """Put the frames of a source into `place` from a thread of their own, until it ends or `stop` is set."""
+
+    def work() -> None:
+        try:
+            for i, (there, frame) in enumerate(source.frames()):
+                if stop.is_set():
+                    break
+                place.put(Captured(i, there, frame))
+            place.close()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the taker's
+            place.close(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="mien-source")
+    thread.start()
+    return thread
+
+
+def camera_or_clip(camera: int | None, path: Path | None) -> Source:
+    """The source that was asked for. Raises InputError and VideoError."""
+    if path is None:
+        return CameraSource(0 if camera is None else camera)
+    if camera is not None:
+        raise InputError("give --camera or --input, not both.")
+    from mien.media.video import read_video
+
+    return ClipSource(read_video(path))
