@@ -15,11 +15,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.apps.provenance import file_hash
 from mien.apps.telepresence.face import LiveFace
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import Output
 from mien.apps.telepresence.sources import Captured, Source, feed
 from mien.apps.telepresence.statistics import LiveStatistics, RateLimiter, Shown
+from mien.media.watermark import Watermark
 from mien.method.live_motion import LossEasing, OneEuroFilter, RestShape
 from mien.method.stage1_align.tracking import FaceTracker
 
@@ -28,9 +30,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """`calibrate`: seconds at the start in which the driver's face at rest is learned."""
+    """`calibrate`: seconds at the start in which the driver's face at rest is learned. `watermark`: every picture carries the
+    mark that `mien verify` finds."""
 
     calibrate: float = 3.0
+    watermark: bool = True
+
+
+def _as_drawn(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return picture
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,8 @@ class LiveSession:
 
     def run(self) -> LiveStatistics:
         """Run; returns what it did. Raises what the source, the tracker or an output raises."""
-        paint = self._face.paint
+        paint, size = self._face.paint, self._face.still.resolution
+        mark = Watermark(file_hash(self._face.still), size, size) if self._options.watermark else _as_drawn
         for _ in range(2):  # the first picture sets the decoder's buffers up
             paint(self._face.neutral)
         tracker = MotionTracker(self._face, self._options)
@@ -111,7 +120,7 @@ class LiveSession:
                 if tracked is None:
                     break
                 start = time.monotonic()
-                picture = paint(tracked.row)
+                picture = mark(paint(tracked.row))
                 end, index = time.monotonic(), tracked.captured.index
                 for output in self._outputs:
                     output.show(picture, tracked.row, index - last - 1)
