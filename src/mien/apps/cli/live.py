@@ -68,7 +68,7 @@ def live(
     with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
         driven = live_face(face, pack, tick)
     outputs, record = _outputs(output, clip, virtual_camera, driven, source)
-    session = LiveSession(source, driven, [*outputs, record], LiveOptions(calibrate, watermark), _tick, _tell)
+    session = LiveSession(source, driven, [*outputs, record], LiveOptions(calibrate, watermark), _tick, _notify)
     with suppress(KeyboardInterrupt, BrokenPipeError):  # the user's end, and that of the window
         session.run()
     done = session.statistics
@@ -93,7 +93,7 @@ def _outputs(
     if has_display():
         found.append(Window(face.still.resolution, source.fps))
     elif not found and output is None:
-        _tell("no desktop with ffplay or mpv is here, so nothing is shown: --output OUT or --virtual-camera.")
+        _notify("no desktop with ffplay or mpv is here, so nothing is shown: --output OUT or --virtual-camera.")
     return found, MotionRecord()
 
 
@@ -120,5 +120,5 @@ def _tick(statistics: LiveStatistics) -> None:
           end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)  # fmt: skip
 
 
-def _tell(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     print(("\r\x1b[K" if sys.stderr.isatty() else "") + sentence, file=sys.stderr, flush=True)

@@ -81,15 +81,15 @@ class MotionTracker:
 class LiveSession:
     """A run: `run()` until the source ends or `stop()`.
 
-    `tick` is called once a second with the statistics so far, `tell` with a sentence when something changes.
+    `tick` is called once a second with the statistics so far, `notify` with a sentence when something changes.
     """
 
     def __init__(
         self, source: Source, face: LiveFace, outputs: Sequence[Output], options: LiveOptions,
-        tick: Callable[[LiveStatistics], None], tell: Callable[[str], None],
+        tick: Callable[[LiveStatistics], None], notify: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._source, self._face, self._outputs, self._options = source, face, outputs, options
-        self._tick, self._tell = tick, tell
+        self._tick, self._notify = tick, notify
         self._frames: Newest[Captured] = Newest()
         self._rows: Newest[Tracked] = Newest()
         self._stop = threading.Event()
@@ -158,9 +158,9 @@ class LiveSession:
     def _say_rate(self) -> None:
         fps, stride = Fraction(self._source.fps), self._limiter.stride
         if stride == 1:
-            self._tell(f"this machine keeps up again: all {float(fps):.4g} frames/s are shown.")
+            self._notify(f"this machine keeps up again: all {float(fps):.4g} frames/s are shown.")
         else:
-            self._tell(
+            self._notify(
                 f"this machine cannot keep up with {float(fps):.4g} frames/s: "
                 f"now {float(fps / stride):.3g} frames/s are shown."
             )
