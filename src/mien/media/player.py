@@ -28,7 +28,7 @@ def yuv4mpeg_header(size: int, fps: Fraction) -> bytes:
 
 def yuv4mpeg_frame(frame: NDArray[np.uint8]) -> bytes:
     """A frame, uint8 RGB `[H, W, 3]` of even sides, as YUV4MPEG2 has it: planes of Y, U and V (BT.601)."""
-    return b"FRAME\n" + cast(bytes, cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes())
+    return b"FRAME\n" + cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
 
 
 def player() -> tuple[str, ...] | None:

@@ -184,9 +184,9 @@ class LossEasing:
 
     def __init__(self, neutral: Array, hold: float = 0.5, ease: float = 1.0, back: float = 0.3) -> None:
         self._neutral, self._hold, self._ease, self._back = neutral, hold, ease, back
-        self._last, self._lost_at, self._found_at = neutral, None, -np.inf
+        self._last, self._found_at = neutral, -np.inf
         self._from = neutral
-        self._lost_at: float | None
+        self._lost_at: float | None = None
         self._shown_at_loss = neutral
 
     def __call__(self, seen: Array | None, time: float) -> Array:

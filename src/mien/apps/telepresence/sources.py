@@ -46,7 +46,8 @@ class ClipSource:
     """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first."""
 
     def __init__(self, clip: Clip, now: Callable[[], float] = time.monotonic) -> None:
-        self.fps, self.count, self._clip, self._now = clip.fps, len(clip), clip, now
+        self.fps, self._clip, self._now = clip.fps, clip, now
+        self.count: int | None = len(clip)
 
     def frames(self) -> Iterator[tuple[float, Image]]:
         begin: float | None = None
