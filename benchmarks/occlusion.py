@@ -21,7 +21,8 @@ from cases import covered, faces
 from mien.api import to_stream
 from mien.format.stream import Stream
 from mien.media.images import psnr_from_mse, to_float
-from mien.media.video import read_video, write_image
+from mien.media.still_images import write_image
+from mien.media.video import read_video
 from mien.method.stage1_align.align import align
 from mien.method.stage6_render.render import render
 from mien.method.types import FaceTrack

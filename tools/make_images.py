@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from mien.media.images import to_bytes
-from mien.media.video import read_video, write_image
+from mien.media.still_images import write_image
+from mien.media.video import read_video
 from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
 

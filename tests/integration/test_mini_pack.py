@@ -12,7 +12,8 @@ from factories import EXAMPLES
 from mien.api import encode_with_report
 from mien.face.measures import eye_openness
 from mien.format.stream import Stream
-from mien.media.video import read_image, read_video
+from mien.media.still_images import read_image
+from mien.media.video import read_video
 from mien.method.stage1_align.align import already_aligned
 from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack, locate

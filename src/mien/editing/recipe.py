@@ -23,6 +23,7 @@ from typing import Any
 from mien.editing.operations import OPERATIONS, Operation
 from mien.errors import InputError
 from mien.format.stream import Stream
+from mien.runtime.files import decode_text
 
 MOST_EDITS = 1000
 MOST_BYTES = 1 << 20
@@ -39,7 +40,7 @@ def read_recipe(path: str | Path) -> list[Operation]:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise InputError(f"{path} is too large for a recipe.")
-        recipe = tomllib.loads(data.decode())
+        recipe = tomllib.loads(decode_text(data))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

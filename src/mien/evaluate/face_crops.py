@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mien.errors import InputError
 from mien.evaluate.frames import Frame, count_frames, frames
 from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
-from mien.media.video import IMAGE_SUFFIXES, read_image
+from mien.media.still_images import IMAGE_SUFFIXES, read_image
 
 Array = NDArray[np.float64]
 SIZE = 256

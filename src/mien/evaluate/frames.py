@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError, VideoError
-from mien.media.video import IMAGE_SUFFIXES, read_image, read_video
+from mien.media.still_images import IMAGE_SUFFIXES, read_image
+from mien.media.video import read_video
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 

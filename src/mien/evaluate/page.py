@@ -18,7 +18,7 @@ from mien.evaluate.registry import BY_KEY
 from mien.evaluate.suite import Result, Results, Suite, SuiteJob
 from mien.evaluate.table import Cell, Column, Table, clips_of
 from mien.media.side_by_side import side_by_side
-from mien.media.video import IMAGE_SUFFIXES, write_image
+from mien.media.still_images import IMAGE_SUFFIXES, write_image
 from mien.runtime.files import atomic_path, write_text
 
 STILLS = 3  # moments of a clip that are shown
@@ -174,7 +174,7 @@ def _stills(jobs: Sequence[SuiteJob]) -> list[Frame]:
 
 def _portrait(path: Path, panel: int | None) -> Frame:
     from mien.evaluate.frames import resize
-    from mien.media.video import read_image
+    from mien.media.still_images import read_image
 
     if path.suffix.lower() in IMAGE_SUFFIXES:
         image = read_image(path)

@@ -27,7 +27,7 @@ from mien.evaluate.metrics import dlib_face, openface
 from mien.evaluate.metrics.efficientnet import weights_file
 from mien.evaluate.networks import gather, stamps
 from mien.evaluate.registry import BY_KEY, PUPPETEERING, RESYNTHESIS
-from mien.runtime.files import atomic_path, write_text
+from mien.runtime.files import atomic_path, read_text, write_text
 from mien.runtime.workers import Pool, run_all
 
 VERSION = 3  # of the stored results
@@ -106,7 +106,7 @@ def read_suite(path: str | Path) -> Suite:
     """Read a suite; paths in it are relative to its own folder. Raises InputError."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as a suite: {error}.") from error
     try:

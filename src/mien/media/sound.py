@@ -17,10 +17,13 @@ import av
 import numpy as np
 
 from mien.errors import VideoError
+from mien.media.timeline import Clock, Part, read_timeline
 
 MP4_CODECS = {"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "alac"}
 AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000)
 ATTACHED_PICTURE = 0x400  # a disposition: cover art, not a video
+CHANGING_FORMATS = ("mpegts", "mpeg", "aac", "mp3", "ogg", "loas", "rtsp", "flv")  # may change layout and rate on the way
+PACKETS_TRIED = 60  # of a track, before it counts as one that cannot be decoded
 PREROLL = 0.1  # seconds of packets before the first frame that are kept, so that a decoder can warm up
 
 
@@ -37,6 +40,43 @@ def extract_audio(path: str | os.PathLike[str], start: float = 0.0, duration: fl
             sound.attach(container)
             packets = sound.mux_until(None)
     return buffer.getvalue() if packets else b""
+
+
+def choose_track(container: Any) -> tuple[int | None, str]:
+    """The first sound track that can be decoded, as its number among the sound tracks, and what is to be said of the others.
+
+    None where there is none. `container` is read on the way: open it anew for anything else.
+    """
+    failed: list[str] = []
+    for number, stream in enumerate(container.streams.audio):
+        if _decodes(container, stream):
+            return number, f"sound track {number + 1} is taken; {', '.join(failed)} cannot be decoded" if failed else ""
+        name = stream.codec_context.name if stream.codec_context is not None else "of an unknown kind"
+        failed.append(f"track {number + 1} ({name})")
+    return None, f"its sound cannot be decoded ({', '.join(failed)}): it counts as silent" if failed else ""
+
+
+def _decodes(container: Any, stream: Any) -> bool:
+    if stream.codec_context is None or not stream.codec_context.name:
+        return False
+    tried = 0
+    try:
+        container.seek(0)
+    except av.FFmpegError:  # a file that cannot be wound back is read on from where it is
+        pass
+    try:
+        for packet in container.demux(stream):
+            try:
+                if any(frame.samples for frame in packet.decode()):
+                    return True
+            except (av.FFmpegError, ValueError):
+                pass
+            tried += 1
+            if tried > PACKETS_TRIED:
+                return False
+    except (av.FFmpegError, ValueError, AttributeError):
+        return False
+    return False
 
 
 def keep_spans(audio: bytes, spans: Sequence[tuple[float, float]]) -> bytes:
@@ -75,9 +115,12 @@ def _aac(container: Any, rate: int, layout: str) -> Any:
 class Sound:
     """A source of sound that is muxed beside frames as they are written. Made by `Sound.open`; may be silent."""
 
-    def __init__(self, source: Any, start: float, duration: float | None) -> None:
+    def __init__(
+        self, source: Any, start: float, duration: float | None, track: int | None = None, parts: tuple[Part, ...] = ()
+    ) -> None:
         self._source = source
-        self._input: Any = source.streams.audio[0] if source is not None and source.streams.audio else None
+        self._input: Any = source.streams.audio[track] if source is not None and track is not None else None
+        self._parts = parts  # of the picture's clock, which the sound follows
         self._start = start
         self._duration = duration
         self._packets: Iterator[tuple[float, Any]] = iter(())
@@ -94,27 +137,41 @@ class Sound:
             yield cls(None, start, duration)
             return
         name = "the sound" if isinstance(source, bytes) else str(source)
-        try:
-            if isinstance(source, bytes):
-                container = av.open(io.BytesIO(source))
-            else:
-                container = av.open(f"file:{Path(source).absolute()}", options={"protocol_whitelist": "file"})
-        except (av.FFmpegError, ValueError) as error:
-            raise VideoError(f"{name} cannot be read as a video or as sound.") from error
-        with container:
-            yield cls(container, start, duration)
+        def reopened() -> Any:
+            try:
+                if isinstance(source, bytes):
+                    return av.open(io.BytesIO(source))
+                return av.open(f"file:{Path(source).absolute()}", options={"protocol_whitelist": "file"})
+            except (av.FFmpegError, ValueError) as error:
+                raise VideoError(f"{name} cannot be read as a video or as sound.") from error
+
+        with reopened() as container:
+            track, _ = choose_track(container)
+        parts: tuple[Part, ...] = ()
+        if track is not None and not isinstance(source, bytes):
+            with reopened() as container:
+                pictures = [s for s in container.streams.video if not int(s.disposition) & ATTACHED_PICTURE]
+                timeline = read_timeline(container, pictures[0])[0] if pictures else None
+                parts = timeline.parts if timeline is not None else ()
+        with reopened() as container:
+            yield cls(container, start, duration, track, parts)
 
     @property
     def present(self) -> bool:
         """Whether there is any sound."""
         return self._input is not None
 
+    @property
+    def _changing(self) -> bool:
+        """Whether the source is of a kind whose sound may change its layout and rate on the way."""
+        return any(name in CHANGING_FORMATS for name in self._source.format.name.split(","))
+
     def attach(self, container: Any) -> None:
         """Add the sound's stream to an output that no packet has been written to yet."""
         if self._input is None:
             return
         self._container = container
-        whole = self._start == 0 and self._duration is None
+        whole = self._start == 0 and self._duration is None and not self._changing and len(self._parts) < 2
         codec = self._input.codec_context.name
         if whole and (codec in MP4_CODECS or container.format.name == "matroska"):
             self._packets = self._copied(container.add_stream_from_template(self._input))
@@ -158,7 +215,7 @@ class Sound:
     def _encoded(self, container: Any) -> Iterator[tuple[float, Any]]:
         context = self._input.codec_context
         rate = min(AAC_RATES, key=lambda r: abs(r - context.sample_rate))
-        layout = "mono" if context.layout.nb_channels == 1 else "stereo"
+        layout = "mono" if context.layout.nb_channels == 1 and not self._changing else "stereo"
         return self._packets_of(_aac(container, rate, layout), rate, layout, self._samples(rate, layout))
 
     @staticmethod
@@ -175,15 +232,19 @@ class Sound:
 
     def _samples(self, rate: int, layout: str) -> Iterator[tuple[int, Any]]:
         """Runs of samples [channels, n] inside the span that is wanted, each with the number of its first sample."""
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        first = float(self._origin()) + self._start
+        several = len(self._parts) > 1
+        clock = Clock(self._parts)
+        first = (self._parts[0].start if several else float(self._origin())) + self._start
         end = None if self._duration is None else round(self._duration * rate)
-        if self._start > 1:
+        if self._start > 1 and not several:
             self._source.seek(int((first - 1) * av.time_base))
         position = None
-        for frame in self._decoded(resampler):
+        for frame in self._decoded(rate, layout):
+            time = clock(frame.time)
+            if time is None:
+                continue
             samples = frame.to_ndarray()
-            here = round((frame.time - first) * rate)
+            here = round((time - first) * rate)
             # Rounded time stamps (Matroska: milliseconds) are no gap; what follows on is appended.
             if position is None or abs(here - position) > rate // 50:
                 position = here if position is None else max(here, position)
@@ -195,12 +256,20 @@ class Sound:
             if end is not None and position >= end:
                 return
 
-    def _decoded(self, resampler: Any) -> Iterator[Any]:
+    def _decoded(self, rate: int, layout: str) -> Iterator[Any]:
+        """Frames of one rate and layout, whatever those of the source are and become."""
+        resampler, kind = None, None
         for packet in self._source.demux(self._input):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # one damaged packet is a gap, not the end
                 continue
             for frame in frames:
+                now = (frame.layout.name, frame.sample_rate, frame.format.name)
+                if now != kind or resampler is None:
+                    if resampler is not None:
+                        yield from resampler.resample(None)
+                    resampler, kind = av.AudioResampler(format="fltp", layout=layout, rate=rate), now
                 yield from resampler.resample(frame)
-        yield from resampler.resample(None)
+        if resampler is not None:
+            yield from resampler.resample(None)

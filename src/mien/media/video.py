@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from mien.errors import InputError, MienError, VideoError
-from mien.media.frame_conversion import Frame, to_rgb, to_yuv, upright_size
-from mien.media.sound import ATTACHED_PICTURE, Sound
+from mien.media.frame_conversion import Converter, Frame, to_yuv, upright_size
+from mien.media.sound import ATTACHED_PICTURE, Sound, choose_track
+from mien.media.still_images import HEIF_SUFFIXES, IMAGE_SUFFIXES, check_file, read_animation, read_image
+from mien.media.timeline import Clock, Part, frame_rate, read_timeline, slot
 from mien.runtime.files import atomic_path, check_output
 
 PathLike = str | os.PathLike[str]
@@ -29,10 +32,7 @@ PathLike = str | os.PathLike[str]
 # What the metadata of every rendered video says, whoever writes it.
 SYNTHETIC = "Synthetic: rendered by mien from one identity latent and 35 numbers a frame; not a recording."
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".m4v")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-STANDARD_RATES = [Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)]
-STANDARD_RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)]
+KEY_FRAME_SECONDS = 0.1  # of the key frames that are looked at for their size, at most one in so much time
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,19 @@ class Clip:
     start: float  # seconds cut off the front
     duration: float | None  # as asked for; None: to the end
     has_audio: bool
+    notes: tuple[str, ...]  # sentences on what of the file is not taken as it is
     _first: int  # number of the first frame in the whole video
-    _origin: float  # presentation time of frame 0, in seconds of the container's clock
+    _parts: tuple[Part, ...]  # stretches of the file's clock; none for still images
 
     def __len__(self) -> int:
         return self.frame_count
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames in order. Raises VideoError where the video cannot be decoded."""
-        yield from _constant_rate(self)
+        if not self._parts:
+            yield from _images(self)
+        else:
+            yield from _constant_rate(self)
 
     @property
     def cut(self) -> bool:
@@ -81,61 +85,54 @@ def read_video(path: PathLike, start: float = 0.0, duration: float | None = None
         raise InputError(
             f"{path} lasts {float(whole.frame_count / whole.fps):.2f} s; nothing is left from {start} s on."
         )
-    return Clip(whole.path, whole.fps, whole.size, last - first, start, duration, whole.has_audio, first, whole._origin)
+    return replace(whole, frame_count=last - first, start=start, duration=duration, _first=first)
 
 
 def probe(path: PathLike) -> Clip:
-    """Read a video's headers and timestamps, and its first frame; returns the whole of it as a `Clip`.
+    """Read a video's headers and timestamps, and its key frames' sizes; returns the whole of it as a `Clip`.
 
     Raises VideoError as `read_video` does.
     """
     path = Path(path)
+    check_file(path)
+    facts = path.stat()
+    return _probe(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _probe(path: Path, size: int, modified: int) -> Clip:
+    """`probe` of a file that has `size` and was `modified` then, so that it is read anew where it has changed."""
+    if path.suffix.lower() in (*IMAGE_SUFFIXES, *HEIF_SUFFIXES):
+        animation = read_animation(path)
+        image = animation[0][1] if animation else read_image(path)
+        seconds = animation[-1][0] if animation else 0.0
+        fps = frame_rate([t for t, _ in animation[:-1]], ())[0] if animation else Fraction(25)
+        count = max(round(seconds * fps), 1)
+        return Clip(path, fps, (image.shape[1], image.shape[0]), count, 0.0, None, False, (), 0, ())
     with _open(path) as container:
         stream = _video_stream(container, path)
-        size = upright_size(_first_frame(container, stream, path), stream)
+        _first_frame(container, stream, path)
         rates = (stream.average_rate, stream.guessed_rate)
         _check_index(stream, path)
-        has_audio = bool(container.streams.audio)
         promised = container.duration / av.time_base if container.duration and not stream.duration else None
+        track, silence = choose_track(container)
     with _open(path) as container:
-        times, end, last = _timestamps(container, _video_stream(container, path), path)
-    if promised and last - times[0] < 0.9 * promised - 1.0:
-        raise VideoError(f"{path} is truncated: it ends after {last - times[0]:.1f} of {promised:.1f} seconds.")
-    fps, constant = _frame_rate(times, rates)
-    count = len(times) if constant else max(round((end - times[0]) * float(fps)), _slot(times[-1], times[0], fps) + 1)
-    return Clip(path, fps, size, count, 0.0, None, has_audio, 0, float(times[0]))
-
-
-def read_image(path: PathLike) -> Frame:
-    """Read an image upright (EXIF orientation applied) as uint8 [H, W, 3] RGB; transparency goes over white.
-
-    Raises VideoError when it is missing or no image.
-    """
-    from PIL import Image, ImageOps
-
-    path = Path(path)
-    _check_file(path)
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
-                grey = (np.asarray(upright).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            if "A" in upright.getbands() or "transparency" in upright.info:
-                layer = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
-            return np.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path} is not an image that can be read.") from error
-
-
-def write_image(path: PathLike, image: Frame) -> None:
-    """Write uint8 [H, W, 3] RGB to a PNG, JPEG or WebP file, all of it or none of it. Raises OutputError."""
-    from PIL import Image
-
-    check_output(path, IMAGE_SUFFIXES)
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary)
+        timeline, last = read_timeline(container, _video_stream(container, path))
+    if timeline is None:
+        raise VideoError(f"{path} has no frames.")
+    times, origin = timeline.times, timeline.times[0]
+    if promised and len(timeline.parts) == 1 and last - origin < 0.9 * promised - 1.0:
+        raise VideoError(f"{path} is truncated: it ends after {last - origin:.1f} of {promised:.1f} seconds.")
+    fps, constant = frame_rate(times, rates)
+    count = len(times) if constant else max(round((timeline.end - origin) * float(fps)), slot(times[-1], origin, fps) + 1)
+    sizes = _sizes(path)
+    shape = max(sizes, key=lambda s: s[0] * s[1])
+    notes = [*timeline.breaks(), *([silence] if silence else [])]
+    if len(sizes) > 1:
+        others = ", ".join(f"{w}x{h}" for w, h in sizes if (w, h) != shape)
+        notes.append(f"its frames change size: those of {others} are fitted into {shape[0]}x{shape[1]}")
+    said = tuple(f"{path}: {note}." for note in notes)
+    return Clip(path, fps, shape, count, 0.0, None, track is not None, said, 0, timeline.parts)
 
 
 def write_video(
@@ -173,7 +170,7 @@ def write_video(
             raise InputError(f"there are no frames to write to {target}.")
         try:
             with (
-                av.open(str(temporary), "w", format=container_format, options=options) as container,
+                av.open(f"file:{temporary.absolute()}", "w", format=container_format, options=options) as container,
                 Sound.open(audio_from, start, duration) as sound,
             ):
                 container.metadata.update(metadata or {})
@@ -198,22 +195,11 @@ def write_video(
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise VideoError(f"{path} is a folder, not a video or image.")
-    if not path.exists():
-        raise VideoError(f"{path} does not exist.")
-    if not os.access(path, os.R_OK):
-        raise VideoError(f"{path} cannot be read: permission denied.")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty.")
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     """Open for reading. `file:` keeps FFmpeg from taking a name for an address, the whitelist playlists from the
     net."""
-    _check_file(path)
+    check_file(path)
     try:
         container = av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
@@ -261,58 +247,42 @@ def _check_index(stream: Any, path: Path) -> None:
         raise VideoError(f"{path} is truncated: a part of its frames is missing.")
 
 
-def _timestamps(container: Any, stream: Any, path: Path) -> tuple[list[float], float, float]:
-    """Presentation times of all frames in seconds, in order; when the last one ends; when the last stream ends."""
-    stamps: list[float | None] = []
-    lengths, others = [], [0.0]
-    unit = float(stream.time_base)
-    for packet in container.demux():
-        if packet.size == 0 or packet.is_discard:
-            continue
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if packet.stream_index != stream.index:
-            others.append(0.0 if stamp is None else float((stamp + (packet.duration or 0)) * packet.time_base))
-            continue
-        stamps.append(stamp * unit if stamp is not None else None)
-        lengths.append((packet.duration or 0) * unit)
-    if not stamps:
-        raise VideoError(f"{path} has no frames.")
-    times = [t for t in stamps if t is not None]
-    if len(times) < len(stamps):  # a raw stream without a clock
-        step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
-        times = [i * step for i in range(len(stamps))]
-    order = np.argsort(times, kind="stable")
-    ordered = [float(times[i]) for i in order]
-    end = ordered[-1] + lengths[int(order[-1])]
-    return ordered, end, max(end, *others)
+def _sizes(path: Path) -> list[tuple[int, int]]:
+    """Width and height, upright, of the frames, by key frames: each size once, in the order in which they come."""
+    sizes: list[tuple[int, int]] = []
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        context, ratio = stream.codec_context, stream.sample_aspect_ratio
+        context.skip_frame = "NONKEY"
+        looked = -KEY_FRAME_SECONDS
+        for packet in container.demux(stream):
+            time = float((packet.pts or 0) * stream.time_base)
+            if packet.size and not (packet.is_keyframe and not 0 <= time - looked < KEY_FRAME_SECONDS):
+                continue
+            looked = time if packet.size else looked
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue
+            for frame in frames:
+                size = upright_size(frame, ratio, context.name)
+                if size not in sizes:
+                    sizes.append(size)
+    if sizes:
+        return sizes
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        frame = _first_frame(container, stream, path)
+        return [upright_size(frame, stream.sample_aspect_ratio, stream.codec_context.name)]
 
 
-def _slot(time: float, origin: float, fps: Fraction) -> int:
-    """Number of the frame of the constant-rate grid that a presentation time is nearest to."""
-    return int(np.floor((time - origin) * float(fps) + 0.5))
-
-
-def _frame_rate(times: list[float], stated: tuple[Fraction | None, ...]) -> tuple[Fraction, bool]:
-    """Frames a second, and whether every frame has its own place on that grid (a constant rate)."""
-    if len(times) == 1:
-        rate = next((r for r in stated if r and 1 <= r <= 240), Fraction(25))
-        return _snap(rate), True
-    offsets = np.array(times) - times[0]
-    steps = np.diff(offsets)
-    median = Fraction(1 / max(float(np.median(steps)), 1e-3)).limit_denominator(1001)
-    mean = Fraction((len(times) - 1) / max(float(offsets[-1]), 1e-3)).limit_denominator(1001)
-    for rate in [r for s in (*stated, mean, median) if s for r in (_snap(Fraction(s)), Fraction(s))]:
-        if np.abs(offsets * float(rate) - np.arange(len(times))).max() < 0.5:
-            return rate.limit_denominator(100_000), True
-    # Variable: the rate of most frames if there is one (some were dropped), else the mean.
-    usual = np.abs(steps - np.median(steps)) < 0.3 * np.median(steps)
-    nominal = median if usual.mean() > 0.6 else mean
-    return _snap(min(nominal, Fraction(120)), 0.02), False
-
-
-def _snap(rate: Fraction, tolerance: float = 0.0004) -> Fraction:
-    nearest = min(STANDARD_RATES, key=lambda r: abs(r - rate))
-    return nearest if abs(nearest - rate) <= tolerance * rate else rate
+def _images(clip: Clip) -> Iterator[Frame]:
+    """The frames of a still image, or of an animation on its constant rate."""
+    shown = read_animation(clip.path) or [(0.0, read_image(clip.path))]
+    times = [time for time, _ in shown]
+    for number in range(clip._first, clip._first + clip.frame_count):
+        at = int(np.searchsorted(times, (number + 0.5) / float(clip.fps))) - 1
+        yield shown[max(at, 0)][1].copy()
 
 
 def _constant_rate(clip: Clip) -> Iterator[Frame]:
@@ -320,9 +290,9 @@ def _constant_rate(clip: Clip) -> Iterator[Frame]:
     for seek in (True, False):
         with _open(clip.path) as container:
             stream = _video_stream(container, clip.path)
-            sought = seek and clip._first > 0
+            sought = seek and clip._first > 0 and len(clip._parts) == 1
             if sought:
-                time = clip._origin + clip._first / float(clip.fps)
+                time = clip._parts[0].start + clip._first / float(clip.fps)
                 container.seek(int(time / stream.time_base), stream=stream)
             frames = _placed(container, stream, clip)
             pending = next(frames, None)
@@ -330,19 +300,23 @@ def _constant_rate(clip: Clip) -> Iterator[Frame]:
                 continue  # the seek went past the first frame that is wanted: decode from the start instead
             if pending is None:
                 raise VideoError(f"{clip.path} has no frame that can be decoded.")
-            yield from _fill(clip, pending, frames)
+            convert = Converter(clip.size, stream.sample_aspect_ratio, stream.codec_context.name)
+            yield from _fill(clip, convert, pending, frames)
             return
 
 
 def _placed(container: Any, stream: Any, clip: Clip) -> Iterator[tuple[int, Any]]:
-    previous = -1
+    previous, clock, origin = -1, Clock(clip._parts), clip._parts[0].start
     for frame in _decode(container, stream):
-        slot = previous + 1 if frame.pts is None else _slot(frame.time, clip._origin, clip.fps)
-        previous = slot
-        yield slot, frame
+        time = None if frame.pts is None else clock(frame.time)
+        place = previous + 1 if time is None else slot(time, origin, clip.fps)
+        previous = place
+        yield place, frame
 
 
-def _fill(clip: Clip, pending: tuple[int, Any], frames: Iterator[tuple[int, Any]]) -> Iterator[Frame]:
+def _fill(
+    clip: Clip, convert: Converter, pending: tuple[int, Any], frames: Iterator[tuple[int, Any]]
+) -> Iterator[Frame]:
     current, image = pending[1], None
     following = next(frames, None)
     for wanted in range(clip._first, clip._first + clip.frame_count):
@@ -350,7 +324,7 @@ def _fill(clip: Clip, pending: tuple[int, Any], frames: Iterator[tuple[int, Any]
             current, image = following[1], None
             following = next(frames, None)
         if image is None:
-            image = to_rgb(current, clip.size)
+            image = convert(current)
         yield image.copy()
 
 

@@ -16,7 +16,7 @@ from mien.errors import FaceError
 from mien.face import mesh as lm
 from mien.format.person import Person
 from mien.format.stream import Stream
-from mien.media.video import read_image
+from mien.media.still_images import read_image
 from mien.method.avatar import Avatar
 from mien.method.stage1_align.align import align_image
 from mien.method.stage2_invert import invert

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.errors import InputError, Interrupted, MienError, OutputError
+from mien.runtime.files import lock, sibling
 from mien.runtime.frame_store import CropFile
 from mien.runtime.resumable_loop import NO_CHECKPOINT, Checkpoint, State
 
@@ -144,13 +145,13 @@ def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[
         InputError: another process is at work on the same output.
         MienError: the disk is full; OutputError: the folder cannot be made.
     """
-    folder = output.with_name(output.name + SUFFIX)
+    folder = sibling(output, SUFFIX)
     work = StageCache(folder, interval)
     with work._failing():
         folder.mkdir(exist_ok=True)
-        lock = (folder / _LOCK).open("w")
-    with lock:
-        _hold(lock, folder)
+        held = (folder / _LOCK).open("w")
+    with held:
+        _hold(held, folder)
         try:
             with work._failing():
                 _claim(folder, key)
@@ -199,15 +200,9 @@ def _claim(folder: Path, key: str) -> None:
         os.replace(folder / "key.tmp", mine)
 
 
-def _hold(lock: Any, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on this system; two runs at once are then the user's care
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another mien is at work on the same output (its work folder is {folder}).") from None
+def _hold(file: Any, folder: Path) -> None:
+    if not lock(file):
+        raise InputError(f"another mien is at work on the same output (its work folder is {folder}).")
 
 
 def _flushed(path: Path, write: Callable[[Any], Any]) -> None:

@@ -22,6 +22,7 @@ from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
 from mien.personalize.gaze_augmentation import sample_gaze_offsets
+from mien.runtime.files import read_text
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks
@@ -95,7 +96,7 @@ def export_pack(
         person.load_state_dict(state_of(identity)["identity"])
         networks["identity"], configs["identity"] = person, {"kind": "mini"}
     if channels is not None:
-        table = tuple(Channel(**c) for c in json.loads(channels.read_text())["channels"])
+        table = tuple(Channel(**c) for c in json.loads(read_text(channels))["channels"])
     else:
         table = tuple(Channel(layer, index, attribute) for layer, index, attribute in expression_channels())
     table = with_scales(nets, faces, table)

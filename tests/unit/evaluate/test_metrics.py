@@ -31,7 +31,8 @@ from mien.evaluate.metrics.ssim import ssim
 from mien.evaluate.registry import NEEDS, RESYNTHESIS, metrics_of
 from mien.face.mesh import canonical_face
 from mien.media.images import MAX_PSNR_DB
-from mien.media.video import write_image, write_video
+from mien.media.still_images import write_image
+from mien.media.video import write_video
 from mien.nets.lpips import LPIPS
 from tolerances import FLOAT32_EXACT, FLOAT64_DISTANCE, FLOAT64_EXACT
 

@@ -23,7 +23,8 @@ from mien.evaluate.page import write_page
 from mien.evaluate.registry import PUPPETEERING
 from mien.evaluate.suite import Result, read_suite, run_suite
 from mien.evaluate.table import interval, markdown, summarise
-from mien.media.video import read_image, write_image, write_video
+from mien.media.still_images import read_image, write_image
+from mien.media.video import write_video
 from mien.runtime.workers import LocalPool
 from tolerances import FLOAT64_DISTANCE
 

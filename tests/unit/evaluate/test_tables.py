@@ -20,7 +20,8 @@ from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.registry import METRICS, PUPPETEERING, RESYNTHESIS, Metric, metrics_of
 from mien.evaluate.result import Evaluation
 from mien.face.mesh import LIPS_OUTER, canonical_face
-from mien.media.video import write_image, write_video
+from mien.media.still_images import write_image
+from mien.media.video import write_video
 
 SIZE = 128
 FACE = cv2.resize(astronaut()[0:230, 110:340], (SIZE, SIZE), interpolation=cv2.INTER_AREA)

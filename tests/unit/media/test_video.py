@@ -14,7 +14,8 @@ from PIL import Image
 from factories.clips import make_clip, packets_of, pictures, sound_of
 from mien.errors import InputError, MienError, OutputError, VideoError
 from mien.media.sound import extract_audio
-from mien.media.video import probe, read_image, read_video, write_video
+from mien.media.still_images import read_image
+from mien.media.video import probe, read_video, write_video
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from mien.face.measures import gaze_direction
 from mien.face.mesh import FaceMesh
 from mien.format.person import Person
 from mien.format.stream import Stream
-from mien.media.video import read_image
+from mien.media.still_images import read_image
 from mien.method.stage6_render.render import render
 from mien.method.types import Motion
 from mien.nets.stylespace import channel_table

@@ -14,7 +14,7 @@ from mien.face.masks import region_labels
 from mien.face.measures import gaze_direction
 from mien.face.mesh import rigid_quad, warp_crop
 from mien.media.images import to_bytes
-from mien.media.video import read_image
+from mien.media.still_images import read_image
 from mien.method.avatar import pose_latents
 from mien.method.stage1_align.align import align_image
 from mien.packs.pack import Pack

@@ -7,7 +7,6 @@ is written last, so that it says "done" to a run that is started anew and to a w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError, OutputError
-from mien.runtime.files import write_text
+from mien.runtime.files import lock, write_text
 from mien.runtime.workers import Pool, run_all
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ def _before(job: BatchJob, target: Path) -> dict[str, Any] | None:
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:  # the run was killed while it wrote this line
@@ -209,9 +208,7 @@ def _text(lines: Any) -> str:
 def _alone(target: Path) -> Iterator[None]:
     """Two runs on one folder would do clips twice. The lock goes with its process, however that ends."""
     with open(target / ".batch.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(f"another mien batch is at work on {target}.") from error
+        if not lock(file):
+            raise OutputError(f"another mien batch is at work on {target}.")
         yield
         os.unlink(file.name)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mien.apps.cli.common import Duration, Face, Output, Start, progress_bars
+from mien.apps.cli.common import Duration, Face, Output, Start, progress_bars, say_notes
 
 
 def align(
@@ -32,10 +32,11 @@ def align(
     from mien.method.stage1_align.align import align as run
     from mien.runtime.files import check_output, write_text
 
-    check_output(output, VIDEO_SUFFIXES)
+    check_output(output, VIDEO_SUFFIXES, (clip,))
     if report is not None:
-        check_output(report, (".json",))
+        check_output(report, (".json",), (clip,))
     source = read_video(clip, start, duration)
+    say_notes(source)
     with progress_bars() as progress, progress.stage("align", source.frame_count) as tick:
         found = run(source, float(source.fps), size=size, face=face, tick=tick)
     span = (start, duration) if source.cut else (0.0, None)

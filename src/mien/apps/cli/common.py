@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,12 @@ def checked_device(name: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no CUDA device: take --device cpu or auto.")
     return name
+
+
+def say_notes(clip: Clip) -> None:
+    """Say on stderr what of a clip's file is not taken as it is."""
+    for note in clip.notes:
+        print(f"mien: note: {note}", file=sys.stderr)
 
 
 def person_bytes(size: str | None) -> int | None:

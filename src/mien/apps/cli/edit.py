@@ -28,7 +28,7 @@ def edit(
     from mien.format.stream import Stream
     from mien.runtime.files import check_output
 
-    check_output(output, (".mien",))
+    check_output(output, (".mien",), (file, recipe))
     stream = Stream.load(file)
     from mien.editing.recipe import read_recipe
 

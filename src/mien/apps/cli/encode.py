@@ -75,13 +75,14 @@ def encode(
     Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
     """
     from mien.media.video import VIDEO_SUFFIXES
-    from mien.runtime.files import check_output, write_text
+    from mien.runtime.files import check_output, check_outputs_differ, write_text
 
-    check_output(output, (".mien",))
+    check_output(output, (".mien",), (clip,))
     if report is not None:
-        check_output(report)
+        check_output(report, (), (clip,))
     if inversions is not None:
-        check_output(inversions, VIDEO_SUFFIXES)
+        check_output(inversions, VIDEO_SUFFIXES, (clip,))
+    check_outputs_differ(output, report, inversions)
     from mien.format.person import Person
     from mien.options import EncodeOptions
 

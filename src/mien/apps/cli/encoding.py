@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.apps.cli.common import checked_device, pack_of, progress_bars
+from mien.apps.cli.common import checked_device, pack_of, progress_bars, say_notes
 from mien.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def encode_with_bars(
     from mien.media.video import probe
 
     where = checked_device(device)
-    probe(clip)  # a bad file is said before the networks are loaded
+    say_notes(probe(clip))  # what is wrong with a file is said before the networks are loaded
     from mien.api import encode_with_report
 
     with progress_bars() as progress:

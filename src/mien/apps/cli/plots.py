@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.method.types import FaceTrack
-from mien.runtime.files import atomic_path, check_output
+from mien.runtime.files import atomic_path, check_output, read_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def plot_file(source: str | os.PathLike[str], path: str | os.PathLike[str], chan
     check_output(path, PLOT_SUFFIXES)
     if Path(source).suffix.lower() == ".json":
         try:
-            plot_alignment(json.loads(Path(source).read_text()), path)
+            plot_alignment(json.loads(read_text(source)), path)
         except (OSError, ValueError) as error:
             raise InputError(f"{source} is not a JSON file that can be read.") from error
         return

@@ -132,7 +132,7 @@ def puppeteer(
     from mien.options import EncodeOptions
     from mien.runtime.files import check_output
 
-    check_output(output, (*VIDEO_SUFFIXES, ".mien"))
+    check_output(output, (*VIDEO_SUFFIXES, ".mien"), (driver, portrait))
     as_stream = output.suffix.lower() == ".mien"
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
     where, size = checked_device(device), person_bytes(person_size)

@@ -66,7 +66,7 @@ def render(
     from mien.media.video import VIDEO_SUFFIXES, read_video
     from mien.runtime.files import check_output
 
-    check_output(output, VIDEO_SUFFIXES)
+    check_output(output, VIDEO_SUFFIXES, (file, compare, paste_into))
     signer = load_signer(c2pa_cert, c2pa_key, output)
     if compare is not None and paste_into is not None:
         raise InputError("--compare and --paste-into cannot be had together.")

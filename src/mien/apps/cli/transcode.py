@@ -52,7 +52,7 @@ def transcode(
     from mien.format.stream import Stream
     from mien.runtime.files import check_output
 
-    check_output(output, (".mien",))
+    check_output(output, (".mien",), (file,))
     if raw and (quality is not None or rate is not None):
         raise InputError("--raw goes with neither --quality nor --rate.")
     stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())

@@ -21,7 +21,8 @@ from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
-from mien.media.video import Clip, read_image, read_video, write_video
+from mien.media.still_images import read_image
+from mien.media.video import Clip, read_video, write_video
 from mien.media.watermark import marked
 from mien.method.stage6_render.render import render_frames
 from mien.nets.generator import Generator

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mien.errors import InputError, MienError
 from mien.evaluate.frames import panel_frames
 from mien.evaluate.metrics.facemesh import pearson
-from mien.media.video import write_image
+from mien.media.still_images import write_image
 
 PROGRAM = "FeatureExtraction"
 Table = dict[str, NDArray[np.float64]]
@@ -38,7 +38,7 @@ COLUMNS["rho_au_gz"] = COLUMNS["rho_au"] + COLUMNS["rho_gz"]
 def read_table(path: str | os.PathLike[str]) -> Table:
     """Read the columns [T] by name, NaN where OpenFace says that tracking failed. Raises InputError."""
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = [{k.strip(): v for k, v in row.items() if k} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table of OpenFace.") from error

@@ -25,7 +25,7 @@ from mien.nets.stylespace import Channel
 from mien.packs.convert import checkpoint_layouts, ffhq1024_channels, pose_sign_calibration
 from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
-from mien.runtime.files import check_output
+from mien.runtime.files import check_output, read_text
 
 # What can be given, and what it is; the names are those of the command line's options.
 SOURCES: dict[str, str] = {
@@ -224,7 +224,7 @@ def _spread(generator: StyleGAN2Generator, mapping: MappingNetwork | None) -> di
 def read_channels(path: Path) -> tuple[Channel, ...]:
     """Read the 32 channels that `python -m mien.train channels` measured. Raises `PackError`."""
     try:
-        found = tuple(Channel(**entry) for entry in json.loads(path.read_text())["channels"])
+        found = tuple(Channel(**entry) for entry in json.loads(read_text(path))["channels"])
     except (OSError, ValueError, KeyError, TypeError):
         raise PackError(f"{path} is not a table of channels as `python -m mien.train channels` writes it.") from None
     if len(found) != CHANNEL_COUNT:

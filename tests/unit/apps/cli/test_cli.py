@@ -24,7 +24,8 @@ from factories.commands import Run
 from mien.apps.cli.cli import main
 from mien.errors import MienError
 from mien.format.stream import Stream
-from mien.media.video import read_video, write_image
+from mien.media.still_images import write_image
+from mien.media.video import read_video
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_info_accounts_for_every_byte(run: Run, tmp_path: Path, stream: Stream) 
 
 
 def test_plot_draws_a_stream(run: Run, tmp_path: Path, stream: Stream) -> None:
-    from mien.media.video import read_image
+    from mien.media.still_images import read_image
 
     stream.save(tmp_path / "a.mien")
     assert run("plot", tmp_path / "a.mien", "-o", tmp_path / "a.png")[0] == 0
