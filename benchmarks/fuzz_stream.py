@@ -26,7 +26,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from factories.mutations import blind, mutate, seeds, use
 
 MEMORY = 500 << 20
-GUARDED = ("bounded_zstd.py", "container.py", "limits.py", "motion_codec.py", "motion_prediction.py", "range_coder.py", "sections.py", "stream.py")
+GUARDED = (
+    "bounded_zstd.py",
+    "container.py",
+    "limits.py",
+    "motion_codec.py",
+    "motion_prediction.py",
+    "range_coder.py",
+    "sections.py",
+    "stream.py",
+)
 
 
 def guided(seconds: float, seed: int) -> Iterator[bytes]:

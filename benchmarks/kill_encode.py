@@ -21,9 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CHILD = (
-    "import sys\nfrom mien.apps.cli.cli import main\nsys.exit(main(sys.argv[1:]))"
-)
+CHILD = "import sys\nfrom mien.apps.cli.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
 def command(given: argparse.Namespace, output: Path) -> list[str]:

@@ -121,7 +121,13 @@ def look(pack: Pack, crops: Frames, made: Frames) -> tuple[float, float]:
 
 
 def measure(
-    pack: Pack, crops: FaceTrack, fps: Any, size: str, driver: tuple[Stream, Any] | None, mesher: FaceMesh, seed: int,
+    pack: Pack,
+    crops: FaceTrack,
+    fps: Any,
+    size: str,
+    driver: tuple[Stream, Any] | None,
+    mesher: FaceMesh,
+    seed: int,
     base: EncodeOptions,
 ) -> dict[str, Any]:
     """One row."""

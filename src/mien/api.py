@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mien.errors import InputError
+from mien.errors import InputError, PersonChangeError
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.sound import extract_audio
 from mien.media.video import SYNTHETIC, Clip, read_video, write_video
+from mien.method.shots import changes_of_person, hold_while_lost
 from mien.method.stage1_align.align import AlignOptions, align, already_aligned
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
@@ -60,7 +61,7 @@ def encode_with_report(
         cache: where finished stages are kept (`mien.runtime.stage_cache`), so that a run that was stopped is taken up again.
 
     Raises:
-        VideoError, FaceError, PackError, InputError: each with one sentence.
+        PersonChangeError, VideoError, FaceError, PackError, InputError: each with one sentence.
     """
     if options is not None and keywords:
         raise TypeError(f"options are given already, so {', '.join(keywords)} cannot be")
@@ -79,6 +80,10 @@ def encode_with_report(
     faces = monitor.run(
         "align", FaceTrack, align_clip, source, networks.resolution, options.align, total=source.frame_count
     )
+    if not options.align.aligned:
+        changes = changes_of_person(faces, networks.identity, networks.device)
+        if changes:
+            raise PersonChangeError(changes, [frame / float(source.fps) for frame in changes])
     monitor.show("input", lambda: faces.crops[np.unique(np.linspace(0, len(faces) - 1, 6).round().astype(int))])
     encoding = encode_track(faces, networks, options, monitor, known)
     if inversions is not None:
@@ -144,7 +149,7 @@ def to_stream(
         fps=fps,
         channels=channel_table(pack.channels),
         identity=encoding.avatar.identity.cpu().numpy().astype(np.float16),
-        frames=encoding.motion.rows(),
+        frames=hold_while_lost(encoding.motion.rows(), faces.lost, float(fps)),
         person=person.fingerprint if person else "",
         person_name=person.name if person else "",
         tuning=b"" if person else encoding.weights,

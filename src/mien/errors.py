@@ -24,6 +24,18 @@ class FaceError(InputError):
     """No usable face in the clip or image."""
 
 
+class PersonChangeError(FaceError):
+    """A clip cuts to another person. `frames`: at which; `times`: those, in seconds from the first frame taken."""
+
+    def __init__(self, frames: list[int], times: list[float]) -> None:
+        self.frames, self.times = frames, times
+        places = ", ".join(f"frame {frame} ({time:.2f} s)" for frame, time in zip(frames, times, strict=True))
+        super().__init__(
+            f"the clip cuts to another person at {places}: a stream is one person. Encode each part with --cuts split, or "
+            "one of them with --start and --duration."
+        )
+
+
 class StreamError(InputError):
     """A `.mien` file is damaged, foreign, of an unknown version, or made for another pack."""
 

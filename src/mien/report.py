@@ -33,7 +33,7 @@ class EncodeReport:
     `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`), the render against
     S_t (`fit`) and against I_t (`resynthesis`); `pose_loss`: Eq. 2 at the measured and at the fitted angles;
     `minimises`: the loss of which each number is the minimum; `unreliable`: frames whose fit is not to be trusted;
-    `lost`: frames without a face; `resumed`: the stages that an earlier run had done, whose seconds are not counted
+    `lost`: frames without a face; `cuts`: at which another shot of the same person begins; `resumed`: the stages that an earlier run had done, whose seconds are not counted
     again.
     """
 
@@ -50,6 +50,7 @@ class EncodeReport:
     minimises: dict[str, str]
     unreliable: list[int]
     lost: list[int]
+    cuts: list[int]
     resumed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +70,7 @@ class EncodeReport:
             "minimises": self.minimises,
             "frames_poor": self.unreliable,
             "frames_lost": self.lost,
+            "cuts": [{"frame": i, "seconds": round(i / float(self.fps), 3)} for i in self.cuts],
             "resumed": self.resumed,
         }
 
@@ -97,10 +99,18 @@ def summarise(
         identity_similarity=encoding.identity.similarity,
         pose_loss={"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())},
         minimises=minimised(options),
-        unreliable=unreliable_frames(encoding.attributes.loss, unexplained),
+        unreliable=_not_to_be_trusted(encoding.attributes.loss.cpu(), unexplained.cpu(), faces.lost),
         lost=np.flatnonzero(faces.lost).tolist(),
+        cuts=faces.cuts.tolist(),
         resumed=monitor.resumed,
     )
+
+
+def _not_to_be_trusted(loss: torch.Tensor, errors: torch.Tensor, lost: NDArray[np.bool_]) -> list[int]:
+    """`unreliable_frames` of those that show the face, judged among themselves, and all that do not."""
+    seen = torch.from_numpy(np.flatnonzero(~lost))
+    poor = seen[torch.tensor(unreliable_frames(loss[seen], errors[seen]), dtype=torch.long)].tolist()
+    return sorted(poor + np.flatnonzero(lost).tolist())
 
 
 def minimised(options: EncodeOptions) -> dict[str, str]:

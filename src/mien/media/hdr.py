@@ -8,6 +8,7 @@ highlights are rolled off. What BT.709 cannot show is drawn towards grey of the 
 from __future__ import annotations
 
 import atexit
+import itertools
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -106,7 +107,7 @@ class ToneMapper:
             graph.add("lut3d", f"file={_table(int(frame.color_trc), int(frame.color_primaries))}:interp=tetrahedral"),
             graph.add("buffersink"),
         ]
-        for before, after in zip(chain, chain[1:], strict=False):
+        for before, after in itertools.pairwise(chain):
             before.link_to(after)
         graph.configure()
 

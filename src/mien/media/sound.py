@@ -22,7 +22,16 @@ from mien.media.timeline import Clock, Part, read_timeline
 MP4_CODECS = {"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "alac"}
 AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000)
 ATTACHED_PICTURE = 0x400  # a disposition: cover art, not a video
-CHANGING_FORMATS = ("mpegts", "mpeg", "aac", "mp3", "ogg", "loas", "rtsp", "flv")  # may change layout and rate on the way
+CHANGING_FORMATS = (
+    "mpegts",
+    "mpeg",
+    "aac",
+    "mp3",
+    "ogg",
+    "loas",
+    "rtsp",
+    "flv",
+)  # may change layout and rate on the way
 PACKETS_TRIED = 60  # of a track, before it counts as one that cannot be decoded
 PREROLL = 0.1  # seconds of packets before the first frame that are kept, so that a decoder can warm up
 
@@ -137,6 +146,7 @@ class Sound:
             yield cls(None, start, duration)
             return
         name = "the sound" if isinstance(source, bytes) else str(source)
+
         def reopened() -> Any:
             try:
                 if isinstance(source, bytes):

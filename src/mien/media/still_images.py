@@ -172,5 +172,7 @@ def _read_heif(path: Path) -> Frame:
             for frame in container.decode(streams[0]):
                 return Converter(upright_size(frame, None, codec), None, codec)(frame)
     except (av.FFmpegError, ValueError, AttributeError) as error:
-        raise VideoError(f"{path} is not an image that can be read: if it is HEIC, save it as JPEG or PNG first.") from error
+        raise VideoError(
+            f"{path} is not an image that can be read: if it is HEIC, save it as JPEG or PNG first."
+        ) from error
     raise VideoError(f"{path} is not an image that can be read.")

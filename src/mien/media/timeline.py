@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 LONGEST_STILL = 10.0  # seconds between two frames that are one picture held; what is longer is a hole in the clock
 BACKWARD = 0.1  # seconds that a clock goes back where it starts again
-REORDERING = 2.0  # seconds that packets without a key frame may go back, being stored in the order of decoding
 SLACK = 0.25  # seconds by which sound may begin before a part's picture, or end after it
 
 STANDARD_RATES = [Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)]
@@ -77,17 +77,24 @@ class Timeline:
 
 
 def _stretches(stamps: Sequence[Stamp]) -> list[list[Stamp]]:
-    stretches = [[stamps[0]]]
-    latest = stamps[0]
+    """Runs without a restart or a hole, each in the order of presentation."""
+    runs = [[stamps[0]]]
+    latest = stamps[0].shown
     for stamp in stamps[1:]:
-        ahead = stamp.shown - latest.shown
         # Nothing that is stored before a key frame is shown after it, unless the clock began anew.
-        back = -ahead > (BACKWARD if stamp.key else REORDERING)
-        if back or ahead > LONGEST_STILL + latest.length:
-            stretches.append([])
-            latest = stamp
-        stretches[-1].append(stamp)
-        latest = max(latest, stamp, key=lambda s: s.shown)
+        if stamp.key and stamp.shown < latest - BACKWARD:
+            runs.append([])
+            latest = stamp.shown
+        runs[-1].append(stamp)
+        latest = max(latest, stamp.shown)
+    stretches = []
+    for run in runs:
+        ordered = sorted(run, key=lambda s: s.shown)
+        stretches.append(ordered[:1])
+        for before, stamp in pairwise(ordered):
+            if stamp.shown - before.shown > LONGEST_STILL:
+                stretches.append([])
+            stretches[-1].append(stamp)
     return stretches
 
 

@@ -124,7 +124,9 @@ def _probe(path: Path, size: int, modified: int) -> Clip:
     if promised and len(timeline.parts) == 1 and last - origin < 0.9 * promised - 1.0:
         raise VideoError(f"{path} is truncated: it ends after {last - origin:.1f} of {promised:.1f} seconds.")
     fps, constant = frame_rate(times, rates)
-    count = len(times) if constant else max(round((timeline.end - origin) * float(fps)), slot(times[-1], origin, fps) + 1)
+    count = (
+        len(times) if constant else max(round((timeline.end - origin) * float(fps)), slot(times[-1], origin, fps) + 1)
+    )
     sizes = _sizes(path)
     shape = max(sizes, key=lambda s: s[0] * s[1])
     notes = [*timeline.breaks(), *([silence] if silence else [])]
@@ -257,7 +259,7 @@ def _sizes(path: Path) -> list[tuple[int, int]]:
         looked = -KEY_FRAME_SECONDS
         for packet in container.demux(stream):
             time = float((packet.pts or 0) * stream.time_base)
-            if packet.size and not (packet.is_keyframe and not 0 <= time - looked < KEY_FRAME_SECONDS):
+            if packet.size and not (packet.is_keyframe and not 0 < time - looked < KEY_FRAME_SECONDS):
                 continue
             looked = time if packet.size else looked
             try:

@@ -73,9 +73,12 @@ def _read(path: Path) -> FaceSource:
     return Person.load(path) if path.suffix.lower() == ".person" else read_image(path)
 
 
-def locate_face(image: NDArray[np.uint8], pack: Pack) -> FaceExamples:
-    """The largest face of an image, uint8 RGB `[H, W, 3]`. Raises FaceError where there is none."""
-    found = align_image(image, pack.resolution)
+def locate_face(image: NDArray[np.uint8], pack: Pack, number: int | None = None) -> FaceExamples:
+    """The largest face of an image, uint8 RGB `[H, W, 3]`, or the `number`-th from the left, counted from 1.
+
+    Raises FaceError where there is none.
+    """
+    found = align_image(image, pack.resolution, number)
     return FaceExamples(found.crops[:], found.landmarks, found.angles(pack.flow))
 
 
@@ -102,14 +105,16 @@ def render_examples(person: Stream | Person, pack: Pack) -> FaceExamples:
     return FaceExamples(crops[seen], landmarks, shown.angles, shown.values)
 
 
-def examples_to_learn(source: FaceSource, driver: Stream, pack: Pack, tune: bool) -> FaceExamples | None:
+def examples_to_learn(
+    source: FaceSource, driver: Stream, pack: Pack, tune: bool, number: int | None = None
+) -> FaceExamples | None:
     """What a face is to be learned from; None for a person who is driven as they are.
 
     Those are: without `tune`, of whom no weights are known, who drive themselves, and whose own renders show no face.
     Raises FaceError for an image without a face.
     """
     if isinstance(source, np.ndarray):
-        return locate_face(source, pack)
+        return locate_face(source, pack, number)
     if tune and source.tuning and not np.array_equal(source.identity, driver.identity):
         with suppress(FaceError):
             return render_examples(source, pack)

@@ -36,6 +36,7 @@ def puppeteer(
     options: PuppetOptions | None = None,
     pack: str | Pack | None = None,
     device: str = "auto",
+    face_number: int | None = None,
     progress: Progress | None = None,
 ) -> Stream:
     """Let a face do what a driver does.
@@ -45,6 +46,7 @@ def puppeteer(
         face: who is seen: an image (uint8 RGB `[H, W, 3]` or its path), a stream or a person, or their files.
         method: `mien`, or `paper`: the driver's 35 numbers unchanged, with the other's L_ID and weights.
         options: in place of the preset of a method.
+        face_number: which face of an image, counted from 1 from the left; the largest if not given.
         pack: its name, its path or the loaded pack; by default the one that the driver names.
 
     Returns a stream as long as the driver, with the face's L_ID. The same seed gives the same stream on one machine.
@@ -57,7 +59,7 @@ def puppeteer(
     channels = stream_channels(driver, networks)
     source = load_face(face, networks)
 
-    portrait = examples_to_learn(source, driver, networks, options.tuning is not None)
+    portrait = examples_to_learn(source, driver, networks, options.tuning is not None, face_number)
     if portrait is None:
         person = known_face(source, networks)
     else:

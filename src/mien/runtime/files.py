@@ -29,6 +29,7 @@ def check_output(
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"the output {path} must end in {' or '.join(suffixes)}.")
     folder = path.parent
+    _check_name(path)
     try:
         exists, is_folder = path.exists(), path.is_dir()
         there = folder.is_dir()
@@ -40,7 +41,6 @@ def check_output(
         raise OutputError(f"the output folder {folder} does not exist.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the output folder {folder} cannot be written to.")
-    _check_name(path)
     for read in inputs:
         if exists and read is not None and Path(read).exists() and os.path.samefile(path, read):
             raise OutputError(f"the output {path} is the input {read} itself: take another name.")
@@ -105,7 +105,9 @@ def _longest_name(folder: Path) -> int:
 def _check_name(path: Path) -> None:
     longest = _longest_name(path.parent)
     if len(os.fsencode(path.name)) > longest:
-        raise OutputError(f"the output's name is longer than the {longest} bytes that its folder allows: {path.name[:40]}...")
+        raise OutputError(
+            f"the output's name is longer than the {longest} bytes that its folder allows: {path.name[:40]}..."
+        )
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +35,11 @@ from mien.apps.cli.common import (
 )
 from mien.apps.cli.encoding import encode_with_bars, resumable
 from mien.apps.cli.transcode import apply_rate
-from mien.errors import InputError
+from mien.errors import InputError, PersonChangeError
+
+if TYPE_CHECKING:
+    from mien.format.person import Person
+    from mien.options import EncodeOptions
 
 
 def encode(
@@ -62,6 +69,10 @@ def encode(
         float | None, typer.Option(min=1000.0, metavar="BITS", help="Code the frames, at most so many bits a second.")
     ] = None,
     report: Report = None,
+    cuts: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A cut to another person: refuse, or split into OUT-1.mien, OUT-2.mien, ..."),
+    ] = "refuse",
     inversions: Annotated[
         Path | None, typer.Option(metavar="S_T.mkv", help="Write the inversions S_t there, for `mien evaluate`.")
     ] = None,
@@ -75,7 +86,7 @@ def encode(
     Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
     """
     from mien.media.video import VIDEO_SUFFIXES
-    from mien.runtime.files import check_output, check_outputs_differ, write_text
+    from mien.runtime.files import check_output, check_outputs_differ
 
     check_output(output, (".mien",), (clip,))
     if report is not None:
@@ -93,6 +104,42 @@ def encode(
         method, aligned=aligned, tune=tune, person_size=person_bytes(person_size), inversion=inversion, effort=effort,
         start=start, duration=duration, seed=seed, face=face, sound=sound, optimizer=optimizer, size=size, minutes=minutes,
     )  # fmt: skip
+    if cuts not in ("refuse", "split"):
+        raise InputError(f"--cuts is refuse or split, not {cuts!r}.")
+    if cuts == "split" and (report is not None or inversions is not None):
+        raise InputError("--cuts split goes with neither --json nor --inversions.")
+    work = partial(
+        _encode, clip, pack=pack, device=device, known=known, rate=rate, report=report, inversions=inversions
+    )
+    try:
+        work(output, options)
+    except PersonChangeError as error:
+        if cuts != "split":
+            raise
+        _encode_parts(clip, output, options, error.times, work)
+
+
+def _encode_parts(
+    clip: Path, output: Path, options: EncodeOptions, times: list[float], work: Callable[[Path, EncodeOptions], None]
+) -> None:
+    """Encode the parts of a clip between `times` (seconds after the start), each into a file of its own."""
+    from mien.runtime.files import check_output
+
+    borders = [0.0, *times, options.clip.duration]
+    outputs = [check_output(output.with_name(f"{output.stem}-{i}.mien"), (), (clip,)) for i in range(1, len(borders))]
+    for part, start, end in zip(outputs, borders, borders[1:], strict=False):
+        assert start is not None
+        span = replace(options.clip, start=options.clip.start + start, duration=None if end is None else end - start)
+        work(part, replace(options, clip=span))
+
+
+def _encode(
+    clip: Path, output: Path, options: EncodeOptions, *, pack: str, device: str, known: Person | None, rate: float | None,
+    report: Path | None, inversions: Path | None,
+) -> None:  # fmt: skip
+    """Encode a clip into one file, and say what it cost."""
+    from mien.runtime.files import write_text
+
     with resumable(clip, output, pack, device, options, known.fingerprint if known else "") as work:
         stream, facts = encode_with_bars(
             clip, pack, options, device, cache=work, inversions=inversions, person=known
@@ -107,3 +154,18 @@ def encode(
     psnr = facts.get("psnr", {}).get("resynthesis")
     quality = f"; {psnr:.1f} dB against the crops" if psnr is not None else ""
     print(f"{output}: {summary(stream)}{quality}")
+    for place in facts["cuts"]:
+        print(f"{output}: another shot begins at frame {place['frame']} ({place['seconds']} s)")
+    if facts["frames_lost"]:
+        print(f"{output}: no face in {_spans(facts['frames_lost'])}: what it did last is held there")
+
+
+def _spans(frames: list[int]) -> str:
+    """Frame numbers in ascending order as `frames 3-7, 12`."""
+    spans: list[list[int]] = []
+    for frame in frames:
+        if spans and frame == spans[-1][1] + 1:
+            spans[-1][1] = frame
+        else:
+            spans.append([frame, frame])
+    return "frames " + ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in spans)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,6 @@ from mien.apps.cli.common import (
     C2paKey,
     Device,
     Duration,
-    Face,
     Mark,
     Output,
     PersonFile,
@@ -110,7 +111,15 @@ def puppeteer(
     duration: Duration = None,
     device: Device = "auto",
     seed: Seed = 0,
-    face: Face = None,
+    face: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Which face of FACE, an image, counted from the left; the largest if not given."
+        ),
+    ] = None,
+    driver_face: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Which face of DRIVER, a video; the largest if not given.")
+    ] = None,
     sound: Sound = True,
     watermark: Mark = True,
     c2pa_cert: C2paCert = None,
@@ -129,6 +138,7 @@ def puppeteer(
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.media.video import VIDEO_SUFFIXES, read_video
+    from mien.method.stage1_align.align import align_image
     from mien.options import EncodeOptions
     from mien.runtime.files import check_output
 
@@ -139,6 +149,10 @@ def puppeteer(
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
     stream = None if clip else Stream.load(driver)
     seen = _read_face(portrait)
+    if isinstance(seen, Stream | Person):
+        driver_face, face = driver_face or face, None  # a stream or a person is one face
+    else:
+        align_image(seen, 256, face)  # a picture without a face is said before the driver is encoded
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
@@ -149,31 +163,49 @@ def puppeteer(
         options = replace(options, tuning=None)
     if stream is None:
         of_driver = EncodeOptions.of(
-            method, tune=tune is not False, start=start, duration=duration, seed=seed, face=face, sound=sound
+            method, tune=tune is not False, start=start, duration=duration, seed=seed, face=driver_face, sound=sound
         )
         stream, _ = encode_with_bars(driver, pack or "mini", of_driver, device)
     from mien.method.stage6_render.render import render
     from mien.reenact.puppeteer import puppeteer as reenact
 
     name = pack or stream.pack_name
-    with progress_bars() as progress:
-        puppet = reenact(stream, seen, options=options, pack=name, device=where, progress=progress)
-    puppet = replace(puppet, audio=stream.audio if sound else b"")
-    if as_stream:
-        puppet.save(output)
-        print(f"{output}: {summary(puppet)}")
-        return
-    left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
-    owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-    frames = render(puppet, pack=name, person=owner, device=where)
-    write_frames(puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark)
+    with _kept(stream if clip else None, output):
+        with progress_bars() as progress:
+            puppet = reenact(
+                stream, seen, options=options, pack=name, device=where, progress=progress, face_number=face
+            )  # fmt: skip
+        puppet = replace(puppet, audio=stream.audio if sound else b"")
+        if as_stream:
+            puppet.save(output)
+            print(f"{output}: {summary(puppet)}")
+            return
+        left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
+        owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
+        frames = render(puppet, pack=name, person=owner, device=where)
+        write_frames(
+            puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark
+        )
+
+
+@contextmanager
+def _kept(encoded: Stream | None, output: Path) -> Iterator[None]:
+    """Keep a driver that was encoded on the way, beside the output, where the work after it fails or is stopped."""
+    try:
+        yield
+    except BaseException:
+        kept = output.with_name("driver-of-" + output.stem[:100] + ".mien")
+        if encoded is not None and not kept.exists():
+            encoded.save(kept)
+            print(f"mien: note: the encoded driver is kept in {kept}; give it as DRIVER to go on.", file=sys.stderr)
+        raise
 
 
 def _read_face(path: Path) -> Any:
     """The face that is seen, as its file's ending says: a stream, a person, or an image uint8 [H, W, 3]."""
     from mien.format.person import Person
     from mien.format.stream import Stream
-    from mien.media.video import read_image
+    from mien.media.still_images import read_image
 
     readers: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
     return readers.get(path.suffix.lower(), read_image)(path)

@@ -263,9 +263,9 @@ def _collect(
     )
 
 
-def align_image(image: Image, size: int) -> FaceTrack:
-    """`align` for one RGB uint8 image `[H, W, 3]`: T = 1. Raises `FaceError` if there is no face."""
-    tracker = FaceTracker()
+def align_image(image: Image, size: int, face: int | None = None) -> FaceTrack:
+    """`align` for one RGB uint8 image `[H, W, 3]`: T = 1. Raises `FaceError` if there is no face, or no `face`-th."""
+    tracker = FaceTracker(face)
     try:
         mesh = tracker(image)
     finally:
