@@ -109,8 +109,8 @@ def summarise(
 def _not_to_be_trusted(loss: torch.Tensor, errors: torch.Tensor, lost: NDArray[np.bool_]) -> list[int]:
     """`unreliable_frames` of those that show the face, judged among themselves, and all that do not."""
     seen = torch.from_numpy(np.flatnonzero(~lost))
-    poor = seen[torch.tensor(unreliable_frames(loss[seen], errors[seen]), dtype=torch.long)].tolist()
-    return sorted(poor + np.flatnonzero(lost).tolist())
+    unreliable = seen[torch.tensor(unreliable_frames(loss[seen], errors[seen]), dtype=torch.long)].tolist()
+    return sorted(unreliable + np.flatnonzero(lost).tolist())
 
 
 def minimised(options: EncodeOptions) -> dict[str, str]:

@@ -32,10 +32,10 @@ def changes_of_person(faces: FaceTrack, network: nn.Module, device: torch.device
         if not len(seen):
             continue
         chosen = seen[np.unique(np.linspace(0, len(seen) - 1, SAMPLES).round().astype(int))]
-        looks = torch.nn.functional.normalize(network(images[torch.from_numpy(chosen)]), dim=1)
-        if before is not None and float((looks @ before.T).max()) < SAME_PERSON:
+        embeddings = torch.nn.functional.normalize(network(images[torch.from_numpy(chosen)]), dim=1)
+        if before is not None and float((embeddings @ before.T).max()) < SAME_PERSON:
             changes.append(start)
-        before = looks
+        before = embeddings
     return changes
 
 

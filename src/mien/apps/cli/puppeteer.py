@@ -88,6 +88,15 @@ Relative = Annotated[
 ]
 
 
+FaceNumber = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Which face of FACE, an image, from the left; the largest if not given."),
+]
+DriverFace = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Which face of DRIVER, a video; the largest if not given.")
+]
+
+
 def puppeteer(
     driver: Annotated[Path, typer.Argument(metavar="DRIVER", help="Who moves: a .mien file or a video.")],
     portrait: Annotated[Path, typer.Argument(metavar="FACE", help="Who is seen: an image, .mien or .person.")],
@@ -111,15 +120,8 @@ def puppeteer(
     duration: Duration = None,
     device: Device = "auto",
     seed: Seed = 0,
-    face: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Which face of FACE, an image, counted from the left; the largest if not given."
-        ),
-    ] = None,
-    driver_face: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Which face of DRIVER, a video; the largest if not given.")
-    ] = None,
+    face: FaceNumber = None,
+    driver_face: DriverFace = None,
     sound: Sound = True,
     watermark: Mark = True,
     c2pa_cert: C2paCert = None,
@@ -138,7 +140,6 @@ def puppeteer(
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.media.video import VIDEO_SUFFIXES, read_video
-    from mien.method.stage1_align.align import align_image
     from mien.options import EncodeOptions
     from mien.runtime.files import check_output
 
@@ -148,11 +149,7 @@ def puppeteer(
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
     stream = None if clip else Stream.load(driver)
-    seen = _read_face(portrait)
-    if isinstance(seen, Stream | Person):
-        driver_face, face = driver_face or face, None  # a stream or a person is one face
-    else:
-        align_image(seen, 256, face)  # a picture without a face is said before the driver is encoded
+    face, driver_face = _faces(seen := _read_face(portrait), face, driver_face)
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
@@ -166,26 +163,48 @@ def puppeteer(
             method, tune=tune is not False, start=start, duration=duration, seed=seed, face=driver_face, sound=sound
         )
         stream, _ = encode_with_bars(driver, pack or "mini", of_driver, device)
-    from mien.method.stage6_render.render import render
-    from mien.reenact.puppeteer import puppeteer as reenact
-
-    name = pack or stream.pack_name
     with _kept(stream if clip else None, output):
+        from mien.reenact.puppeteer import puppeteer as reenact
+
+        name = pack or stream.pack_name
         with progress_bars() as progress:
             puppet = reenact(
                 stream, seen, options=options, pack=name, device=where, progress=progress, face_number=face
-            )  # fmt: skip
+            )
         puppet = replace(puppet, audio=stream.audio if sound else b"")
         if as_stream:
-            puppet.save(output)
-            print(f"{output}: {summary(puppet)}")
-            return
+            return _save(puppet, output)
         left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
         owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-        frames = render(puppet, pack=name, person=owner, device=where)
-        write_frames(
-            puppet, output, frames, left, ("driver", "puppet"), driver=stream, signer=signer, watermark=watermark
-        )
+        _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
+
+
+def _faces(seen: Any, face: int | None, driver_face: int | None) -> tuple[int | None, int | None]:
+    """Which face of the image `seen`, and of the driver: a stream or a person is one face, so that the number is the driver's.
+
+    Raises FaceError for an image without that face, before the driver is encoded.
+    """
+    import numpy as np
+
+    if not isinstance(seen, np.ndarray):
+        return None, driver_face or face
+    from mien.method.stage1_align.align import align_image
+
+    align_image(seen, 256, face)
+    return face, driver_face
+
+
+def _save(puppet: Stream, output: Path) -> None:
+    puppet.save(output)
+    print(f"{output}: {summary(puppet)}")
+
+
+def _write(puppet: Stream, output: Path, left: Any, owner: Any, pack: str, device: str, **facts: Any) -> None:
+    """Render the puppet into a video; `left`: frames beside it, or None; `facts`: those of `write_frames`."""
+    from mien.method.stage6_render.render import render
+
+    frames = render(puppet, pack=pack, person=owner, device=device)
+    write_frames(puppet, output, frames, left, ("driver", "puppet"), **facts)
 
 
 @contextmanager
