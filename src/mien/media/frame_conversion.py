@@ -41,7 +41,7 @@ def _matrix_data(frame: Any) -> bytes | None:
     """A copy of the display matrix; None where there is none, or side data of kinds that PyAV does not know."""
     try:
         # Not `frame.side_data`: the frame would hold it, and it the frame, until the collector frees them in any order.
-        data = SideDataContainer(frame).get("DISPLAYMATRIX")
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except ValueError:
         return None
     return None if data is None else bytes(data)
