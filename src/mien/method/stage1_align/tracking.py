@@ -84,8 +84,9 @@ class Detector:
             model_selection=1, min_detection_confidence=min_confidence
         )
 
-    def __call__(self, frame: Image) -> list[Box]:
-        """`frame`: RGB uint8 `[H, W, 3]`. Boxes from left to right; tiles are tried where the whole frame has none."""
+    def __call__(self, frame: Image, *, every: bool = False) -> list[Box]:
+        """`frame`: RGB uint8 `[H, W, 3]`. Boxes from left to right; tiles are tried where the whole frame has none, or to find
+        `every` face: of two that stand apart the whole frame may show one."""
         height, width = frame.shape[:2]
         ratio = min(1.0, DETECTOR_PIXELS / max(height, width))
         small = frame
@@ -93,8 +94,12 @@ class Detector:
             size = (round(width * ratio), round(height * ratio))
             small = cast(Image, cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
         boxes = self._detect(small)
-        if not boxes and min(small.shape[:2]) >= 256:
-            boxes = self._detect_tiles(small)
+        if (every or not boxes) and min(small.shape[:2]) >= 256:
+            boxes += [
+                box
+                for box in self._detect_tiles(small)
+                if all(np.abs(box.centre - other.centre).max() > max(box.extent, other.extent) / 2 for other in boxes)
+            ]
         sx, sy = width / small.shape[1], height / small.shape[0]
         boxes = [Box(b.left * sx, b.top * sy, b.width * sx, b.height * sy, b.score) for b in boxes]
         return sorted(boxes, key=lambda b: b.left)
@@ -193,7 +198,7 @@ class FaceTracker:
         self._detector.close()
 
     def _find(self, frame: Image) -> Box | None:
-        boxes = self._detector(frame)
+        boxes = self._detector(frame, every=self._face is not None and self._last is None)
         if not boxes:
             return None
         last = self._last
