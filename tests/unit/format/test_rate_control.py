@@ -123,7 +123,7 @@ def test_encode_with_a_rate_writes_coded_frames(
 ) -> None:
     nowhere = dataclasses.replace(stream, pack_name="nowhere")
     monkeypatch.setattr(
-        "mien.apps.cli.encode.encode_with_bars", lambda *_, **__: (nowhere, {"bytes": nowhere.accounting()})
+        "mien.apps.cli.encode.encode_with_bars", lambda *_, **__: (nowhere, {"bytes": nowhere.accounting(), "cuts": []})
     )
     monkeypatch.setattr("mien.method.stage6_render.render_probe.Viewer", lambda *_, **__: SimpleNamespace(
         tick=None, sensitivity=lambda: np.ones(35), psnr=lambda frames: np.full(len(frames), 41.0)))  # fmt: skip
