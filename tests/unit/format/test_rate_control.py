@@ -122,9 +122,8 @@ def test_encode_with_a_rate_writes_coded_frames(
     stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = dataclasses.replace(stream, pack_name="nowhere")
-    monkeypatch.setattr(
-        "mien.apps.cli.encode.encode_with_bars", lambda *_, **__: (nowhere, {"bytes": nowhere.accounting(), "cuts": []})
-    )
+    known = {"bytes": nowhere.accounting(), "cuts": [], "frames_lost": []}
+    monkeypatch.setattr("mien.apps.cli.encode.encode_with_bars", lambda *_, **__: (nowhere, known))
     monkeypatch.setattr("mien.method.stage6_render.render_probe.Viewer", lambda *_, **__: SimpleNamespace(
         tick=None, sensitivity=lambda: np.ones(35), psnr=lambda frames: np.full(len(frames), 41.0)))  # fmt: skip
     clip, output, report = tmp_path / "a.mp4", tmp_path / "a.mien", tmp_path / "r.json"
