@@ -17,18 +17,17 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from mien.api import align_clip
 from mien.evaluate.judges import JudgeFigures, judge
 from mien.format.stream import Stream
-from mien.media.images import psnr_from_mse, to_bytes
 from mien.media.video import read_video
 from mien.method.avatar import Avatar
 from mien.method.types import FaceTrack, Motion
@@ -37,20 +36,15 @@ from mien.packs.pack import Pack
 from mien.personalize.options import RefinementOptions, TuningOptions
 from mien.pipeline import encode_track
 from mien.reenact.retarget import RetargetOptions, retarget
+from mien.report import as_bytes, mean_psnr
 from mien.runtime.frame_store import CropFile
 from mien.runtime.monitor import Monitor, StageMonitor
 
-Options = EncodeOptions
-Frames = NDArray[np.uint8]
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}  # by the number of clips
-LESS_IS_BETTER = ("identity", "features")
-BATCH = 8
 
-
-def trained(**changes: object) -> Callable[[Options], Options]:
+def trained(**changes: object) -> Callable[[EncodeOptions], EncodeOptions]:
     """Change fields that tuning and refinement share."""
 
-    def change(options: Options) -> Options:
+    def change(options: EncodeOptions) -> EncodeOptions:
         tuning: TuningOptions = replace(options.tuning, **changes)  # type: ignore[type-var]
         refinement: RefinementOptions = replace(options.refinement, **changes)  # type: ignore[type-var]
         return replace(options, tuning=tuning, refinement=refinement)
@@ -58,12 +52,12 @@ def trained(**changes: object) -> Callable[[Options], Options]:
     return change
 
 
-def tuned(**changes: object) -> Callable[[Options], Options]:
+def tuned(**changes: object) -> Callable[[EncodeOptions], EncodeOptions]:
     """Change fields of tuning alone."""
     return lambda options: replace(options, tuning=replace(options.tuning, **changes))  # type: ignore[type-var]
 
 
-LAYERS: dict[str, Callable[[Options], Options]] = {
+LAYERS: dict[str, Callable[[EncodeOptions], EncodeOptions]] = {
     "full": lambda options: options,
     "refinement": lambda options: replace(options, refinement=None),
     "re-fit": lambda options: replace(options, refit=None),
@@ -114,13 +108,6 @@ def load(argument: str, frames: int, every: int, pack: Pack) -> Case:
     return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
 
 
-def drawn(avatar: Avatar, motion: Motion, pack: Pack) -> Iterator[Frames]:
-    """The frames of a motion, uint8 `[H, W, 3]`, one by one."""
-    images = avatar.images(motion, pack.resolution)
-    for first in range(0, len(motion), BATCH):
-        yield from to_bytes(images[torch.arange(first, min(first + BATCH, len(motion)))])
-
-
 def figures(judged: JudgeFigures) -> dict[str, float]:
     """The judges' figures by short names."""
     found = {f"r {name}": r for name, r in judged.correlations.items()}
@@ -131,17 +118,17 @@ def figures(judged: JudgeFigures) -> dict[str, float]:
     return found
 
 
-def run(case: Case, options: Options, pack: Pack, driver: Stream | None, frames: int) -> dict[str, dict[str, float]]:
+def run(
+    case: Case, options: EncodeOptions, pack: Pack, driver: Stream | None, frames: int
+) -> dict[str, dict[str, float]]:
     """Encode, render, puppeteer and judge."""
     torch.manual_seed(options.seed)
     begin = time.process_time()
     encoding = encode_track(case.track, pack, options, Monitor())
     seconds = time.process_time() - begin
-    crops = np.stack([np.asarray(case.track.crops[i]) for i in range(len(case.track))])
-    renders = np.stack(list(drawn(encoding.avatar, encoding.motion, pack)))
-    error = np.mean((crops.astype(np.float64) - renders) ** 2, axis=(1, 2, 3))
-    result = {"render": figures(judge(crops, renders))}
-    result["render"]["PSNR"] = float(np.mean(psnr_from_mse(error)))
+    crops = np.asarray(case.track.crops)
+    renders = list(as_bytes(encoding.avatar.images(encoding.motion, pack.resolution)))
+    result = {"render": {**figures(judge(crops, renders)), "PSNR": mean_psnr(crops, renders)}}
     result["cost"] = {"process seconds": seconds, "bytes": float(len(encoding.weights))}
     if driver is not None:
         every = max(len(driver.frames) // frames, 1)
@@ -149,8 +136,8 @@ def run(case: Case, options: Options, pack: Pack, driver: Stream | None, frames:
         theirs = Motion.from_rows(driver.frames).part(chosen)
         model = Avatar(pack.generator, pack.flow, pack.channels, torch.from_numpy(driver.identity.astype(np.float32)))
         puppet = retarget(driver, encoding.avatar.identity, pack, RetargetOptions()).part(chosen)
-        shown = drawn(model, theirs, pack), drawn(encoding.avatar, puppet, pack)
-        result["puppet"] = figures(judge(*shown, portrait=crops))
+        shown, own = model.images(theirs, pack.resolution), encoding.avatar.images(puppet, pack.resolution)
+        result["puppet"] = figures(judge(as_bytes(shown), as_bytes(own), portrait=crops))
     return result
 
 
@@ -178,7 +165,7 @@ def interval(means: list[float]) -> str:
     """Mean and half width of the 95 % interval; bold where it does not hold 0."""
     if len(means) < 2:
         return "-"
-    half = T_95.get(len(means), 2.0) * float(np.std(means, ddof=1)) / len(means) ** 0.5
+    half = float(student_t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1)) / len(means) ** 0.5
     mean = float(np.mean(means))
     digits = 3 if abs(mean) + half < 2 else 1
     text = f"{mean:+.{digits}f} ± {half:.{digits}f}"

@@ -48,8 +48,8 @@ class EncodeOptions:
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
     targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each frame,
     against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights.
-    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then `effort` is the most that is taken, and
-    what the result is depends on the machine's speed. `size`: side of the picture in pixels, None:
+    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
+    `effort` is the most that is taken, and what the result is depends on the machine's speed. `size`: side of the picture in pixels, None:
     the pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.

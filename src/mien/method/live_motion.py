@@ -78,34 +78,31 @@ DEFAULTS = ReaderOptions()
 @dataclass(frozen=True)
 class MotionReader:
     """`reader(mesh, rest)` gives a frame's 35 numbers. `weight [FEATURES, 2 + C]`: of what the mesh shows, to yaw and pitch in
-    degrees and alpha; `limit [C]`: the largest alpha; `usual [C]`: alpha of the driven face at rest."""
+    degrees and alpha; `limit [C]`: the largest alpha. The driven face at rest is that of L_ID: alpha is 0."""
 
     weight: Array
     flow: HeadPoseFlow
     limit: Array
-    usual: Array
 
     @torch.no_grad()
     def __call__(self, mesh: NDArray[np.floating], rest: Array) -> Array:
         """R, Y, P in degrees and alpha `[35]`, of a mesh `[478, 3]` and the driver's `RestShape.shape`."""
         values = (mesh_features(mesh) - features_at_rest(rest)) @ self.weight
         angles = self.flow.clamp(torch.from_numpy(values[None, :2]).float())[0].double().numpy()
-        alpha = self.usual + np.clip(values[2:], -self.limit, self.limit)
+        alpha = np.clip(values[2:], -self.limit, self.limit)
         return np.concatenate([[head_pose(mesh.astype(np.float64)).roll], angles, alpha])
 
 
 def fit_reader(
-    paint: Callable[[Array], NDArray[np.uint8]], flow: HeadPoseFlow, scale: Array, usual: Array,
+    paint: Callable[[Array], NDArray[np.uint8]], flow: HeadPoseFlow, scale: Array,
     options: ReaderOptions = DEFAULTS, tick: Callable[[int], None] = lambda done: None,
 ) -> MotionReader:  # fmt: skip
     """The reader for a face that `paint` draws from 35 numbers, uint8 RGB `[R, R, 3]`.
 
-    `scale [C]`: the channels' units; `usual [C]`: alpha at rest. `tick` is called with the number of renders done since
-    the last call. Raises FaceError where the face at rest, or most of the renders, show no face to the mesh.
+    `scale [C]`: the channels' units. `tick` is called with the number of renders done since the last call. Raises FaceError where the face at rest, or most of the renders, show no face to the mesh.
     """
     random, mesher = np.random.default_rng(options.seed), FaceMesh(min_confidence=0.2)
-    neutral = np.concatenate([np.zeros(3), usual])
-    found = mesher(paint(neutral))
+    found = mesher(paint(np.zeros(3 + len(scale))))
     if not found:
         raise FaceError("no face is found in what this face's own generator draws")
     rest = features_at_rest(facing(found[0]))
@@ -113,7 +110,7 @@ def fit_reader(
     for _ in range(options.renders):
         angles = flow.clamp(torch.from_numpy(random.normal(0, options.turn)[None]).float())[0].double().numpy()
         alpha = options.spread * scale * np.clip(random.standard_normal(len(scale)), -2.5, 2.5)
-        found = mesher(paint(np.concatenate([[0.0], angles, usual + alpha])))
+        found = mesher(paint(np.concatenate([[0.0], angles, alpha])))
         if found:
             features.append(mesh_features(found[0]) - rest)
             numbers.append(np.concatenate([angles, alpha]))
@@ -122,7 +119,7 @@ def fit_reader(
     if 2 * len(features) < options.renders:
         raise FaceError("no face is found in most of what this face's own generator draws")
     weight = ridge_regression(np.stack(features), np.stack(numbers))
-    return MotionReader(weight, flow, 3.0 * options.spread * scale, usual)
+    return MotionReader(weight, flow, 3.0 * options.spread * scale)
 
 
 def ridge_regression(features: NDArray[np.floating], numbers: NDArray[np.floating]) -> Array:

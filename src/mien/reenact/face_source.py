@@ -59,7 +59,7 @@ def load_face(face: FaceSource | str | Path, pack: Pack) -> FaceSource:
 
     Raises VideoError, StreamError and PackError.
     """
-    source = _read(Path(face)) if isinstance(face, (str, Path)) else face
+    source = read_face(Path(face)) if isinstance(face, (str, Path)) else face
     if isinstance(source, Stream):
         pack_for(source, pack)
     elif isinstance(source, Person):
@@ -67,7 +67,11 @@ def load_face(face: FaceSource | str | Path, pack: Pack) -> FaceSource:
     return source
 
 
-def _read(path: Path) -> FaceSource:
+def read_face(path: Path) -> FaceSource:
+    """Read a face's file as its ending says: a stream, a person, or an image uint8 RGB `[H, W, 3]`.
+
+    Raises VideoError and StreamError.
+    """
     if path.suffix.lower() == ".mien":
         return Stream.load(path)
     return Person.load(path) if path.suffix.lower() == ".person" else read_image(path)

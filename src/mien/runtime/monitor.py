@@ -38,7 +38,8 @@ UNWATCHED = StageMonitor()
 class Monitor:
     """Runs stages: shows their progress, measures their seconds, and takes results of an earlier run from `cache`.
 
-    `limits`: seconds that a stage's training loop may take, by stage. `seconds`: by stage. `resumed`: the stages and loops that an earlier run had done, whose seconds are not counted again.
+    `limits`: seconds that a stage's training loop may take, by stage. `seconds`: by stage. `resumed`: the stages and loops
+    that an earlier run had done, whose seconds are not counted again.
     """
 
     def __init__(

@@ -83,4 +83,4 @@ def test_ridge_regression_finds_the_map_and_how_much_to_trust_it() -> None:
 
 def test_a_face_that_the_mesh_does_not_see_is_said(pack: Pack) -> None:
     with pytest.raises(FaceError):
-        fit_reader(lambda row: np.zeros((64, 64, 3), np.uint8), pack.flow, np.ones(32), np.zeros(32))
+        fit_reader(lambda row: np.zeros((64, 64, 3), np.uint8), pack.flow, np.ones(32))

@@ -108,7 +108,7 @@ def evaluate(
 
     for path in (as_json, as_csv):
         if path is not None:
-            check_output(path)
+            check_output(path, (), (reference, output))
     options = Options(size, step, top, reference_panel, output_panel)
     count = count_frames(reference)
     count_frames(output)  # read before anything is measured: what cannot be read is said at once

@@ -52,10 +52,10 @@ def person(
     from mien.format.stream import Stream
     from mien.runtime.files import check_output, write_text
 
-    check_output(output, (SUFFIX,))
+    check_output(output, (SUFFIX,), (clip,))
     limits.person_name(output.stem, True, str(output))
     if report is not None:
-        check_output(report)
+        check_output(report, (), (clip,))
     size = person_bytes(person_size)
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":

@@ -24,7 +24,7 @@ def plot(
     from mien.apps.cli.plots import PLOT_SUFFIXES, plot_file
     from mien.runtime.files import check_output
 
-    check_output(output, PLOT_SUFFIXES)
+    check_output(output, PLOT_SUFFIXES, (file,))
     channels: tuple[Any, ...] = ()
     if file.suffix.lower() != ".json":
         from mien.errors import PackError

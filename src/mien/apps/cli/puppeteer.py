@@ -37,6 +37,7 @@ from mien.errors import InputError
 if TYPE_CHECKING:
     from mien.format.stream import Stream
     from mien.media.video import Clip
+    from mien.reenact.face_source import FaceSource
     from mien.reenact.options import PuppetOptions
 
 # Options that say nothing by default: the method's preset holds then.
@@ -149,7 +150,7 @@ def puppeteer(
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
     stream = None if clip else Stream.load(driver)
-    face, driver_face = _faces(seen := _read_face(portrait), face, driver_face)
+    seen, face, driver_face = _faces(portrait, face, driver_face)
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
@@ -179,19 +180,21 @@ def puppeteer(
         _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
 
 
-def _faces(seen: Any, face: int | None, driver_face: int | None) -> tuple[int | None, int | None]:
-    """Which face of the image `seen`, and of the driver: a stream or a person is one face, so that the number is the driver's.
+def _faces(path: Path, face: int | None, driver_face: int | None) -> tuple[FaceSource, int | None, int | None]:
+    """FACE, and which face of it and of the driver: a stream or a person is one face, so that the number is the driver's.
 
     Raises FaceError for an image without that face, before the driver is encoded.
     """
     import numpy as np
 
-    if not isinstance(seen, np.ndarray):
-        return None, driver_face or face
     from mien.method.stage1_align.align import align_image
+    from mien.reenact.face_source import read_face
 
+    seen = read_face(path)
+    if not isinstance(seen, np.ndarray):
+        return seen, None, driver_face or face
     align_image(seen, 256, face)
-    return face, driver_face
+    return seen, face, driver_face
 
 
 def _save(puppet: Stream, output: Path) -> None:
@@ -218,16 +221,6 @@ def _kept(encoded: Stream | None, output: Path) -> Iterator[None]:
             encoded.save(kept)
             print(f"mien: note: the encoded driver is kept in {kept}; give it as DRIVER to go on.", file=sys.stderr)
         raise
-
-
-def _read_face(path: Path) -> Any:
-    """The face that is seen, as its file's ending says: a stream, a person, or an image uint8 [H, W, 3]."""
-    from mien.format.person import Person
-    from mien.format.stream import Stream
-    from mien.media.still_images import read_image
-
-    readers: dict[str, Any] = {".mien": Stream.load, ".person": Person.load}
-    return readers.get(path.suffix.lower(), read_image)(path)
 
 
 def _driver_panels(clip: Clip | None, stream: Stream, pack: str, person: Any, device: str) -> Iterable[Any]:

@@ -11,16 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.format.person import SUFFIX, Person
+from mien.format.person import Person
 from mien.format.stream import Stream
-from mien.media.video import read_image
 from mien.method.avatar import Avatar
-from mien.method.live_motion import NEAR_FRONTAL, MotionReader, fit_reader
+from mien.method.live_motion import MotionReader, fit_reader
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, tuned_generator
-from mien.reenact.face_source import invert_portrait, known_face, load_face, locate_face
+from mien.reenact.face_source import FaceSource, invert_portrait, known_face, load_face, locate_face, read_face
 
 Array = NDArray[np.float64]
 
@@ -38,7 +37,7 @@ class LiveFace:
     @property
     def neutral(self) -> Array:
         """The 35 numbers of the face at rest."""
-        return np.concatenate([np.zeros(3), self.reader.usual])
+        return np.zeros(3 + len(self.scale))
 
     @property
     def unit(self) -> Array:
@@ -67,10 +66,9 @@ class FacePainter:
 
 def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = lambda done: None) -> LiveFace:
     """Read a face and fit what drives it (`fit_reader`, which calls `tick`). Raises VideoError, FaceError, StreamError and PackError."""
-    source = _source(path)
+    source = read_face(path)
     pack = _pack(source, pack_name)
     load_face(source, pack)
-    usual = np.zeros(len(pack.channels))
     if isinstance(source, np.ndarray):
         avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack)
         still = _still(pack, avatar.identity.cpu().numpy())
@@ -79,31 +77,14 @@ def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = l
         still = _still(pack, source.identity, face.tuning, face.person, face.person_name)
         generator = tuned_generator(still, pack, source if isinstance(source, Person) else path.parent)
         avatar = Avatar.of(still, pack, generator)
-        usual = _usual(source, len(pack.channels))
     scale, paint = np.array([c.scale for c in avatar.channels], np.float64), FacePainter(avatar)
-    return LiveFace(still, fit_reader(paint, pack.flow, scale, usual, tick=tick), paint, scale)
+    return LiveFace(still, fit_reader(paint, pack.flow, scale, tick=tick), paint, scale)
 
 
-def _source(path: Path) -> Stream | Person | NDArray[np.uint8]:
-    suffix = path.suffix.lower()
-    if suffix == ".mien":
-        return Stream.load(path)
-    return Person.load(path) if suffix == SUFFIX else read_image(path)
-
-
-def _pack(source: Stream | Person | NDArray[np.uint8], name: str | None) -> Pack:
+def _pack(source: FaceSource, name: str | None) -> Pack:
     if isinstance(source, Stream):
         return pack_for(source, name)
     return Pack.load(name or (source.pack_name if isinstance(source, Person) else "mini"))
-
-
-def _usual(source: Stream | Person, channels: int) -> Array:
-    """alpha `[C]` of a face at rest: the median of its own stream's near-frontal frames; 0 for a person, who has none."""
-    if isinstance(source, Person):
-        return np.zeros(channels)
-    rows = source.frames.astype(np.float64)
-    near = np.hypot(rows[:, 1], rows[:, 2]) < NEAR_FRONTAL
-    return np.asarray(np.median(rows[near] if near.any() else rows, axis=0)[3:])
 
 
 def _still(

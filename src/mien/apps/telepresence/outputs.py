@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -162,7 +162,7 @@ def has_display() -> bool:
     return there and player() is not None
 
 
-def check_live_output(path: Path | None) -> None:
-    """Raises OutputError where a run could not be written to `path`."""
+def check_live_output(path: Path | None, inputs: Sequence[Path | None] = ()) -> None:
+    """Raises OutputError where a run could not be written to `path`, or `path` is one of the `inputs`."""
     if path is not None:
-        check_output(path, (*VIDEO_SUFFIXES, ".mien"))
+        check_output(path, (*VIDEO_SUFFIXES, ".mien"), inputs)
