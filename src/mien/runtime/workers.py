@@ -111,6 +111,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def leave_a_core() -> None:
+    """Let PyTorch, and the decoders, which follow it, use one core less than there are, for what runs beside them."""
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() - 1)))
+
+
 class LocalPool:
     """Processes of this machine, one a device, each with one thread: on a CPU so many are faster than one with many."""
 

@@ -60,12 +60,14 @@ def live(
     from mien.apps.telepresence.sources import camera_or_clip
     from mien.method.live_motion import ReaderOptions
     from mien.runtime.files import check_output, check_outputs_differ, write_text
+    from mien.runtime.workers import leave_a_core
 
     check_live_output(output, (clip, face))
     if statistics is not None:
         check_output(statistics, (), (clip, face))
     check_outputs_differ(output, statistics)
     source = camera_or_clip(camera, clip)
+    leave_a_core()
     with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
         driven = live_face(face, pack, tick)
     outputs, record = _outputs(output, clip, virtual_camera, driven, source)

@@ -181,7 +181,7 @@ export class Player {
   /** Moves the clock on, and keeps the workers busy with what is seen next. The sound leads where it plays. */
   tick(now) {
     if (this.playing) {
-      const passed = (now - this.before) / 1000;
+      const passed = Math.max(now - this.before, 0) / 1000; // a frame's time may lie before the click that plays
       this.before = now;
       const heard = this.hasSound && !this.sound.paused && !this.sound.ended;
       this.position = heard ? this.sound.currentTime : this.position + passed * this.speed;
