@@ -16,6 +16,7 @@ from factories import EXAMPLES
 from mien.apps.page.build import PageOptions, build_page, read_entry
 from mien.format.stream import Stream
 from mien.media.images import psnr_from_mse
+from mien.media.watermark_detection import WatermarkDetector
 from mien.method.stage6_render.render import FrameRenderer
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,12 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(psnr_from_mse(np.square(a.astype(np.float64) - b).mean()))
 
 
+def is_marked(frame: np.ndarray) -> bool:
+    detector = WatermarkDetector()
+    detector.add(np.ascontiguousarray(frame))
+    return detector.result().found
+
+
 @pytest.mark.timeout(280)
 def test_the_page_plays(site: str, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -95,13 +102,14 @@ def test_the_page_plays(site: str, browser: Any) -> None:
     slider = page.locator("[data-bend=mouth]")
     slider.evaluate("(s) => { s.value = 3; s.dispatchEvent(new Event('input')); }")
     bent = picture(page, 3)
-    assert psnr(bent, own) < LEAST_PSNR
+    assert psnr(bent, own) < LEAST_PSNR and is_marked(bent)
     page.click("#straighten")
     assert np.array_equal(picture(page, 3), own)
 
     page.locator("#faces button").nth(2).click()
     wait_for(page, "document.getElementById('notice').hidden")
-    assert psnr(picture(page, 3), own) < 25
+    other = picture(page, 3)
+    assert psnr(other, own) < 25 and is_marked(other)
     assert page.locator(".mark").is_visible() and page.inner_text("#sentence").startswith("Synthetic: ")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not faults and not [url for url in asked if not url.startswith((site, "blob:", "data:"))]

@@ -19,8 +19,7 @@ A program in Python calls it so:
     mark = Watermark(file_hash(stream), height, width)    # once a video
     frame = mark(frame)                                   # each uint8 [H, W, 3]
 
-A page takes `Watermark.field` from Python (float [H, W], say as int8 of 100 times its value), computes the gain as above
-and adds: a `Uint8ClampedArray` rounds and clips as needed. The detector asks for no exact gain.
+The web page's decoder does the same: `watermark` in apps/page/native/page.c.
 
 Method: additive spread-spectrum marks, Cox et al. 1997; detection: `mien.media.watermark_detection`.
 """

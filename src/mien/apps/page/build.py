@@ -17,11 +17,12 @@ import numpy as np
 
 from mien._version import __version__
 from mien.apps.page.page_pack import channel_facts, check_playable, write_page_pack
-from mien.apps.provenance import Origin
+from mien.apps.provenance import Origin, file_hash
 from mien.editing.curves import curves_of, principal_motion
 from mien.errors import InputError, OutputError
 from mien.format.person import Person, find_person
 from mien.format.stream import Stream
+from mien.media import watermark
 from mien.media.video import VIDEO_SUFFIXES
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, tuned_generator
@@ -31,6 +32,7 @@ MAKER = "mien page"
 DEVELOPMENT = ("package.json",)  # of the decoder's folder: for node, not for a browser
 BENDS = ("mouth", "jaw", "eyes", "brows")
 MOST_PEOPLE = 48
+GAIN = {"flat": watermark.GAIN_FLAT, "slope": watermark.GAIN_SLOPE, "most": watermark.GAIN_MOST}
 
 
 @dataclass(frozen=True)
@@ -130,18 +132,28 @@ def _write(entries: Sequence[Entry], folder: Path, options: PageOptions) -> None
             (folder / persons[entry.person.fingerprint]).write_bytes(entry.person.to_bytes())
         name = f"streams/{number:02d}-{_plain(entry.path.stem)}.mien"
         (folder / name).write_bytes(entry.path.read_bytes())
-        streams.append(_facts(entry, name))
+        mark = f"{name.removesuffix('.mien')}.mark"
+        (folder / mark).write_bytes(_mark(entry))
+        streams.append(_facts(entry, name, mark))
     facts = {
         "maker": MAKER, "version": __version__, "title": options.title or entries[0].path.stem, "streams": streams,
-        "packs": packs, "persons": persons,
+        "packs": packs, "persons": persons, "watermark": GAIN,
     }  # fmt: skip
     (folder / FACTS).write_text(json.dumps(facts, indent=1))
 
 
-def _facts(entry: Entry, name: str) -> dict[str, Any]:
+def _mark(entry: Entry) -> bytes:
+    """One period of the field of the stream's invisible mark, little-endian halves [side, side], `side` being that of a
+    tile in pixels."""
+    size = entry.pack.generator.resolution
+    side = size // watermark.TILES_TO_SIDE
+    return watermark.Watermark(file_hash(entry.stream), size, size).field[:side, :side].astype("<f2").tobytes()
+
+
+def _facts(entry: Entry, name: str, mark: str) -> dict[str, Any]:
     clip = None if entry.clip is None else {"name": entry.clip.name, "bytes": entry.clip.stat().st_size}
     return {
-        "file": name, "name": entry.path.stem, "pack": entry.stream.pack, "clip": clip,
+        "file": name, "mark": mark, "name": entry.path.stem, "pack": entry.stream.pack, "clip": clip,
         "sentence": Origin(entry.stream).sentence(), "bends": _bends(entry),
     }  # fmt: skip
 

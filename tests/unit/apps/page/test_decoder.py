@@ -1,4 +1,4 @@
-"""The page's decoder, run by node, against `mien render`: the same pictures but for rounding."""
+"""The page's decoder, run by node, against `mien render`: the same pictures but for rounding, with the same mark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pytest
 from factories import EXAMPLES
 from factories.node import needs_node, node
 from mien.apps.page.build import PageOptions, build_page, read_entry
+from mien.apps.provenance import file_hash
 from mien.format import lowrank
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.format.weights_codec import tunable
 from mien.media.images import psnr_from_mse
+from mien.media.watermark import Watermark
+from mien.media.watermark_detection import WatermarkDetector
 from mien.method.stage6_render.render import FrameRenderer
 from mien.packs.pack import Pack
 
@@ -45,10 +48,15 @@ def drawn_by_the_page(folder: Path) -> np.ndarray:
 def assert_alike(file: Path, folder: Path) -> None:
     build_page([read_entry(file, None)], folder, PageOptions(people=1))
     page = drawn_by_the_page(folder)
-    renderer = FrameRenderer.of(Stream.load(file), person=file.parent)
+    stream = Stream.load(file)
+    renderer = FrameRenderer.of(stream, person=file.parent)
+    mark, detector = Watermark(file_hash(stream), 256, 256), WatermarkDetector()
     for frame, index in zip(page, FRAMES, strict=True):
-        error = np.square(frame.astype(np.float64) - renderer(index, index + 1)[0]).mean()
+        error = np.square(frame.astype(np.float64) - mark(renderer(index, index + 1)[0])).mean()
         assert psnr_from_mse(error) > LEAST_PSNR
+        detector.add(np.ascontiguousarray(frame))
+    found = detector.result(file_hash(stream))
+    assert found.found and found.stream_p_value is not None and found.stream_p_value < 0.05
 
 
 def test_a_stream_with_all_weights_looks_alike(tmp_path: Path) -> None:

@@ -123,3 +123,63 @@ void to_rgba(const float *x, uint8_t *y, long pixels) {
         y[4 * i + 3] = 255;
     }
 }
+
+/* Y of BT.601 in 0..255, as OpenCV's cvtColor has it: the weights in 1/32768. */
+static inline int luma(const uint8_t *p) { return (9798 * p[0] + 19235 * p[1] + 3735 * p[2] + 16384) >> 15; }
+
+/* Place i of a line of n that goes on as its own mirror image, the last place not repeated. */
+static inline int mirrored(int i, int n) { return i < 0 ? -i : i >= n ? 2 * n - 2 - i : i; }
+
+/* The blocks above and below (or left and right of) pixel i, and how much of the second. */
+static inline float between_blocks(int i, int block, int blocks, int *first, int *second) {
+    float at = ((float)i + 0.5f) / (float)block - 0.5f;
+    if (at < 0.0f) at = 0.0f;
+    *first = (int)at;
+    *second = *first + 1 < blocks ? *first + 1 : blocks - 1;
+    return at - (float)*first;
+}
+
+/* The invisible mark of mien.media.watermark on a square picture [size][size] RGBA, whose docstring has the equations.
+ * `field`: [period][period], repeated; `flat`, `slope`, `most`: of the gain. */
+void watermark(uint8_t *rgba, const float *field, int size, int period, float flat, float slope, float most) {
+    int block = size / 32 > 1 ? size / 32 : 1, blocks = size / block, reach = block / 2, window = 2 * reach + 1;
+    unsigned long mark = heap_mark();
+    uint8_t *grey = malloc((size_t)size * size);
+    int *columns = malloc(sizeof(int) * size);
+    float *gain = malloc(sizeof(float) * blocks * blocks);
+    for (int i = 0; i < size * size; i++) grey[i] = (uint8_t)luma(rgba + 4 * i);
+    for (int i = 0; i < blocks * blocks; i++) gain[i] = 0.0f;
+    for (int y = 0; y < size; y++) {
+        for (int x = 0; x < size; x++) columns[x] = 0;
+        for (int k = -reach; k <= reach; k++) {
+            const uint8_t *line = grey + mirrored(y + k, size) * size;
+            for (int x = 0; x < size; x++) columns[x] += line[x];
+        }
+        int sum = 0;
+        for (int k = -reach - 1; k < reach; k++) sum += columns[mirrored(k, size)];
+        for (int x = 0; x < size; x++) {
+            sum += columns[mirrored(x + reach, size)] - columns[mirrored(x - reach - 1, size)];
+            int mean = (sum + window * window / 2) / (window * window), here = grey[y * size + x];
+            gain[y / block * blocks + x / block] += (float)(here > mean ? here - mean : mean - here);
+        }
+    }
+    for (int i = 0; i < blocks * blocks; i++) {
+        float wanted = flat + slope * gain[i] / (float)(block * block);
+        gain[i] = wanted < most ? wanted : most;
+    }
+    for (int y = 0; y < size; y++) {
+        int above, below, left, right;
+        float down = between_blocks(y, block, blocks, &above, &below);
+        for (int x = 0; x < size; x++) {
+            float along = between_blocks(x, block, blocks, &left, &right);
+            const float *a = gain + above * blocks, *b = gain + below * blocks;
+            float high = a[left] + along * (a[right] - a[left]), low = b[left] + along * (b[right] - b[left]);
+            int added = (int)rintf((high + down * (low - high)) * field[y % period * period + x % period]);
+            for (int c = 0; c < 3; c++) {
+                int value = rgba[4 * (y * size + x) + c] + added;
+                rgba[4 * (y * size + x) + c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+            }
+        }
+    }
+    heap_release(mark);
+}

@@ -51,7 +51,7 @@ export class Network {
     this.space();
     this.names = ["const", ...this.layers.flatMap(({ index, rgb }) =>
       ["bias", ...(rgb || !this.config.noise ? [] : ["noise_const"]), "conv.weight"].map((n) => `blocks.${index}.${n}`))];
-    this.mark = this.native.heap_mark();
+    this.fixed = this.native.heap_mark();
   }
 
   /** Places for a layer's constants and its style, the affine's weights filled in. */
@@ -110,15 +110,22 @@ export class Network {
     this.squares = memory.zeros(this.width + Math.max(...this.layers.map((l) => l.inputs)));
     this.latent = memory.zeros(this.width * this.layers.reduce((n, l) => Math.max(n, l.row + 1), 0));
     this.rgba = native.malloc(4 * this.size ** 2);
+    this.field = memory.zeros(this.size ** 2);
   }
 
-  /** Takes on a person: `identity` (L x D), and `tuning`, the bytes of tuned weights (none: the pack's own). */
-  become(identity, tuning) {
+  /**
+   * Takes on a person: `identity` (L x D), and `tuning`, the bytes of tuned weights (none: the pack's own). `mark`: the
+   * invisible mark that every picture gets (watermark.js).
+   */
+  become(identity, tuning, mark) {
+    check(mark.field.length <= this.size ** 2, "the mark does not fit the pack");
+    this.memory.view(this.field, mark.field.length).set(mark.field);
+    this.gain = [Math.sqrt(mark.field.length), mark.flat, mark.slope, mark.most];
     check(identity.length === (this.layers.at(-1).row + 1) * this.width, "the identity latent does not fit the pack");
     const { memory, native, pack } = this;
     const shapes = this.names.map((name) => pack.tensors.get(`generator.${name}`).shape);
     const differences = readTuning(tuning, shapes);
-    native.heap_release(this.mark);
+    native.heap_release(this.fixed);
     this.names.forEach((name, i) => memory.temporarily(() => {
       const at = memory.tensor(pack, `generator.${name}`);
       this.add(at, differences[i], shapes[i]);
@@ -203,14 +210,10 @@ export class Network {
       this.style(yaw, pitch, alpha, channels);
       this.draw();
       this.native.to_rgba(this.layers.at(-1).picture, this.rgba, this.size ** 2);
+      this.native.watermark(this.rgba, this.field, this.size, ...this.gain);
       this.memory.renew();
-      return this.finish(new Uint8ClampedArray(this.memory.buffer.slice(this.rgba, this.rgba + 4 * this.size ** 2)));
+      return new Uint8ClampedArray(this.memory.buffer.slice(this.rgba, this.rgba + 4 * this.size ** 2));
     });
-  }
-
-  /** Every frame passes here before it leaves the decoder: the place for whatever all pictures must carry. */
-  finish(pixels) {
-    return pixels;
   }
 
   /** A(LH) + alpha, and what depends on it alone. */

@@ -6,6 +6,7 @@ import { groupsOf } from "./curves.js";
 import { Frames } from "./frames.js";
 import { readPack } from "./pack.js";
 import { readPerson, readStream, PARAMETERS } from "./stream.js";
+import { readMark } from "./watermark.js";
 
 async function bytes(path) {
   const answer = await fetch(new URL(path, document.baseURI));
@@ -70,6 +71,7 @@ export class Player {
       stream.weights = stream.tuning;
       stream.onceBytes = 0;
     }
+    stream.mark = readMark(new Uint8Array(await bytes(about.mark)), this.facts.watermark);
     this.files.set(about.file, stream);
     return stream;
   }
@@ -105,7 +107,8 @@ export class Player {
     this.face = face;
     this.frames.clear();
     const shift = await this.decoder.become({
-      identity: face.identity, tuning: face.tuning, driver: this.stream.identity, channels: this.stream.channels, shared });
+      identity: face.identity, tuning: face.tuning, mark: this.stream.mark, driver: this.stream.identity,
+      channels: this.stream.channels, shared });
     if (this.face !== face) return;
     this.shift = shift;
     this.frames.clear();

@@ -30,8 +30,9 @@ export class Thumbnails {
   }
 
   async draw(face) {
-    const { channels } = this.player.stream;
-    const own = { identity: face.identity, tuning: face.tuning, driver: face.identity, channels, shared: channels.map(() => false) };
+    const { channels, mark } = this.player.stream;
+    const own = { identity: face.identity, tuning: face.tuning, mark, driver: face.identity, channels,
+      shared: channels.map(() => false) };
     await this.decoder.become(own);
     const request = { yaw: 0, pitch: 0, alpha: channels.map(() => 0), channels };
     const pixels = await this.decoder.draw(this.decoder.free(), request);

@@ -12,8 +12,8 @@ const WORK = {
   },
 
   /** A person, and how the driver's channels have to be shifted to mean the same on that person. */
-  become({ identity, tuning, driver, channels, shared }) {
-    network.become(identity, tuning);
+  become({ identity, tuning, mark, driver, channels, shared }) {
+    network.become(identity, tuning, mark);
     const [own, others] = [driver, identity].map((latent) => network.channelValues(latent, channels));
     return { shift: own.map((value, k) => (shared[k] ? value - others[k] : 0)) };
   },
