@@ -105,6 +105,23 @@ class _InverseHaar(torch.autograd.Function):
         bands = [left + right, left_slope + right_slope, left - right, left_slope - right_slope]
         return torch.cat(bands, dim=1).contiguous(memory_format=torch.channels_last)
 
+    @staticmethod
+    def symbolic(g: Any, bands: Any) -> Any:
+        """The same as ONNX operators, for `torch.onnx.export`."""
+        mean, height, width, both = g.op("Split", g.op("Mul", bands, _half(g)), axis_i=1, outputs=4)
+        top, bottom = g.op("Add", mean, height), g.op("Sub", mean, height)
+        slope_top, slope_bottom = g.op("Add", width, both), g.op("Sub", width, both)
+        pixels = [
+            g.op(how, value, slope)
+            for value, slope in ((top, slope_top), (bottom, slope_bottom))
+            for how in ("Add", "Sub")
+        ]
+        return g.op("DepthToSpace", g.op("Concat", *pixels, axis_i=1), blocksize_i=2, mode_s="DCR")
+
+
+def _half(g: Any) -> Any:
+    return g.op("Constant", value_t=torch.tensor(0.5))
+
 
 def inverse_haar(bands: Tensor) -> Tensor:
     """Bands `[N, 4 * C, H, W]` (`band_order`: mean, then the details along height, along width, and of both) ->

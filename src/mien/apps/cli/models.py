@@ -107,18 +107,23 @@ def models_convert(
 def models_export(
     name: Annotated[str, typer.Argument(metavar="PACK", help="A pack's name, or the path of a pack file.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")],
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Of the pictures, where the pack draws several; its own.")
+    ] = None,
 ) -> None:
     """Write a pack's generator, flow and encoder as ONNX files (extra `onnx`), each checked against PyTorch to 1e-3.
 
-    For TensorRT, CoreML, OpenVINO and the like. The batch is 1, the numbers are float32. Packs with a StyleGAN2 generator.
+    For TensorRT, CoreML, OpenVINO and the like. The batch is 1, the numbers are float32.
 
     Example: mien models export mini -o onnx
+
+    Example: mien models export ffhq-mobile --size 256 -o onnx256
     """
     from mien.packs.onnx_export import check_exportable, export
     from mien.packs.pack import Pack
 
     check_exportable(output)
-    for line in export(Pack.load(name), output):
+    for line in export(Pack.load(name).at(size), output):
         print(line)
 
 

@@ -7,6 +7,8 @@ export function usualThreads() {
   return Math.max(1, Math.min((navigator.hardwareConcurrency || 2) - 1, 4));
 }
 
+const PAUSE = 500; // milliseconds without work, after which the frames drawn a second are counted anew
+
 class Thread {
   constructor() {
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -41,7 +43,8 @@ export class Decoder {
   constructor(threads = usualThreads()) {
     this.count = threads;
     this.threads = [];
-    this.drawn = [];
+    this.drawn = []; // when: milliseconds
+    this.costs = []; // milliseconds of a worker
   }
 
   /** Starts the workers on a pack (an ArrayBuffer). Ready when the first one is. */
@@ -55,12 +58,12 @@ export class Decoder {
 
   /** Makes all workers draw one person; resolves to the shift of the channels when the first one can. */
   async become(person) {
-    this.able = new Set();
-    const able = this.able;
+    const ready = new Set();
+    this.ready = ready;
     const all = this.threads.map(async (thread, i) => {
       await this.starting[i];
       const answer = await thread.ask("become", person);
-      able.add(thread);
+      ready.add(thread);
       return answer.shift;
     });
     for (const one of all) one.catch(() => {});
@@ -71,15 +74,20 @@ export class Decoder {
 
   /** A worker that has nothing to do, or undefined. */
   free() {
-    return this.threads.find((thread) => thread.idle && this.able?.has(thread));
+    return this.threads.find((thread) => thread.idle && this.ready?.has(thread));
   }
 
   /** The pixels of one frame, RGBA, by a worker. */
   async draw(thread, request) {
-    const { pixels } = await thread.ask("frame", request);
+    const began = performance.now();
+    const paused = began - (this.drawn.at(-1) ?? 0) > PAUSE && this.threads.every((one) => one.idle);
+    if (paused) this.drawn = [began];
+    const { pixels, milliseconds } = await thread.ask("frame", request);
     const now = performance.now();
     this.drawn.push(now);
     while (this.drawn.length > 1 && (now - this.drawn[0] > 4000 || this.drawn.length > 240)) this.drawn.shift();
+    this.costs.push(milliseconds);
+    if (this.costs.length > 16) this.costs.shift();
     return pixels;
   }
 
@@ -88,5 +96,11 @@ export class Decoder {
     const { drawn } = this;
     if (drawn.length < 2) return 0;
     return ((drawn.length - 1) * 1000) / (drawn.at(-1) - drawn[0]);
+  }
+
+  /** Frames that all workers together can draw a second, whether they are asked for as many or not; 0 if not known. */
+  able() {
+    const { costs } = this;
+    return costs.length ? (1000 * (this.ready?.size || 1) * costs.length) / costs.reduce((a, b) => a + b) : 0;
   }
 }

@@ -8,9 +8,10 @@ const find = (id) => document.getElementById(id);
 const PLAY = "M7 4l14 8-14 8z";
 const PAUSE = "M6 4h4v16H6zM14 4h4v16h-4z";
 const BENDS = { mouth: "Mouth", jaw: "Jaw", eyes: "Lids", brows: "Brows" };
+const MOST_BEND = 2; // standard deviations
 const count = (n) => Math.round(n).toLocaleString("en");
 
-const player = new Player();
+const player = new Player(find("sound"));
 const context = find("face").getContext("2d");
 const curves = new Curves(find("curves"), (share) => player.stream && player.seek(share * player.seconds));
 const thumbnails = new Thumbnails(player);
@@ -35,15 +36,16 @@ function toggle() {
 }
 
 function showCurves() {
-  curves.show(player.motion(), player.stream.frames, player.groups);
-  find("straighten").disabled = !Object.keys(player.bends).length;
+  const bent = Object.keys(player.bends).length > 0;
+  curves.show(player.stream.motion, bent ? player.motion() : player.stream.motion, player.stream.frames, player.groups);
+  find("straighten").disabled = !bent;
 }
 
 /** One slider for each attribute that moves in the stream. */
 function showBends() {
   find("bends").replaceChildren(...Object.keys(player.about.bends).map((name) => {
     const label = document.createElement("label");
-    const slider = Object.assign(document.createElement("input"), { type: "range", min: -3, max: 3, step: 0.1, value: 0 });
+    const slider = Object.assign(document.createElement("input"), { type: "range", min: -MOST_BEND, max: MOST_BEND, step: 0.1, value: 0 });
     const value = document.createElement("output");
     slider.dataset.bend = name;
     value.textContent = "0";
@@ -57,10 +59,15 @@ function showBends() {
   }));
 }
 
-async function choose(face) {
+function showChosen(face) {
   find("faces").querySelectorAll("button").forEach((button, i) => {
     button.setAttribute("aria-checked", String(player.faces[i] === face));
+    button.tabIndex = player.faces[i] === face ? 0 : -1;
   });
+}
+
+async function choose(face) {
+  showChosen(face);
   notice("Another face…", true);
   try {
     await player.see(face);
@@ -74,7 +81,6 @@ function showFaces() {
   find("faces").replaceChildren(...player.faces.map((face, i) => {
     const button = Object.assign(document.createElement("button"), { title: face.name });
     button.setAttribute("role", "radio");
-    button.setAttribute("aria-checked", String(i === 0));
     button.setAttribute("aria-label", face.name);
     const picture = Object.assign(document.createElement("canvas"), { width: 64, height: 64 });
     face.picture = picture;
@@ -85,6 +91,18 @@ function showFaces() {
     button.addEventListener("click", () => choose(face));
     return button;
   }));
+  showChosen(player.faces[0]);
+}
+
+/** Arrows move among the faces, as among radio buttons. */
+function stepFaces(event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const buttons = [...find("faces").children];
+  const next = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
+  buttons[next].focus();
+  choose(player.faces[next]);
 }
 
 function showStream() {
@@ -145,8 +163,11 @@ find("scrub").addEventListener("input", (event) => player.seek((Number(event.tar
 find("speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)));
 find("mute").addEventListener("click", () => {
   player.sound.muted = !player.sound.muted;
+});
+find("sound").addEventListener("volumechange", () => {
   find("mute").textContent = player.sound.muted ? "Sound off" : "Sound on";
 });
+find("faces").addEventListener("keydown", stepFaces);
 find("straighten").addEventListener("click", () => {
   for (const name of Object.keys(player.bends)) player.bend(name, 0);
   showBends();

@@ -1,5 +1,5 @@
 // What plays: a stream, the face that is seen, how its curves are bent, and the clock. No element of the page is known here
-// but the sound.
+// but the one that plays the sound.
 
 import { Decoder } from "./decoder.js";
 import { groupsOf } from "./curves.js";
@@ -15,10 +15,11 @@ async function bytes(path) {
 }
 
 export class Player {
-  constructor() {
+  /** `sound`: an audio element. */
+  constructor(sound) {
     this.decoder = new Decoder();
     this.frames = new Frames(this.decoder, (index) => this.request(index));
-    this.sound = new Audio();
+    this.sound = sound;
     this.playing = false;
     this.speed = 1;
     this.position = 0; // seconds
@@ -162,8 +163,15 @@ export class Player {
     if (this.hasSound) {
       this.sound.playbackRate = this.speed;
       this.sound.currentTime = this.position;
-      this.sound.play().catch(() => {});
+      this.sound.play().catch((error) => this.soundRefused(error));
     }
+  }
+
+  /** Browsers let no page be heard before it is touched: the sound runs on unheard until it is switched on. */
+  soundRefused(error) {
+    if (error.name !== "NotAllowedError" || !this.playing || this.sound.muted) return;
+    this.sound.muted = true;
+    this.sound.play().catch(() => {});
   }
 
   pause() {
@@ -194,7 +202,7 @@ export class Player {
       }
     }
     // Where drawing is slower than the clip, every nth frame is drawn, so that the face keeps time with the sound.
-    const able = this.decoder.fps() || this.rate;
+    const able = this.decoder.able() || this.rate;
     const missing = Math.max(1, Math.ceil((this.rate * this.speed) / able));
     const lead = this.playing && missing > 1 ? missing : 0;
     this.frames.work(this.index + lead, this.playing ? missing : 1, this.playing ? 24 : 1);
