@@ -69,7 +69,6 @@ LAYERS: dict[str, Callable[[EncodeOptions], EncodeOptions]] = {
     "Muon": trained(muon=None),
     "even sampling": trained(even_sampling=False),
     "all weights (without: 200 kB)": lambda options: replace(options, person_size=200_000),
-    "early stop": trained(least_gain=0.0),
     "locality": trained(locality=0.0),
     "encoder tuned": tuned(encoder_rate=None),
     "decoder path": tuned(decoder_path=False),

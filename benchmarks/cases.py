@@ -28,6 +28,7 @@ from mien.method.avatar import Avatar
 from mien.method.image_sequences import synthesise
 from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.losses import LossNetworks
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.solvers.registry import solve_attributes, solve_pose, solver_named
 from mien.method.stage1_align import align as stage1
@@ -42,7 +43,7 @@ from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.options import TuningOptions
 from mien.personalize.pti import pivotal_tuning
-from mien.personalize.trainer import TrainingData
+from mien.personalize.training_data import TrainingData
 from mien.runtime.frame_store import CropFile
 from mien.runtime.precision import autocast_bf16
 
@@ -199,7 +200,8 @@ def fit(
     begin = time.process_time()
     if found is None:
         with autocast_bf16(pack.device):
-            found = solve_pose(avatar, pack.perceptual, targets, case.measured, case.areas, pose or solver.pose)
+            problem = PoseProblem(avatar, pack.perceptual, targets, case.measured, case.areas)
+            found = solve_pose(problem, pose or solver.pose)
     middle = time.process_time()
     size = min(pack.stage_sizes.attributes, case.generator.resolution)
     targets = synthesise(case.generator, case.w_plus, size)
@@ -209,9 +211,8 @@ def fit(
     blink = case.blink if blink is None else blink
     image = targets[case.identity_frame : case.identity_frame + 1]
     with autocast_bf16(pack.device):  # as in `mien.pipeline`
-        alpha = solve_attributes(
-            avatar, look, found.angles, targets, case.areas, warm, blink, image, attributes or solver.attributes
-        )
+        task = AttributeProblem(avatar, look, found.angles, targets, case.areas, warm, blink, image)
+        alpha = solve_attributes(task, attributes or solver.attributes)
     end = time.process_time()
     frames = render(case, found.angles, alpha.alpha, avatar.channels)
     return Fit(found, alpha, frames, {"pose": middle - begin, "attributes": end - begin_attributes})

@@ -14,6 +14,7 @@ from pathlib import Path
 from cases import jitter, prepare, shorter
 
 from mien.method.image_sequences import synthesise
+from mien.method.problems import PoseProblem
 from mien.method.solvers.registry import solve_pose, solver_named
 
 
@@ -34,9 +35,8 @@ def main() -> None:
         target = synthesise(case.generator, case.w_plus, min(64, case.generator.resolution))
         cells, before = [], 0.0
         for name in names:
-            pose = solve_pose(
-                case.avatar(), case.pack.perceptual, target, case.measured, case.areas, solver_named(name).pose
-            )
+            problem = PoseProblem(case.avatar(), case.pack.perceptual, target, case.measured, case.areas)
+            pose = solve_pose(problem, solver_named(name).pose)
             before = float(pose.initial_loss.mean()) * 1000
             cells += [f"{pose.loss.mean() * 1000:.2f}", f"{(pose.angles - case.measured).abs().mean():.2f}",
                       f"{jitter(pose.angles, case.measured):.2f}"]  # fmt: skip

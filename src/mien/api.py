@@ -22,8 +22,8 @@ from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
 from mien.options import LEAST_EFFORT, EncodeOptions
 from mien.packs.pack import Pack
+from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
-from mien.personalize.trainer import batch_at
 from mien.pipeline import Encoding, encode_track
 from mien.report import EncodeReport, as_bytes, summarise
 from mien.runtime.device import resolve_device

@@ -103,7 +103,7 @@ class EncodeOptions:
         """The paper's method and nothing after it: fixed pivots, Eq. 1 and 2, Algorithm 1 with Eq. 7 to 12, against S_t."""
         tuning = TuningOptions(
             steps=350, passes=8.0, generator_rate=3e-4, windows=False, coarse_first=False, pixel_loss="l2", perceptual=1.0, texture=0.0, landmarks=0.0, locality=0.0,
-            even_sampling=False, motion=None, noise=None, muon=None, least_gain=0.0, encoder_rate=None,
+            even_sampling=False, motion=None, noise=None, muon=None, encoder_rate=None,
             decoder_path=False, pivot_locality=PivotLocalityOptions(),
         )  # fmt: skip
         return EncodeOptions(

@@ -15,8 +15,9 @@ from mien.media.images import to_bytes
 from mien.method.avatar import Avatar
 from mien.method.frame_quality import poorly_reconstructed, region_errors
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import EXPRESSION, HEAD, Reading, of_inversions, of_mesh
+from mien.method.landmark_targets import EXPRESSION, HEAD, LandmarkTargets, measures_of_mesh, targets_from_inversions
 from mien.method.losses import LossNetworks
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.registry import solve_attributes, solve_pose
 from mien.method.stage2_invert import encoder_of, invert
 from mien.method.stage3_identity import select_identity
@@ -27,10 +28,11 @@ from mien.options import EncodeOptions
 from mien.packs.pack import Pack
 from mien.personalize.gaze_augmentation import GazeAugmentation, augment_gaze
 from mien.personalize.generator_params import FixedWeights, Weights, weights_for
-from mien.personalize.joint_refinement import Refined, refine
+from mien.personalize.joint_refinement import RefinementResult, refine
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
-from mien.personalize.refit import Refit, refit_to_frames
-from mien.personalize.trainer import TrainingData, batch_at
+from mien.personalize.refit import RefitResult, refit_to_frames
+from mien.personalize.sampling import batch_at
+from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import Monitor
 from mien.runtime.precision import autocast_bf16
 
@@ -120,21 +122,20 @@ def encode_track(
         nets, inversion, identity = _tune(nets, training, faces, inversion, identity, options, monitor)
 
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
-    reading = None if options.refinement else inversion_targets(data, faces, inversion, pack, options)
+    landmarks = None if options.refinement else inversion_targets(data, faces, inversion, pack, options)
     with autocast_bf16(device):
         targets = inversion.images(_size(options.pose.size or sizes.pose, pack))
-        pose = monitor.run(
-            "pose", HeadPose, solve_pose, avatar, pack.perceptual, targets, measured, masks, options.pose,
-            None if reading is None else reading.of(HEAD), total=len(faces),
-        )  # fmt: skip
-        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, reading, options, monitor)
+        head = None if landmarks is None else landmarks.select(HEAD)
+        problem = PoseProblem(avatar, pack.perceptual, targets, measured, masks, head)
+        pose = monitor.run("pose", HeadPose, solve_pose, problem, options.pose, total=len(faces))
+        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, landmarks, options, monitor)
     motion = Motion(torch.from_numpy(faces.roll), pose.angles, attributes.alpha)
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
     if options.refinement is not None:
         nets, avatar, motion = _refine(nets, training, avatar, motion, inversion, faces, options, monitor)
     if options.refit is not None:
-        motion = _refit(avatar, motion, faces, data.reading, pack, options, monitor)
+        motion = _refit(avatar, motion, faces, data.landmark_targets, pack, options, monitor)
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
 
 
@@ -178,13 +179,13 @@ def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
 
 def inversion_targets(
     data: TrainingData, faces: FaceTrack, inversion: Inversion, pack: Pack, options: EncodeOptions
-) -> Reading | None:
+) -> LandmarkTargets | None:
     """What landmarks ask of stages 4 and 5, None where they ask for nothing."""
     if options.landmarks is None:
         return None
     frames = inversion.images(_size(pack.stage_sizes.attributes, pack))
-    mesh = of_mesh(faces.landmarks, faces.size).to(pack.device)
-    return of_inversions(pack.landmark_reader, frames, mesh, data.reading, options.landmarks)
+    mesh = measures_of_mesh(faces.landmarks, faces.size).to(pack.device)
+    return targets_from_inversions(pack.landmark_reader, frames, mesh, data.landmark_targets, options.landmarks)
 
 
 def _tune(
@@ -220,21 +221,25 @@ def _tune(
 
 def _attributes(
     avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, pack: Pack, identity: Identity,
-    reading: Reading | None, options: EncodeOptions, monitor: Monitor,
+    landmarks: LandmarkTargets | None, options: EncodeOptions, monitor: Monitor,
 ) -> Attributes:  # fmt: skip
     """Stage 5."""
     size = _size(options.attributes.size or pack.stage_sizes.attributes, pack)
     targets: ImageSequence = inversion.images(size)
     if options.attributes.target == "frame":
         targets = faces.images(size, pack.device)
-    networks = LossNetworks(pack.perceptual, pack.identity, pack.parser)
-    start = warm_start(avatar, inversion.w_plus, pose.angles)
-    blink = torch.from_numpy(faces.blink).to(pack.device)
-    return monitor.run(
-        "attributes", Attributes, solve_attributes, avatar, networks, pose.angles, targets, faces.masks(pack.device),
-        start, blink, targets[identity.frame : identity.frame + 1], options.attributes,
-        None if reading is None else reading.of(EXPRESSION), total=len(faces),
-    )  # fmt: skip
+    problem = AttributeProblem(
+        avatar=avatar,
+        networks=LossNetworks(pack.perceptual, pack.identity, pack.parser),
+        angles=pose.angles,
+        targets=targets,
+        masks=faces.masks(pack.device),
+        start=warm_start(avatar, inversion.w_plus, pose.angles),
+        blink=torch.from_numpy(faces.blink).to(pack.device),
+        identity_image=targets[identity.frame : identity.frame + 1],
+        landmarks=None if landmarks is None else landmarks.select(EXPRESSION),
+    )
+    return monitor.run("attributes", Attributes, solve_attributes, problem, options.attributes, total=len(faces))
 
 
 def _refine(
@@ -254,7 +259,7 @@ def _refine(
         change = _gaze_change(nets, avatar, training.augmented, inversion)
         alpha = torch.cat([alpha, alpha[training.frames[len(faces) :]] + change])
     refined = monitor.run(
-        "refine", Refined, refine, nets.tunable(options), training.data, avatar.identity,
+        "refine", RefinementResult, refine, nets.tunable(options), training.data, avatar.identity,
         motion.angles[training.frames], alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(refined.delta, options)
@@ -274,7 +279,7 @@ def _gaze_change(nets: Networks, avatar: Avatar, augmented: GazeAugmentation, in
 
 
 def _refit(
-    avatar: Avatar, motion: Motion, faces: FaceTrack, reading: Reading | None, pack: Pack, options: EncodeOptions,
+    avatar: Avatar, motion: Motion, faces: FaceTrack, landmarks: LandmarkTargets | None, pack: Pack, options: EncodeOptions,
     monitor: Monitor,
 ) -> Motion:  # fmt: skip
     """Each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
@@ -285,8 +290,8 @@ def _refit(
     with autocast_bf16(pack.device):
         covered = torch.from_numpy(faces.lost) | poorly_reconstructed(region_errors(faces.crops, drawn, masks))
         refit = monitor.run(
-            "refit", Refit, refit_to_frames, avatar, pack.perceptual, motion.angles, motion.alpha,
+            "refit", RefitResult, refit_to_frames, avatar, pack.perceptual, motion.angles, motion.alpha,
             faces.images(size, pack.device), masks, covered.to(pack.device),
-            torch.from_numpy(faces.blink).to(pack.device), reading, options.refit, total=len(faces),
+            torch.from_numpy(faces.blink).to(pack.device), landmarks, options.refit, total=len(faces),
         )  # fmt: skip
     return replace(motion, angles=refit.angles, alpha=refit.alpha)

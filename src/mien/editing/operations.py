@@ -24,7 +24,7 @@ from mien.errors import InputError
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
 from mien.media.sound import keep_spans
-from mien.method.avatar import channel_difference
+from mien.method.avatar import channel_offset_for_identity
 from mien.packs.resolve import pack_for
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) 
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()
     if not np.array_equal(stream.identity, other.identity):
-        numbers[:, 3:] += channel_difference(pack_for(stream, pack), other, stream.identity)
+        numbers[:, 3:] += channel_offset_for_identity(pack_for(stream, pack), other, stream.identity)
     if not 0 <= at < other.seconds:
         raise InputError(f"the other stream has no second {at:g}; it is {other.seconds:.2f} s long.")
     if other.fps == stream.fps:

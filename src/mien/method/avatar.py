@@ -111,14 +111,7 @@ class ReenactedFrames:
         return torch.cat([avatar.generator.picture(avatar.styles(y, a), self._size) for y, a in each])
 
 
-def pose_latents(flow: HeadPoseFlow, identity: Tensor, angles: Tensor) -> Tensor:
-    """LH_t: the identity latent `[L, D]`, facing the camera, turned to `angles [N, 2]` (degrees): `[N, L, D]`."""
-    prior = flow.prior(identity[None], angles.new_zeros(1, 2))
-    n = len(angles)
-    return flow.place(identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
-
-
-def channel_difference(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
+def channel_offset_for_identity(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:
     """What to add to the stream's channels so that on `identity [L, D]` they take the values they have on its own.
 
     Returns `[C]`, the channels' values in A(L_ID) of the stream less those in A(`identity`); 0 for channels outside

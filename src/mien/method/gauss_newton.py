@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import Reading
+from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
 from mien.nets.generator import Generator
 
@@ -33,7 +33,7 @@ PROBES_AT_ONCE = 11  # renders of the Jacobian
 class DescentOptions:
     """`run`: frames that share a preconditioner and are solved together;
     `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
-    `home` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
+    `prior_mean` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
     iteration must gain for another one to follow."""
 
     run: int = 16
@@ -51,7 +51,7 @@ Render = Callable[[Tensor, Tensor | slice], Tensor]
 
 
 @dataclass(frozen=True)
-class Solved:
+class DescentResult:
     """`value [T, K]`, and Eq. 9's L2 and perceptual part `[T]` at the start and at the end."""
 
     value: Tensor
@@ -64,20 +64,20 @@ def descend(
     networks: LossNetworks,
     renders: Callable[[slice, int], Render],
     start: Tensor,
-    home: Tensor,
+    prior_mean: Tensor,
     targets: ImageSequence,
-    regions: Masks,
-    frozen: Tensor,
+    masks: Masks,
+    fixed: Tensor,
     code: Tensor | None,
-    reading: Reading | None,
+    landmarks: LandmarkTargets | None,
     options: DescentOptions,
     tick: Callable[[int], None],
-) -> Solved:
+) -> DescentResult:
     """Eq. 9 for all frames, run after run.
 
-    `renders`: how values become pictures in the frames of a slice, at a size; `start`, `home [T, K]`: where it
-    begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `frozen [T, K]` bool: what must not move; `code [1, E]`:
-    of the identity frame, for L_ID, None for none; `reading`: what expressions measure (`mien.method.landmark_targets`), None to
+    `renders`: how values become pictures in the frames of a slice, at a size; `start`, `prior_mean [T, K]`: where it
+    begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `fixed [T, K]` bool: what must not move; `code [1, E]`:
+    of the identity frame, for L_ID, None for none; `landmarks`: what expressions measure (`mien.method.landmark_targets`), None to
     compare pictures only. Without `networks.parser` there is no parsing loss.
     """
     value = start.clone()
@@ -91,13 +91,13 @@ def descend(
         with torch.no_grad():
             render = renders(part, size)
             labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
-        read = None if reading is None else reading.part(part)
-        objective = AttributeObjective(networks.perceptual, target, regions.part(part), options.weights, read)
+        wanted = None if landmarks is None else landmarks.part(part)
+        objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights, wanted)
         normal = _normal_matrix(render, objective, value[part], options, min(at_once, PROBES_AT_ONCE))
-        run = _Run(render, objective, networks, code, labels, home[part], before, at_once, options)
-        value[part], before, initial[part], final[part] = _solve(run, value[part], normal, frozen[part])
+        run = _Run(render, objective, networks, code, labels, prior_mean[part], before, at_once, options)
+        value[part], before, initial[part], final[part] = _solve(run, value[part], normal, fixed[part])
         tick(len(target))
-    return Solved(value, initial, final)
+    return DescentResult(value, initial, final)
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def _normal_matrix(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of N frames and its loss. `labels [N, h, w]`: parsing of the targets; `home [N, K]`; `before`: render minus target
+    """A run of N frames and its loss. `labels [N, h, w]`: parsing of the targets; `prior_mean [N, K]`; `before`: render minus target
     of the frame before; `at_once`: pictures whose gradients fit in memory."""
 
     render: Render
@@ -136,7 +136,7 @@ class _Run:
     networks: LossNetworks
     code: Tensor | None
     labels: Tensor | None
-    home: Tensor
+    prior_mean: Tensor
     before: Tensor | None
     at_once: int
     options: DescentOptions
@@ -156,7 +156,7 @@ class _Run:
 
     def held(self, value: Tensor, loss: Tensor) -> Tensor:
         """The loss `[N]` with what holds the values in place: ridge, and smoothing over time."""
-        loss = loss + self.options.ridge * (value - self.home).square().sum(1)
+        loss = loss + self.options.ridge * (value - self.prior_mean).square().sum(1)
         if len(value) > 2:
             bend = (value[:-2] - 2 * value[1:-1] + value[2:]).square()
             loss = loss + self.options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
@@ -183,11 +183,11 @@ class _Run:
         return torch.cat(wrongs), torch.cat(fits), self.held(value, torch.cat(losses)), gradient
 
 
-def _solve(run: _Run, start: Tensor, normal: Tensor, frozen: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
     where an iteration gains less than `options.enough` of the loss.
 
-    Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `Solved`.
+    Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `DescentResult`.
     """
     options = run.options
     inverse = torch.linalg.inv(normal)
@@ -217,7 +217,7 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, frozen: Tensor) -> tuple[Te
         gradient = of_last if gradient is None else gradient + of_last
         length = torch.where(better, (length * 1.3).clamp_max(1.0), length * 0.4)
         step = (gradient * 0.5) @ inverse
-        step = step.masked_fill(frozen, 0.0)
+        step = step.masked_fill(fixed, 0.0)
         direction = torch.where(better[:, None], step, direction)
         value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
     return best, best_wrong[-1:], first_loss, best_fit

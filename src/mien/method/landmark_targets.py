@@ -5,9 +5,9 @@ measures off any picture, with a gradient (`expression_measures`, `pose_measures
 some dark pixels to an L2, and the whole matter to a viewer. Beyond the paper, whose Eq. 10-12 compare pictures only.
 
 The parser has its own bias on a person, and is trusted as far as it agrees with the mesh over the clip. Renders of a tuned
-generator, which look like the frames, are to be read as the frames are (`of_frames`): asking for a line of the mesh's
+generator, which look like the frames, are to be read as the frames are (`targets_from_frames`): asking for a line of the mesh's
 values instead was worse on each measure. S_t of an untuned one does not follow a real face well, and looks like what the
-parser was trained on: there the mesh's own values are asked for (`of_inversions`).
+parser was trained on: there the mesh's own values are asked for (`targets_from_inversions`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXPRESSION, HEAD = slice(0, 8), slice(8, 10)
 # How much each measure counts, small motions more; and the eye opening under which gaze is a guess.
 _WEIGHTS = (1.0, 1.0, 0.5, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _GAZE = 7
-FAR = 0.03
+PROPORTIONAL_FROM = 0.03  # difference of a measure from which on its square grows in proportion
 _OPEN = 0.06
 
 
@@ -45,63 +45,69 @@ DEFAULTS = LandmarkTargetOptions()
 
 
 @dataclass(frozen=True)
-class Reading:
-    """`wanted [T, 10]`: what the parser is to read off a render of each frame (`mien.face.measures.face_measures`); `weight [T, 10]`: how much that
+class LandmarkTargets:
+    """`target [T, 10]`: what the parser is to read off a render of each frame (`mien.face.measures.face_measures`); `weight [T, 10]`: how much that
     counts, 0 for not at all."""
 
-    wanted: Tensor
+    target: Tensor
     weight: Tensor
 
-    def part(self, frames: slice | Tensor) -> Reading:
+    def part(self, frames: slice | Tensor) -> LandmarkTargets:
         """Of some frames."""
-        return Reading(self.wanted[frames], self.weight[frames])
+        return LandmarkTargets(self.target[frames], self.weight[frames])
 
-    def of(self, what: slice) -> Reading:
+    def followed_by_unknown(self, count: int) -> LandmarkTargets:
+        """With `count` more frames of which nothing is asked."""
+        none = self.weight.new_zeros(count, self.weight.shape[1])
+        return LandmarkTargets(torch.cat([self.target, none]), torch.cat([self.weight, none]))
+
+    def select(self, what: slice) -> LandmarkTargets:
         """Only `EXPRESSION` or only `HEAD` counts."""
         weight = torch.zeros_like(self.weight)
         weight[:, what] = self.weight[:, what]
-        return Reading(self.wanted, weight)
+        return LandmarkTargets(self.target, weight)
 
 
-def residual(seen: Tensor, reading: Reading) -> Tensor:
-    """Weighted differences `[N, 10]` between what was read off renders and what is wanted, whose squares grow in proportion
-    to the difference from `FAR` on (pseudo-Huber): a glance that the channels V cannot show must not bend the face."""
-    x = (seen - reading.wanted) / FAR
+def landmark_residual(measures: Tensor, targets: LandmarkTargets) -> Tensor:
+    """Weighted differences `[N, 10]` between the `measures` of renders and their targets, whose squares grow in proportion
+    to the difference from `PROPORTIONAL_FROM` on (pseudo-Huber): a glance that the channels V cannot show must not bend
+    the face."""
+    x = (measures - targets.target) / PROPORTIONAL_FROM
     grown = 2 * ((1 + x.square()).sqrt() - 1)
-    return FAR * reading.weight * x.sign() * (grown + 1e-12).sqrt()
+    return PROPORTIONAL_FROM * targets.weight * x.sign() * (grown + 1e-12).sqrt()
 
 
-def of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
+def measures_of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
     """The measures of mesh landmarks `[T, 478, 2]` in pixels of crops of side `size`: `[T, 10]`."""
     return face_measures(mesh_points(landmarks, size))
 
 
-def of_frames(
+def targets_from_frames(
     reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor, options: LandmarkTargetOptions = DEFAULTS
-) -> Reading | None:
-    """For renders that look like the frames I_t; `mesh [T, 10]`: see `of_mesh`. None where the pack reads no landmarks
+) -> LandmarkTargets | None:
+    """For renders that look like the frames I_t; `mesh [T, 10]`: see `measures_of_mesh`. None where the pack reads no landmarks
     or the clip is too short to calibrate it."""
     if reader is None or len(mesh) < options.fewest:
         return None
     read = _read(reader, frames, torch.arange(len(mesh)))
     a, b = read - read.mean(0), mesh - mesh.mean(0)
     agrees = (a * b).sum(0) / (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(1e-8)
-    return Reading(read, _weight(mesh) * agrees.clamp_min(0))
+    return LandmarkTargets(read, _weight(mesh) * agrees.clamp_min(0))
 
 
-def of_inversions(
+def targets_from_inversions(
     reader: LandmarkReader | None,
     frames: ImageSequence,
     mesh: Tensor,
-    real: Reading | None,
+    real: LandmarkTargets | None,
     options: LandmarkTargetOptions = DEFAULTS,
-) -> Reading | None:
+) -> LandmarkTargets | None:
     """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
-    `real`: the reading of the frames I_t, whose trust is taken; None where that is."""
+    `real`: the targets of the frames I_t, whose weights are taken; None where those are."""
     if real is None or reader is None:
         return None
     some = _some(len(mesh), options.most)
-    return Reading(_read(reader, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
+    return LandmarkTargets(_read(reader, frames, some).mean(0) + mesh - mesh[some].mean(0), real.weight)
 
 
 def _some(count: int, most: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mien.face.masks import Regions
 from mien.face.measures import face_measures
-from mien.method.landmark_targets import Reading, residual
+from mien.method.landmark_targets import LandmarkTargets, landmark_residual
 from mien.nets.perceptual import PerceptualNetwork
 
 
@@ -61,7 +61,7 @@ class LossNetworks:
 class AttributeObjective:
     """Eq. 9 for a batch of consecutive frames against S_t, without the identity and parsing terms.
 
-    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `reading`: what their expressions measure, if known.
+    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `landmarks`: what their expressions measure, if known.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class AttributeObjective:
         target: Tensor,
         regions: Regions,
         weights: AttributeWeights,
-        reading: Reading | None = None,
+        landmarks: LandmarkTargets | None = None,
     ) -> None:
         self.perceptual, self.target, self.weights = perceptual, target, weights
-        self.reading = reading if weights.measures else None
+        self.landmarks = landmarks if weights.measures else None
         size = target.shape[-1]
         w = weights
         grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m
@@ -94,7 +94,7 @@ class AttributeObjective:
 
     def see(self, images: Tensor, parser: Any | None = None) -> Look:
         """What the networks make of images; logits too where a `parser` is given."""
-        return look(self.perceptual, images, parser, self.reading is not None)
+        return look(self.perceptual, images, parser, self.landmarks is not None)
 
     def residual(self, images: Tensor, index: Tensor | slice = slice(None), seen: Look | None = None) -> Tensor:
         """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
@@ -103,8 +103,9 @@ class AttributeObjective:
         seen = self.see(images) if seen is None else seen
         for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
-        if seen.measures is not None and self.reading is not None:
-            parts.append(residual(seen.measures, self.reading.part(index)) * self.weights.measures**0.5)
+        if seen.measures is not None and self.landmarks is not None:
+            wanted = self.landmarks.part(index)
+            parts.append(landmark_residual(seen.measures, wanted) * self.weights.measures**0.5)
         return torch.cat(parts, dim=1)
 
     def inter_frame(self, images: Tensor, index: slice, before: Tensor | None) -> Tensor:

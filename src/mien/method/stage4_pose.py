@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.face.masks import Masks, Regions
-from mien.method.avatar import Avatar
-from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import Reading, residual
+from mien.face.masks import Regions
+from mien.method.landmark_targets import LandmarkTargets, landmark_residual
 from mien.method.losses import look
+from mien.method.problems import PoseProblem
 from mien.method.types import HeadPose
 from mien.nets.perceptual import PerceptualNetwork
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -45,12 +44,12 @@ class PoseOptions:
 class PoseObjective:
     """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss.
 
-    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `reading`, if there is one.
+    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `landmarks`, if there are targets.
     """
 
     def __init__(self, perceptual: PerceptualNetwork, target: Tensor, regions: Regions, weight: float,
-                 reading: Reading | None = None, measures: float = 0.0) -> None:  # fmt: skip
-        self.reading, self.measures = reading, measures
+                 landmarks: LandmarkTargets | None = None, measures: float = 0.0) -> None:  # fmt: skip
+        self.landmarks, self.measures = landmarks, measures
         self.perceptual, self.target = perceptual, target
         size = self.target.shape[-1]
         rigid = F.interpolate(regions.rigid, (size, size), mode="bilinear")
@@ -65,35 +64,24 @@ class PoseObjective:
     def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
         """Residuals `[N, R]` of renders `[N, 3, r, r]` of the frames `index`."""
         parts = [((images - self.target[index]) * self.rigid[index]).flatten(1)]
-        seen = look(self.perceptual, images, measures=self.reading is not None)
+        seen = look(self.perceptual, images, measures=self.landmarks is not None)
         for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
-        if seen.measures is not None and self.reading is not None:
-            parts.append(residual(seen.measures, self.reading.part(index)) * self.measures**0.5)
+        if seen.measures is not None and self.landmarks is not None:
+            parts.append(landmark_residual(seen.measures, self.landmarks.part(index)) * self.measures**0.5)
         return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()
-def fit_pose(
-    avatar: Avatar,
-    perceptual: PerceptualNetwork,
-    targets: ImageSequence,
-    measured: Tensor,
-    regions: Masks,
-    options: PoseOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
-) -> HeadPose:
+def fit_pose(problem: PoseProblem, options: PoseOptions, *, monitor: StageMonitor = UNWATCHED) -> HeadPose:
     """Eq. 2 for all frames, by damped Gauss-Newton from the measured angles.
 
-    `targets [T, 3, R, R]`: S_t, at the size that is looked at; `measured [T, 2]`: degrees; `reading`: what the head's
-    landmarks measure, None to compare pictures only.
     Two unknowns a frame need three renders an iteration and no gradient; frames are solved in parallel and smoothed
     over time through a prior that pulls each towards its neighbours. A step is kept only where the loss falls.
     """
+    avatar, perceptual, targets = problem.avatar, problem.perceptual, problem.targets
     flow, generator = avatar.flow, avatar.generator
-    measured = flow.clamp(measured.float())
+    measured = flow.clamp(problem.measured.float())
     size = targets[:1].shape[-1]
     batch = generator.frames_at_once(options.batch, size)
 
@@ -105,9 +93,9 @@ def fit_pose(
     for sweep in range(options.iterations):
         for start in range(0, len(angles), batch):
             part = slice(start, min(start + batch, len(angles)))
-            read = None if reading is None else reading.part(part)
+            landmarks = None if problem.landmarks is None else problem.landmarks.part(part)
             objective = PoseObjective(
-                perceptual, targets[part], regions.part(part), options.perceptual, read, options.measures
+                perceptual, targets[part], problem.masks.part(part), options.perceptual, landmarks, options.measures
             )
             now = angles[part]
             neighbours = _neighbours(angles)[part]

@@ -2,8 +2,8 @@
 
     min over alpha_t of  L( G_ss(A(LH_t) + alpha_t on V),  S_t )
 
-The warm start reads alpha_t off A(L_t) on the channels V, which takes the place of Eq. 7's start from frame t-1 (that
-start is kept for frames whose face was out of sight). The step is Gauss-Newton's (`mien.method.gauss_newton`).
+The warm start reads alpha_t off A(L_t) on the channels V, which takes the place of Eq. 7's start from frame t-1. The
+step is Gauss-Newton's (`mien.method.gauss_newton`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mien.face.masks import Masks
 from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, descend
-from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import Reading
-from mien.method.losses import LossNetworks
+from mien.method.problems import AttributeProblem
 from mien.method.types import Attributes
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
@@ -42,34 +39,19 @@ def warm_start(avatar: Avatar, w_plus: Tensor, angles: Tensor) -> Tensor:
 
 
 def fit_attributes(
-    avatar: Avatar,
-    networks: LossNetworks,
-    angles: Tensor,
-    targets: ImageSequence,
-    regions: Masks,
-    start: Tensor,
-    blink: Tensor,
-    identity_image: Tensor,
-    options: AttributeOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
+    problem: AttributeProblem, options: AttributeOptions, *, monitor: StageMonitor = UNWATCHED
 ) -> Attributes:
-    """Eq. 3 for all frames.
+    """Eq. 3 for all frames, by Gauss-Newton from `start`.
 
-    `angles [T, 2]`: of stage 4, in degrees; `targets [T, 3, R, R]`: S_t, at the size that is looked at; `start [T, C]`: warm
-    start; `blink [T]` bool: frames whose gaze channels are left alone (their values go straight across the blink);
-    `identity_image [1, 3, R, R]`: the identity frame, for L_ID; `reading`: what expressions measure
-    (`mien.method.landmark_targets`; of the head's measures it must know nothing, which channels would imitate), None to
-    compare pictures only. Bounded and damped: a frame that cannot be explained (a hand before the mouth) ends near its
-    start, not far away.
+    At blinks the values of gaze channels go straight across. Bounded and damped: a frame that cannot be explained (a hand
+    before the mouth) ends near its start, not far away.
     """
-    generator, scale, gaze, descent = avatar.generator, avatar.scale, avatar.gaze, options.descent
-    start = _across_blinks(start, blink, gaze)
+    avatar, networks, blink, descent = problem.avatar, problem.networks, problem.blink, options.descent
+    generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze
     with torch.no_grad():
-        posed = avatar.latents(angles)
-        code = networks.identity(identity_image) if networks.identity is not None else None
-    units = (start / scale).clamp(-descent.limit, descent.limit)
+        posed = avatar.latents(problem.angles)
+        code = networks.identity(problem.identity_image) if networks.identity is not None else None
+    units = (_across_blinks(problem.start, blink, gaze) / scale).clamp(-descent.limit, descent.limit)
 
     def renders(part: slice, size: int) -> Render:
         styles = generator.styles(posed[part])
@@ -79,8 +61,10 @@ def fit_attributes(
 
         return render
 
-    solved = descend(generator, networks, renders, units, torch.zeros_like(units), targets, regions,
-                     blink[:, None] & gaze[None], code, reading, descent, monitor.tick)  # fmt: skip
+    solved = descend(
+        generator, networks, renders, units, torch.zeros_like(units), problem.targets, problem.masks,
+        blink[:, None] & gaze[None], code, problem.landmarks, descent, monitor.tick,
+    )  # fmt: skip
     return Attributes((solved.value * scale).half().float(), solved.loss, solved.initial_loss)
 
 

@@ -11,14 +11,17 @@ from torch import Tensor
 from mien.method.avatar import Avatar
 from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
-from mien.personalize.motion_regularizer import MotionLocality
+from mien.personalize.motion_regularizer import MotionRegularizer
 from mien.personalize.options import RefinementOptions
-from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
+from mien.personalize.sampling import Batch, even_sampling, uniform_sampling
+from mien.personalize.schedule import Schedule
+from mien.personalize.trainer import Trainer
+from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
 @dataclass(frozen=True)
-class Refined:
+class RefinementResult:
     """`delta`: the tuned generator's difference to the pack's as it travels, uint8 `[B]`; `identity [L, D]`, `angles [T, 2]` in
     degrees, `alpha [T, C]`, all rounded to half floats."""
 
@@ -38,7 +41,7 @@ def refine(
     options: RefinementOptions,
     *,
     monitor: StageMonitor = UNWATCHED,
-) -> Refined:
+) -> RefinementResult:
     """Weights, identity latent and the 34 numbers of each frame, together, against the frames I_t.
 
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
@@ -58,19 +61,17 @@ def refine(
     turn_start, units_start = angles.clone(), (alpha / scale).clone()
     more = [([w], options.identity_rate), ([turn], options.angle_rate), ([units], options.channel_rate)]
     schedule = Schedule.of(options, resolution=data.original.resolution, low_steps=0, warm=5, seed=options.seed + 1)
-    trainer = Trainer(
-        weights, data, options.generator_rate, more, schedule, monitor,
-        None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
-    )  # fmt: skip
+    probability = even_sampling(data.landmarks) if options.even_sampling else uniform_sampling(len(data.crops))
+    trainer = Trainer(weights, data, options.generator_rate, more, schedule, probability, monitor)
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionLocality(data, identity, weight, options.seed)
+    motion = MotionRegularizer(data, identity, weight, options.seed)
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
-        index = drawn.index
+    def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        index = batch.index
         styles = Avatar(generator, flow, channels, w).styles(turn[index], units[index] * scale)
         strayed = (units[index] - units_start[index]).square().sum(1)
         strayed = strayed + (turn[index] - turn_start[index]).square().sum(1)
-        kept = motion(generator, w, drawn.number)
+        kept = motion(generator, w, batch.step)
         held = options.hold * strayed.mean()
         return styles, held if kept is None else held + kept
 
@@ -78,4 +79,4 @@ def refine(
     _, blob = weights.finish()
     angles = flow.clamp(turn.detach()).half().float()
     delta = np.frombuffer(blob, np.uint8)
-    return Refined(delta, w.detach().half().float(), angles, (units.detach() * scale).half().float())
+    return RefinementResult(delta, w.detach().half().float(), angles, (units.detach() * scale).half().float())

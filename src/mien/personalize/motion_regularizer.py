@@ -1,4 +1,4 @@
-"""Motion locality: a tuned generator goes on moving as the pack's does.
+"""Motion regulariser: a tuned generator goes on moving as the pack's does.
 
 A clip teaches the motions that are in it. What its person never does, a mouth that stays shut for the whole clip, tuning
 would forget, and a driver could not move it afterwards; one picture (`mien.reenact.portrait`) teaches none at all. So tuning compares
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mien.method.avatar import Avatar
 from mien.nets.generator import Generator
-from mien.personalize.trainer import TrainingData
+from mien.personalize.training_data import TrainingData
 
 EVERY = 8  # steps
 _CHANNELS = 1.5  # standard deviation of a moved channel, in units of its scale; half of the channels move
@@ -33,7 +33,7 @@ def change_error(made: Tensor, wanted: Tensor, features: Tensor) -> Tensor:
     return (((made[0] - made[1]) - (wanted[0] - wanted[1])).abs() * features).mean()
 
 
-class MotionLocality:
+class MotionRegularizer:
     """The loss of one step, with random numbers of its own (deterministic for a seed and a step)."""
 
     def __init__(self, data: TrainingData, identity: Tensor, weight: float, seed: int) -> None:

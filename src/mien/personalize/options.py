@@ -62,7 +62,7 @@ class TrainingOptions:
     (local strength of edges), of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
     drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
     block is drawn in a random window only. `motion`, `noise`, `muon`: None
-    leaves them out; without Muon, Adam moves all. `least_gain`: early stop (`mien.personalize.trainer.Schedule`), 0 for none.
+    leaves them out; without Muon, Adam moves all.
     """
 
     steps: int = 60
@@ -79,7 +79,6 @@ class TrainingOptions:
     motion: MotionRegularizerOptions | None = field(default_factory=MotionRegularizerOptions)
     noise: NoiseOptions | None = field(default_factory=NoiseOptions)
     muon: MuonOptions | None = field(default_factory=MuonOptions)
-    least_gain: float = 0.002
     seed: int = 0
 
     def for_clip(self, frames: int, effort: float = 1.0, batch: int | None = None) -> Self:

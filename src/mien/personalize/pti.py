@@ -23,9 +23,12 @@ from mien.nets.stylespace import add_channels, read_channels
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import Weights
 from mien.personalize.losses import pivot_locality_loss
-from mien.personalize.motion_regularizer import MotionLocality
+from mien.personalize.motion_regularizer import MotionRegularizer
 from mien.personalize.options import TuningOptions
-from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
+from mien.personalize.sampling import Batch, even_sampling, uniform_sampling
+from mien.personalize.schedule import Schedule
+from mien.personalize.trainer import Trainer
+from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 # Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
@@ -87,10 +90,8 @@ def pivotal_tuning(
         warm=10,
         seed=options.seed,
     )
-    trainer = Trainer(
-        weights, data, options.generator_rate, rates, schedule, monitor,
-        None, None if options.even_sampling else np.full(len(data.crops), 1 / len(data.crops)),
-    )  # fmt: skip
+    probability = even_sampling(data.landmarks) if options.even_sampling else uniform_sampling(len(data.crops))
+    trainer = Trainer(weights, data, options.generator_rate, rates, schedule, probability, monitor)
     device = data.original.device
 
     def latents(index: Tensor) -> Tensor:
@@ -108,21 +109,21 @@ def pivotal_tuning(
 def _step(
     latents: Callable[[Tensor], Tensor], weights: Weights, data: TrainingData, angles: Tensor, anchor: int,
     options: TuningOptions,
-) -> Callable[[Generator, Drawn], tuple[list[Tensor], Tensor | None]]:  # fmt: skip
+) -> Callable[[Generator, Batch], tuple[list[Tensor], Tensor | None]]:  # fmt: skip
     """The styles of the frames that are drawn, and the losses beside the image's."""
     flow, channels, pivot_locality = data.flow, data.channels, options.pivot_locality
     with torch.no_grad():
         facing = angles.new_zeros(1, 2)
         start = flow(latents(torch.tensor([anchor])), angles[anchor : anchor + 1], facing)[0]
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionLocality(data, start, weight, options.seed)
+    motion = MotionRegularizer(data, start, weight, options.seed)
 
-    def along_decoder(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor]:
+    def along_decoder(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Half of the frames as inverted, half as decoded: the anchor's latent turned, with their own values on V."""
-        w_plus = latents(torch.cat([drawn.index, torch.tensor([anchor])]))
-        half = len(drawn.index) // 2
+        w_plus = latents(torch.cat([batch.index, torch.tensor([anchor])]))
+        half = len(batch.index) // 2
         now = angles[anchor : anchor + 1].expand(half, -1)
-        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[drawn.index[:half]])
+        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[batch.index[:half]])
         direct = generator.styles(w_plus[half:-1])
         driven = generator.styles(turned)
         own = generator.styles(w_plus[:half])
@@ -130,15 +131,15 @@ def _step(
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
         return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], w_plus
 
-    def step(generator: Generator, drawn: Drawn) -> tuple[list[Tensor], Tensor | None]:
+    def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
         if options.decoder_path:
-            styles, w_plus = along_decoder(generator, drawn)
+            styles, w_plus = along_decoder(generator, batch)
         else:
-            w_plus = latents(drawn.index)
+            w_plus = latents(batch.index)
             styles = generator.styles(w_plus)
-        loss = motion(generator, start, drawn.number)
-        if pivot_locality is not None and weights.groups and drawn.number % pivot_locality.interval == 0:
-            random = np.random.RandomState([options.seed, drawn.number])
+        loss = motion(generator, start, batch.step)
+        if pivot_locality is not None and weights.groups and batch.step % pivot_locality.interval == 0:
+            random = np.random.RandomState([options.seed, batch.step])
             other = data.others[random.randint(len(data.others))]
             local = pivot_locality_loss(
                 generator, data.original, data.perceptual, w_plus[0].detach(), other, pivot_locality

@@ -16,7 +16,7 @@ from mien.face.masks import Masks
 from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, descend
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import Reading
+from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import LossNetworks
 from mien.nets.perceptual import PerceptualNetwork
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -31,7 +31,7 @@ class RefitOptions:
 
 
 @dataclass(frozen=True)
-class Refit:
+class RefitResult:
     """`angles [T, 2]` in degrees and `alpha [T, C]`, rounded to half floats as they travel; `initial_loss`, `loss` `[T]`:
     Eq. 9's L2 and perceptual part against I_t, before and after."""
 
@@ -47,24 +47,24 @@ def refit_to_frames(
     angles: Tensor,
     alpha: Tensor,
     targets: ImageSequence,
-    regions: Masks,
+    masks: Masks,
     fixed: Tensor,
     blink: Tensor,
-    reading: Reading | None,
+    landmarks: LandmarkTargets | None,
     options: RefitOptions,
     *,
     monitor: StageMonitor = UNWATCHED,
-) -> Refit:
+) -> RefitResult:
     """Eq. 9 of every frame, over its two angles and its channels.
 
     `angles [T, 2]`, `alpha [T, C]`: where they start; `targets [T, 3, R, R]`: I_t; `fixed [T]` bool: frames that stay as
-    they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone; `reading`:
+    they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone; `landmarks`:
     what expressions measure (`mien.method.landmark_targets`), None to compare pictures only. The ridge of `options` pulls to
     where the numbers were. There are no identity and parsing losses.
     """
     scale, flow, unit = avatar.scale, avatar.flow, options.angle_unit_deg
     gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])
-    home = torch.cat([angles / unit, alpha / scale], 1)
+    start = torch.cat([angles / unit, alpha / scale], 1)
 
     def renders(part: slice, resolution: int) -> Render:
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
@@ -73,10 +73,12 @@ def refit_to_frames(
 
         return render
 
-    frozen = (blink[:, None] & gaze[None]) | fixed[:, None]
+    fixed_numbers = (blink[:, None] & gaze[None]) | fixed[:, None]
     networks = LossNetworks(perceptual, None, None)
-    solved = descend(avatar.generator, networks, renders, home, home, targets, regions, frozen, None, reading,
-                     options.descent, monitor.tick)  # fmt: skip
+    solved = descend(
+        avatar.generator, networks, renders, start, start, targets, masks, fixed_numbers, None, landmarks, options.descent,
+        monitor.tick,
+    )  # fmt: skip
     turned = flow.clamp(solved.value[:, :2] * unit)
     moved = solved.value[:, 2:] * scale
-    return Refit(turned.half().float(), moved.half().float(), solved.initial_loss, solved.loss)
+    return RefitResult(turned.half().float(), moved.half().float(), solved.initial_loss, solved.loss)

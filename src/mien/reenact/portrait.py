@@ -30,7 +30,10 @@ from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.options import MuonOptions, NoiseOptions
-from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData
+from mien.personalize.sampling import Batch
+from mien.personalize.schedule import Schedule
+from mien.personalize.trainer import Trainer
+from mien.personalize.training_data import TrainingData
 from mien.reenact.driving_motion import DrivingMotion
 from mien.reenact.eye_transfer import EyeTransferOptions
 from mien.reenact.face_source import FaceExamples, LearnedFace
@@ -51,7 +54,7 @@ class PortraitTuning:
     rates of weights, identity latent, angles (degrees) and channels (units of their scale). Weights beside the pixel
     loss: `perceptual`; `locality` of other people; `motion` of changing as the pack's generator does between two
     driving frames, at 32x32, every `motion_every` steps. `noise`: train noise maps too. `max_update`: how far a
-    convolution moves at a step, in learning rates (Muon). `least_gain`: early stop, 0 for none. `person_size`: most bytes
+    convolution moves at a step, in learning rates (Muon). `person_size`: most bytes
     of the tuned weights, None for all of them.
     """
 
@@ -69,7 +72,6 @@ class PortraitTuning:
     locality: float = 0.5
     noise: bool = True
     max_update: float = MuonOptions().max_update
-    least_gain: float = 0.002
     person_size: int | None = None
     seed: int = 0
 
@@ -136,12 +138,19 @@ def personalize_portrait(
     weights = weights_for(data.original, options.person_size, noise=NoiseOptions() if options.noise else None)
     half_size = options.steps * 2 // 3 if options.resolution < data.original.resolution else 0
     schedule = Schedule(
-        options.steps, options.batch, options.resolution, half_size, WARM_UP_STEPS, options.perceptual,
-        options.locality, options.least_gain, options.seed, muon=MuonOptions(max_update=options.max_update),
-    )  # fmt: skip
+        steps=options.steps,
+        batch=options.batch,
+        resolution=options.resolution,
+        low_steps=half_size,
+        warm=WARM_UP_STEPS,
+        seed=options.seed,
+        perceptual=options.perceptual,
+        locality=options.locality,
+        muon=MuonOptions(max_update=options.max_update),
+    )
     trainer = Trainer(
-        weights, data, options.generator_rate, objective.parameters(), schedule, StageMonitor(tick),
-        noise_learning_rates(data), sampling_probability(len(views), options.batch),
+        weights, data, options.generator_rate, objective.parameters(), schedule,
+        sampling_probability(len(views), options.batch), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
     trainer.run(objective)
     _, tuning = weights.finish()
@@ -187,7 +196,7 @@ class PortraitObjective:
             ([self._units], options.channel_rate),
         ]
 
-    def __call__(self, generator: Generator, batch: Drawn) -> tuple[list[Tensor], Tensor | None]:
+    def __call__(self, generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
         """Styles of the images of a batch, and the motion regulariser where it is its turn."""
         self._steps += 1
         avatar = self._avatar.with_generator(generator).with_identity(self.identity)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mien.editing.curves import MotionCurves, smoothed
 from mien.errors import InputError
 from mien.format.stream import Stream
-from mien.method.avatar import channel_difference
+from mien.method.avatar import channel_offset_for_identity
 from mien.method.types import Motion
 from mien.packs.pack import Pack
 from mien.packs.resolve import stream_channels
@@ -72,7 +72,7 @@ def _in_units_of(identity: Tensor, driver: Stream, pack: Pack, options: Retarget
     if relative:
         rows[:, :3] -= np.median(rows[:, :3], axis=0)
     else:
-        rows[:, 3:] += channel_difference(pack, driver, identity.cpu().numpy())
+        rows[:, 3:] += channel_offset_for_identity(pack, driver, identity.cpu().numpy())
     return rows
 
 

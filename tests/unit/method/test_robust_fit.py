@@ -13,6 +13,7 @@ from mien.media.images import to_bytes
 from mien.method.avatar import Avatar
 from mien.method.frame_quality import region_errors, unreliable_frames
 from mien.method.losses import LossNetworks
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.stage4_pose import PoseOptions, fit_pose
 from mien.method.stage5_attributes import AttributeOptions, fit_attributes
 
@@ -40,9 +41,8 @@ def solved(angles: Tensor, frames: Tensor, start: Tensor) -> Tensor:
     pack = tiny_pack()
     look = LossNetworks(pack.perceptual, None, None)
     blink = torch.zeros(FRAMES, dtype=torch.bool)
-    return fit_attributes(
-        avatar(), look, angles, frames, areas(FRAMES), start, blink, frames[:1], AttributeOptions()
-    ).alpha
+    problem = AttributeProblem(avatar(), look, angles, frames, areas(FRAMES), start, blink, frames[:1])
+    return fit_attributes(problem, AttributeOptions()).alpha
 
 
 def test_covered_frames_leave_the_others_as_they_were(moving: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -68,7 +68,7 @@ def test_profile_turns_stay_within_what_the_flow_knows() -> None:
     pack = tiny_pack()
     target = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     measured = torch.tensor([[70.0, 0.0], [85.0, -50.0], [-90.0, 40.0]])
-    pose = fit_pose(avatar(), pack.perceptual, target, measured, areas(), PoseOptions())
+    pose = fit_pose(PoseProblem(avatar(), pack.perceptual, target, measured, areas()), PoseOptions())
     assert bool(torch.isfinite(pose.angles).all())
     assert float(pose.angles.abs().max()) <= pack.flow.pose.limit
     assert bool((pose.loss <= pose.initial_loss + 1e-6).all())

@@ -10,7 +10,7 @@ import torch
 
 from factories.commands import Run
 from factories.packs import tiny_mobile_pack
-from mien.method.avatar import pose_latents
+from mien.method.avatar import Avatar
 from mien.nets.stylespace import add_channels
 from mien.packs.onnx_export import export
 from mien.packs.pack import Pack
@@ -28,7 +28,7 @@ def assert_the_same(folder: Path, pack: Pack) -> None:
     """The files give what the pack gives, on other numbers than those that they were made with."""
     person, alpha, angles = pack.people[2:3].clone(), torch.full((1, 32), 0.3), torch.tensor([[-12.0, 6.0]])
     image = pack.generator.synthesis_from_styles(add_channels(pack.generator.styles(person), pack.channels, alpha))
-    turned = pose_latents(pack.flow, person[0], angles)
+    turned = Avatar(pack.generator, pack.flow, pack.channels, person[0]).latents(angles)
     for got, expected in (
         (result(folder / "generator.onnx", w_plus=person, alpha=alpha), image),
         (result(folder / "flow.onnx", identity=person, angles=angles), turned),

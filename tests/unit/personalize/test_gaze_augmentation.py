@@ -16,7 +16,7 @@ from mien.face.mesh import IRISES, rigid_quad, warp_crop
 from mien.options import EncodeOptions
 from mien.personalize.gaze_augmentation import LARGEST, augment_gaze
 from mien.personalize.options import GazeAugmentationOptions, RefinementOptions, TuningOptions
-from mien.personalize.trainer import TrainingData
+from mien.personalize.training_data import TrainingData
 from mien.pipeline import TrainingSet, encode_track
 from mien.runtime.monitor import Monitor
 from tolerances import FLOAT32_GEOMETRY

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from factories.packs import tiny_pack
 from mien.face import mesh as lm
 from mien.packs.pack import Pack
-from mien.personalize.motion_regularizer import EVERY, MotionLocality
-from mien.personalize.trainer import TrainingData
+from mien.personalize.motion_regularizer import EVERY, MotionRegularizer
+from mien.personalize.training_data import TrainingData
 from tolerances import FLOAT32_EXACT
 
 TURN = EVERY // 2
@@ -28,7 +28,7 @@ def data() -> TrainingData:
 
 def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(data: TrainingData) -> None:
     identity = data.others[0]
-    motion = MotionLocality(data, identity, 5.0, 0)
+    motion = MotionRegularizer(data, identity, 5.0, 0)
     before = motion(data.original, identity, TURN)
     assert before is not None and float(before) == pytest.approx(0, abs=1e-6)
     changed = copy.deepcopy(data.original)
@@ -44,7 +44,7 @@ def test_a_generator_that_moves_as_before_pays_nothing_and_another_one_does(data
 
 def test_another_look_that_moves_alike_pays_nothing(data: TrainingData) -> None:
     identity = data.others[0]
-    motion = MotionLocality(data, identity, 5.0, 0)
+    motion = MotionRegularizer(data, identity, 5.0, 0)
     lighter = copy.deepcopy(data.original)
     with torch.no_grad():
         for layer, block in zip(lighter.layers, lighter.blocks, strict=True):
@@ -62,6 +62,6 @@ def test_mini_is_compared_in_pictures_not_in_sums(mini: Pack) -> None:
 
 def test_it_takes_its_turn_and_can_be_left_out(data: TrainingData) -> None:
     identity = data.others[0]
-    motion = MotionLocality(data, identity, 5.0, 0)
+    motion = MotionRegularizer(data, identity, 5.0, 0)
     assert [motion(data.original, identity, n) is not None for n in range(EVERY)].count(True) == 1
-    assert MotionLocality(data, identity, 0.0, 0)(data.original, identity, TURN) is None
+    assert MotionRegularizer(data, identity, 0.0, 0)(data.original, identity, TURN) is None

@@ -1,4 +1,4 @@
-"""The re-fit of each frame and the readings it goes by: a tiny random pack, seconds."""
+"""The re-fit of each frame and the landmark targets it goes by: a tiny random pack, seconds."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from torch import Tensor
 from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.face.measures import POINTS, face_measures
-from mien.method.avatar import Avatar, pose_latents
+from mien.method.avatar import Avatar
 from mien.method.landmark_targets import (
     EXPRESSION,
     HEAD,
     LandmarkTargetOptions,
-    Reading,
-    of_frames,
-    of_inversions,
-    of_mesh,
+    LandmarkTargets,
+    measures_of_mesh,
+    targets_from_frames,
+    targets_from_inversions,
 )
 from mien.method.losses import AttributeObjective, AttributeWeights
 from mien.nets.face_parser import FaceParser
-from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
-from mien.personalize.refit import Refit, RefitOptions, refit_to_frames
+from mien.personalize.refit import RefitOptions, RefitResult, refit_to_frames
 from tolerances import CONVERGED
 
 FRAMES = 20
@@ -57,14 +56,14 @@ def faces(seed: int = 0) -> np.ndarray:
 
 def test_a_parser_is_trusted_as_far_as_it_agrees_with_the_mesh() -> None:
     landmarks = faces()
-    mesh = of_mesh(landmarks, 256)
+    mesh = measures_of_mesh(landmarks, 256)
     points = torch.from_numpy(landmarks[:, list(POINTS)] / 256).float()
-    agrees = of_frames(Told(8), written(points), mesh)
+    agrees = targets_from_frames(Told(8), written(points), mesh)
     assert agrees is not None
-    torch.testing.assert_close(agrees.wanted, mesh)
+    torch.testing.assert_close(agrees.target, mesh)
     usual = torch.tensor([1.0, 1, 0.5, 2, 2, 1, 1, 1, 1, 1])
     torch.testing.assert_close(agrees.weight[:, :7], usual[:7].expand(FRAMES, 7), atol=1e-3, rtol=1e-3)
-    backwards = of_frames(Told(8), written(points.flip(0)), mesh.flip(0) * torch.tensor([-1.0] + [1.0] * 9))
+    backwards = targets_from_frames(Told(8), written(points.flip(0)), mesh.flip(0) * torch.tensor([-1.0] + [1.0] * 9))
     assert backwards is not None
     assert float(backwards.weight[:, 0].max()) == 0.0, "one that reads the contrary is not heard at all"
     assert float(backwards.weight[:, 1].min()) > 0.99
@@ -73,8 +72,8 @@ def test_a_parser_is_trusted_as_far_as_it_agrees_with_the_mesh() -> None:
 def test_gaze_of_shut_eyes_is_not_asked_for() -> None:
     landmarks = faces()
     landmarks[5, [159, 386]] = landmarks[5, [145, 374]]
-    mesh = of_mesh(landmarks, 256)
-    read = of_frames(Told(8), written(torch.from_numpy(landmarks[:, list(POINTS)] / 256).float()), mesh)
+    mesh = measures_of_mesh(landmarks, 256)
+    read = targets_from_frames(Told(8), written(torch.from_numpy(landmarks[:, list(POINTS)] / 256).float()), mesh)
     assert read is not None
     assert float(read.weight[5, 7]) == 0.0 and float(read.weight[6, 7]) > 0.9
     assert float(read.weight[5, 3]) > 1.9
@@ -82,22 +81,22 @@ def test_gaze_of_shut_eyes_is_not_asked_for() -> None:
 
 def test_inversions_are_asked_for_the_meshs_changes() -> None:
     landmarks = faces()
-    mesh = of_mesh(landmarks, 256)
+    mesh = measures_of_mesh(landmarks, 256)
     still = torch.from_numpy(landmarks[:1, list(POINTS)] / 256).float().expand(FRAMES, -1, -1)  # S_t that do not follow
-    real = Reading(mesh, torch.ones(FRAMES, 10))
-    read = of_inversions(Told(8), written(still), mesh, real)
+    real = LandmarkTargets(mesh, torch.ones(FRAMES, 10))
+    read = targets_from_inversions(Told(8), written(still), mesh, real)
     assert read is not None
-    torch.testing.assert_close(read.wanted, face_measures(still) + mesh - mesh.mean(0))
-    assert of_inversions(Told(8), written(still), mesh, None) is None
-    assert not read.of(EXPRESSION).weight[:, 8:].any() and not read.of(HEAD).weight[:, :8].any()
+    torch.testing.assert_close(read.target, face_measures(still) + mesh - mesh.mean(0))
+    assert targets_from_inversions(Told(8), written(still), mesh, None) is None
+    assert not read.select(EXPRESSION).weight[:, 8:].any() and not read.select(HEAD).weight[:, :8].any()
 
 
 def test_short_clips_and_packs_without_landmarks_go_without() -> None:
-    mesh = of_mesh(faces(), 256)
+    mesh = measures_of_mesh(faces(), 256)
     pictures = torch.zeros(FRAMES, 3, 64, 64)
-    assert of_frames(None, pictures, mesh) is None
+    assert targets_from_frames(None, pictures, mesh) is None
     assert (
-        of_frames(
+        targets_from_frames(
             FaceParser(8), pictures[: LandmarkTargetOptions().fewest - 1], mesh[: LandmarkTargetOptions().fewest - 1]
         )
         is None
@@ -112,15 +111,13 @@ def shaken() -> tuple[Pack, Tensor, Tensor, Tensor, Tensor]:
     scale = torch.tensor([c.scale for c in pack.channels])
     angles = 4 * torch.randn(FRAMES, 2, generator=random)
     alpha = torch.randn(FRAMES, 32, generator=random) * scale
-    posed = pose_latents(pack.flow, pack.people[0], angles)
-    pictures = pack.generator.synthesis_from_styles(
-        add_channels(pack.generator.styles(posed), pack.channels, alpha), 64
-    )
+    avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[0])
+    pictures = pack.generator.synthesis_from_styles(avatar.styles(angles, alpha), 64)
     off = torch.randn(FRAMES, 34, generator=random) * 0.3
     return pack, angles, alpha, pictures, off
 
 
-def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor, blink: Tensor) -> Refit:
+def polished(shaken: tuple[Pack, Tensor, Tensor, Tensor, Tensor], fixed: Tensor, blink: Tensor) -> RefitResult:
     pack, angles, alpha, pictures, off = shaken
     scale = torch.tensor([c.scale for c in pack.channels])
     return refit_to_frames(
@@ -152,7 +149,7 @@ def test_covered_frames_and_gaze_at_blinks_stay(shaken: tuple[Pack, Tensor, Tens
 
 
 def test_measures_are_part_of_the_loss() -> None:
-    """A reading pulls where the pictures already agree, and only as much as it weighs."""
+    """A landmark target pulls where the pictures already agree, and only as much as it weighs."""
     pack = tiny_pack()
     images = torch.rand(FRAMES, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
@@ -162,8 +159,8 @@ def test_measures_are_part_of_the_loss() -> None:
     weights = replace(AttributeWeights(), measures=2.0)
 
     def value(off: float) -> Tensor:
-        reading = Reading(own + off, weight)
-        objective = AttributeObjective(pack.perceptual, images, areas(FRAMES), weights, reading)
+        targets = LandmarkTargets(own + off, weight)
+        objective = AttributeObjective(pack.perceptual, images, areas(FRAMES), weights, targets)
         return objective.residual(images).square().sum(1)
 
     torch.testing.assert_close(value(0.003), torch.full((FRAMES,), 2.0 * (3.0 * 0.003) ** 2), rtol=2e-2, atol=1e-8)

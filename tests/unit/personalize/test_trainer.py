@@ -1,8 +1,9 @@
-"""The loop of tuning: which frames it draws, that windows teach as whole pictures do, and when it stops early."""
+"""The loop of tuning: which frames it draws, that windows teach as whole pictures do, and where it ends."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,25 @@ import torch.nn.functional as F
 from factories.packs import tiny_pack
 from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
-from mien.personalize import trainer as module
 from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.losses import texture_loss
 from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
 from mien.personalize.options import NoiseOptions, TuningOptions
-from mien.personalize.trainer import Drawn, Schedule, Trainer, TrainingData, draw, even_sampling, shortened
+from mien.personalize.sampling import Batch, even_sampling, sample_frames, uniform_sampling
+from mien.personalize.schedule import LAST_SHARE, Schedule
+from mien.personalize.trainer import Trainer
+from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
+
+EACH = uniform_sampling(2)
+
+
+def schedule_of(steps: int, windows_from: int | None = None) -> Schedule:
+    """Pixels alone, two frames a step."""
+    return Schedule(
+        steps=steps, batch=2, resolution=64, low_steps=0, warm=2, seed=0, perceptual=0.0, locality=0.0,
+        windows_from=windows_from,
+    )  # fmt: skip
 
 
 def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
@@ -29,7 +42,7 @@ def test_rare_expressions_are_drawn_as_often_as_common_ones() -> None:
     probability = even_sampling(landmarks, groups=2)
     assert probability.sum() == pytest.approx(1.0)
     assert probability[95:].sum() == pytest.approx(0.5 * 0.05 + 0.5 * 0.5, abs=0.01)
-    chosen = draw(random, np.full(100, 0.01), 10)
+    chosen = sample_frames(random, uniform_sampling(100), 10)
     assert np.array_equal(np.sort(chosen) // 10, np.arange(10)), "spread over the clip"
     assert even_sampling(landmarks[:1]).tolist() == [1.0]
 
@@ -41,12 +54,12 @@ def test_long_clips_and_more_effort_get_more_steps() -> None:
 
 
 def test_a_schedule_is_shortened_to_the_time_that_is_left() -> None:
-    schedule = Schedule(60, 4, 256, 40, 10, 0.3, 0.5, 0.0, 0)
-    assert shortened(schedule, 5, 1.0, 100.0) == schedule
-    short = shortened(schedule, 5, 1.0, 25.0)
+    schedule = replace(schedule_of(60), low_steps=40)
+    assert schedule.shortened(5, 1.0, 100.0) == schedule
+    short = schedule.shortened(5, 1.0, 25.0)
     assert (short.steps, short.low_steps) == (30, 20)
-    assert shortened(short, 10, 1.0, -1.0).steps == 10, "no time is left: no further step"
-    assert shortened(short, 10, 0.1, 90.0).steps == 30, "never longer"
+    assert short.shortened(10, 1.0, -1.0).steps == 10, "no time is left: no further step"
+    assert short.shortened(10, 0.1, 90.0).steps == 30, "never longer"
 
 
 def test_a_loop_ends_at_its_deadline() -> None:
@@ -55,22 +68,17 @@ def test_a_loop_ends_at_its_deadline() -> None:
     data = TrainingData.of(pack, np.zeros((2, 64, 64, 3), np.uint8), landmarks)
     done: list[int] = []
     monitor = StageMonitor(done.append, seconds=0.5)
-    trainer = Trainer(
-        FullWeights(pack.generator), data, 0.01, [], Schedule(100_000, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), monitor
-    )
+    trainer = Trainer(FullWeights(pack.generator), data, 0.01, [], schedule_of(100_000), EACH, monitor)
     latents = torch.randn(2, pack.generator.num_ws, pack.generator.w_dim)
     begin = time.monotonic()
-    trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
+    trainer.run(lambda tuned, batch: (tuned.styles(latents[batch.index]), None))
     assert time.monotonic() - begin < 20
     assert sum(done) == 100_000, "the bar ends at its end"
     assert len(done) > 3
 
 
-def losses(
-    window: bool, least_gain: float, monkeypatch: pytest.MonkeyPatch, steps: int = 60, compared: int = 120
-) -> tuple[float, int, bool]:
-    """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, steps, windows."""
-    monkeypatch.setattr(module, "WINDOWS_FROM", 64 if window else 1024)
+def taught(windows_from: int | None, steps: int = 60) -> tuple[float, bool]:
+    """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, and whether in windows."""
     pack = tiny_pack()
     generator = pack.generator
     generator.rgb_valid_from = 32  # the random generator's sums are no pictures
@@ -81,7 +89,6 @@ def losses(
     crops = ((wanted.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
     landmarks = random.rand(2, 478, 2).astype(np.float32) * 64
     data = TrainingData.of(pack, crops, landmarks)
-    schedule = Schedule(steps, 2, 64, 0, 2, 0.0, 0.0, least_gain, 0, compared)
     done = 0
 
     def tick(count: int) -> None:
@@ -89,32 +96,36 @@ def losses(
         done += count
 
     weights = FullWeights(generator)
-    trainer = Trainer(weights, data, 0.01, [], schedule, StageMonitor(tick))
+    trainer = Trainer(weights, data, 0.01, [], schedule_of(steps, windows_from), EACH, StageMonitor(tick))
     seen: list[bool] = []
 
-    def step(tuned: torch.nn.Module, drawn: Drawn) -> tuple[list[torch.Tensor], None]:
-        seen.append(drawn.window is not None)
-        return tuned.styles(latents[drawn.index]), None
+    def step(tuned: torch.nn.Module, batch: Batch) -> tuple[list[torch.Tensor], None]:
+        seen.append(batch.window is not None)
+        return tuned.styles(latents[batch.index]), None
 
     trainer.run(step)
     with torch.no_grad():
         error = (weights.generator.synthesis(latents) - wanted.clamp(-1, 1)).abs().mean()
-    assert done == steps
-    return float(error), len(seen), all(seen)
+    assert done == steps == len(seen)
+    return float(error), all(seen)
 
 
-def test_windows_teach_as_whole_pictures_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = losses(False, 0.0, monkeypatch, 1)[0]
-    whole, _, windows = losses(False, 0.0, monkeypatch)
+def test_windows_teach_as_whole_pictures_do() -> None:
+    start, _ = taught(None, 1)
+    whole, windows = taught(None)
     assert not windows and whole < 0.7 * start
-    parts, _, windows = losses(True, 0.0, monkeypatch)
+    _, windows = taught(128, 1)
+    assert not windows, "the picture is smaller than windows are made for"
+    parts, windows = taught(64)
     assert windows and parts < 0.8 * start
 
 
-def test_it_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert losses(False, 0.0, monkeypatch, compared=20)[1] == 60
-    # Twice 20 steps are compared, and a tenth of all is left for the rates to fall.
-    assert losses(False, 0.9, monkeypatch, compared=20)[1] == 40 + 6
+def test_rates_rise_to_their_full_value_and_fall_to_a_share_of_it() -> None:
+    schedule = replace(schedule_of(100), warm=10)
+    factors = [schedule.rate_factor(step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and max(factors) == factors[9] > 0.97
+    assert factors[9:] == sorted(factors[9:], reverse=True)
+    assert factors[-1] == pytest.approx(LAST_SHARE, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [None, 20_000])
@@ -130,9 +141,9 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     landmarks = (lm.canonical_face()[None, :, :2] * 15 + [32, 30]).repeat(2, 0).astype(np.float32)
     data = TrainingData.of(pack, crops, landmarks)
     weights = weights_for(generator, size, noise=NoiseOptions() if noise else None)
-    trainer = Trainer(weights, data, 0.01, [], Schedule(8, 2, 64, 0, 2, 0.0, 0.0, 0.0, 0), UNWATCHED)
+    trainer = Trainer(weights, data, 0.01, [], schedule_of(8), EACH, UNWATCHED)
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
-    trainer.run(lambda tuned, drawn: (tuned.styles(latents[drawn.index]), None))
+    trainer.run(lambda tuned, batch: (tuned.styles(latents[batch.index]), None))
     tuned = weights.finish()[0]
     largest = [n for n in tuned.tunable_names() if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)

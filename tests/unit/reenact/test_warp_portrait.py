@@ -15,7 +15,7 @@ from mien.face.measures import gaze_direction
 from mien.face.mesh import rigid_quad, warp_crop
 from mien.media.images import to_bytes
 from mien.media.still_images import read_image
-from mien.method.avatar import pose_latents
+from mien.method.avatar import Avatar
 from mien.method.stage1_align.align import align_image
 from mien.packs.pack import Pack
 from mien.reenact.warp_portrait import (
@@ -120,7 +120,9 @@ def turned(mini: Pack) -> tuple[np.ndarray, np.ndarray, WarpedPortraits]:
         start = torch.tensor([[float(found.yaw[0]), float(found.pitch[0])]])
         front = mini.flow(w, start, torch.zeros(1, 2))[0]
         angles = start + torch.tensor([[0.0, 0.0], [12.0, 0.0], [0.0, 8.0]])
-        renders = to_bytes(mini.generator.synthesis(pose_latents(mini.flow, front, angles)))
+        renders = to_bytes(
+            mini.generator.synthesis(Avatar(mini.generator, mini.flow, mini.channels, front).latents(angles))
+        )
     return found.crops[0], renders, warp_portrait(found.crops[0], found.landmarks[0], renders[0], renders[1:])
 
 

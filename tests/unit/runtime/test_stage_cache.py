@@ -133,7 +133,7 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
     from mien.personalize.joint_refinement import refine
     from mien.personalize.options import RefinementOptions, TuningOptions
     from mien.personalize.pti import pivotal_tuning
-    from mien.personalize.trainer import TrainingData
+    from mien.personalize.training_data import TrainingData
     from mien.runtime.monitor import StageMonitor
 
     found = Pack.load(pack_file)

@@ -1,7 +1,7 @@
 """Stages 4 and 5 in the paper's plain form: gradient descent, one frame after the other (Eq. 2, Algorithm 1, Eq. 7-12).
 
 The reference that `method.stage4_pose` and `method.stage5_attributes` are measured against (`--optimizer reference`), with the same
-arguments and the same results. Slow on purpose: nothing here is shared between frames but what the paper shares.
+problems and the same results. Slow on purpose: nothing here is shared between frames but what the paper shares.
 
 The paper's numbers of epochs, learning rates and weights are in its supplement; those here are ours.
 """
@@ -17,10 +17,9 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.avatar import Avatar
-from mien.method.image_sequences import ImageSequence
 from mien.method.index_sensitivity import Candidates, index_sensitivity
-from mien.method.landmark_targets import Reading
-from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, parsing_loss
+from mien.method.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.stage4_pose import PoseObjective
 from mien.method.types import Attributes, HeadPose
 from mien.nets.perceptual import PerceptualNetwork
@@ -73,29 +72,23 @@ class Adam:
 
 
 def fit_pose_reference(
-    avatar: Avatar,
-    perceptual: PerceptualNetwork,
-    targets: ImageSequence,
-    measured: Tensor,
-    regions: Masks,
-    options: AdamPoseOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
+    problem: PoseProblem, options: AdamPoseOptions, *, monitor: StageMonitor = UNWATCHED
 ) -> HeadPose:
     """Eq. 2, frame by frame: Adam on yaw and pitch through the flow and the generator.
 
-    Arguments and result as `method.stage4_pose.fit_pose`, but that `reading` is not looked at. The first frame starts at
+    Landmark targets are not looked at. The first frame starts at
     its measured angles, each later one at the angles found for the frame before it and is held near them (temporal
     consistency).
     """
+    avatar, targets = problem.avatar, problem.targets
     flow, generator = avatar.flow, avatar.generator
-    measured = flow.clamp(measured.float())
+    measured = flow.clamp(problem.measured.float())
     found = torch.zeros_like(measured)
     final, initial = measured.new_zeros(len(measured)), measured.new_zeros(len(measured))
     for t in range(len(measured)):
         target = targets[t : t + 1]
-        objective = PoseObjective(perceptual, target, regions.part(slice(t, t + 1)), options.perceptual)
+        masks = problem.masks.part(slice(t, t + 1))
+        objective = PoseObjective(problem.perceptual, target, masks, options.perceptual)
 
         def loss_at(angles: Tensor) -> Tensor:
             styles = generator.styles(avatar.latents(angles))
@@ -153,43 +146,34 @@ def learning_rates(
 
 
 def fit_attributes_reference(
-    avatar: Avatar,
-    networks: LossNetworks,
-    angles: Tensor,
-    targets: ImageSequence,
-    regions: Masks,
-    start: Tensor,
-    blink: Tensor,
-    identity_image: Tensor,
-    options: AdamAttributeOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
+    problem: AttributeProblem, options: AdamAttributeOptions, *, monitor: StageMonitor = UNWATCHED
 ) -> Attributes:
-    """Algorithm 1, frame by frame. Arguments and result as `method.stage5_attributes.fit_attributes`, but that `start` and
-    `reading` are not looked at: the first frame starts at A(LH_1), each later one at the channel values of the frame before
-    (Eq. 7).
+    """Algorithm 1, frame by frame.
+
+    The problem's start and landmark targets are not looked at: the first frame starts at A(LH_1), each later one at the
+    channel values of the frame before (Eq. 7).
 
     The identity loss compares with the identity frame at t = 1 and with the first rendered frame after it.
     """
+    avatar, networks, angles = problem.avatar, problem.networks, problem.angles
     generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze
     weights = options.weights
     probes = torch.linspace(0, len(angles) - 1, min(options.probes, len(angles))).round().long().tolist()
-    rates = options.rate * learning_rates(avatar, networks.perceptual, angles, regions, probes)
+    rates = options.rate * learning_rates(avatar, networks.perceptual, angles, problem.masks, probes)
     with torch.no_grad():
         posed = avatar.latents(angles)
         base = avatar.read(generator.styles(posed))
-        code = networks.identity(identity_image) if networks.identity is not None else None
+        code = networks.identity(problem.identity_image) if networks.identity is not None else None
     found = torch.zeros_like(base)
     final, initial = posed.new_zeros(len(posed)), posed.new_zeros(len(posed))
     wrong: Tensor | None = None
     for t in range(len(posed)):
         part = slice(t, t + 1)
-        target = targets[part]
+        target = problem.targets[part]
         with torch.no_grad():
             styles = generator.styles(posed[part])
             labels = networks.parser(target)[0].argmax(1) if networks.parser is not None else None
-        objective = AttributeObjective(networks.perceptual, target, regions.part(part), weights)
+        objective = AttributeObjective(networks.perceptual, target, problem.masks.part(part), weights)
         value = torch.zeros_like(base[:1])
         if t:
             value = ((base[t - 1 : t] + found[t - 1 : t] - base[part]) / scale).clamp(-options.limit, options.limit)
@@ -212,7 +196,7 @@ def fit_attributes_reference(
                 (gradient,) = torch.autograd.grad(loss, value)
                 fall = 1 - epoch / options.epochs
                 step = fall * rates * direction(gradient)
-                if blink[t]:
+                if problem.blink[t]:
                     step = step.masked_fill(gaze, 0.0)
                 value = (value.detach() - step).clamp(-options.limit, options.limit)
         found[t] = best[0] * scale

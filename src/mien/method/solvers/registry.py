@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from mien.errors import InputError
-from mien.face.masks import Masks
-from mien.method.avatar import Avatar
-from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import Reading
-from mien.method.losses import LossNetworks
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import (
     AdamAttributeOptions,
     AdamPoseOptions,
@@ -21,7 +15,6 @@ from mien.method.solvers.adam_reference import (
 from mien.method.stage4_pose import PoseOptions, fit_pose
 from mien.method.stage5_attributes import AttributeOptions, fit_attributes
 from mien.method.types import Attributes, HeadPose
-from mien.nets.perceptual import PerceptualNetwork
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
@@ -47,41 +40,18 @@ def solver_named(name: str) -> Solver:
 
 
 def solve_pose(
-    avatar: Avatar,
-    perceptual: PerceptualNetwork,
-    targets: ImageSequence,
-    measured: Tensor,
-    regions: Masks,
-    options: PoseOptions | AdamPoseOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
+    problem: PoseProblem, options: PoseOptions | AdamPoseOptions, *, monitor: StageMonitor = UNWATCHED
 ) -> HeadPose:
-    """Stage 4, see `mien.method.stage4_pose.fit_pose`."""
+    """Stage 4, by the solver whose options they are."""
     if isinstance(options, AdamPoseOptions):
-        return fit_pose_reference(avatar, perceptual, targets, measured, regions, options, reading, monitor=monitor)
-    return fit_pose(avatar, perceptual, targets, measured, regions, options, reading, monitor=monitor)
+        return fit_pose_reference(problem, options, monitor=monitor)
+    return fit_pose(problem, options, monitor=monitor)
 
 
 def solve_attributes(
-    avatar: Avatar,
-    networks: LossNetworks,
-    angles: Tensor,
-    targets: ImageSequence,
-    regions: Masks,
-    start: Tensor,
-    blink: Tensor,
-    identity_image: Tensor,
-    options: AttributeOptions | AdamAttributeOptions,
-    reading: Reading | None = None,
-    *,
-    monitor: StageMonitor = UNWATCHED,
+    problem: AttributeProblem, options: AttributeOptions | AdamAttributeOptions, *, monitor: StageMonitor = UNWATCHED
 ) -> Attributes:
-    """Stage 5, see `mien.method.stage5_attributes.fit_attributes`."""
+    """Stage 5, by the solver whose options they are."""
     if isinstance(options, AdamAttributeOptions):
-        return fit_attributes_reference(
-            avatar, networks, angles, targets, regions, start, blink, identity_image, options, reading, monitor=monitor
-        )
-    return fit_attributes(
-        avatar, networks, angles, targets, regions, start, blink, identity_image, options, reading, monitor=monitor
-    )
+        return fit_attributes_reference(problem, options, monitor=monitor)
+    return fit_attributes(problem, options, monitor=monitor)

@@ -14,6 +14,7 @@ from mien.face.measures import face_measures
 from mien.method.avatar import Avatar
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.losses import LossNetworks, look
+from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions, learning_rates
 from mien.method.solvers.registry import SOLVERS, solve_attributes, solve_pose, solver_named
 from mien.method.stage4_pose import PoseOptions
@@ -52,7 +53,8 @@ class Case:
         look = LossNetworks(self.pack.perceptual, self.pack.identity, self.pack.parser)
         start = torch.zeros(FRAMES, 32)
         return solve_attributes(
-            self.avatar, look, self.angles, self.frames, areas(), start, blink, self.frames[:1], options
+            AttributeProblem(self.avatar, look, self.angles, self.frames, areas(), start, blink, self.frames[:1]),
+            options,
         )
 
 
@@ -64,8 +66,8 @@ def case() -> Case:
 @pytest.mark.parametrize("name", SOLVERS)
 def test_pose_comes_nearer_than_the_measured_angles(case: Case, name: str) -> None:
     measured = case.angles + torch.tensor([2.0, -1.5])
-    p = case.pack
-    pose = solve_pose(case.avatar, p.perceptual, case.plain, measured, areas(), QUICK_POSE[name])
+    problem = PoseProblem(case.avatar, case.pack.perceptual, case.plain, measured, areas())
+    pose = solve_pose(problem, QUICK_POSE[name])
     assert pose.angles.shape == (FRAMES, 2) and torch.equal(pose.angles, pose.angles.half().float())
     assert float(pose.loss.mean()) < 0.5 * float(pose.initial_loss.mean())
     assert float((pose.angles - case.angles).abs().mean()) < float((measured - case.angles).abs().mean())

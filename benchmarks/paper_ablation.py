@@ -1,0 +1,168 @@
+"""The paper's method and what its ablation changes in it (Sec. 4.2, Tables 1 and 3), judged by models that nothing was fitted to.
+
+    python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12] [--every 2]
+                                        [--effort 0.2] [--solver gauss-newton|reference] [-o runs/paper_ablation.jsonl]
+    python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
+
+`--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one row,
+and one line of the output file; those that are there are not made again. `--solver`: how the rows of the paper's method
+solve Eq. 2 and 3, by Gauss-Newton or by the paper's gradient descent. PSNR and SSIM are of the render beside the frames
+I_t and beside S_t = G(L_t) of the generator that was rendered with; `pose loss` is Eq. 2 at the angles that the row takes.
+
+Rows:
+    mien                 the default method
+    paper                the paper's
+    paper, I_t           real frames as the target of stage 5
+    paper, untuned       without tuning of the generator
+    paper, several looks a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder that was
+                         trained for one look, for packs without a ReStyle network
+    paper, pose measured the angles that the face mesh measured, given to the flow as they are
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from ablate import Case, figures, thinned
+from cases import panel
+from torch import Tensor, nn
+
+from mien.api import align_clip
+from mien.evaluate.judges import judge
+from mien.evaluate.metrics.ssim import ssim
+from mien.media.video import read_video
+from mien.method.solvers.registry import solver_named
+from mien.method.stage1_align.align import AlignOptions
+from mien.method.stage4_pose import PoseOptions
+from mien.options import EncodeOptions
+from mien.packs.pack import Pack
+from mien.pipeline import encode_track
+from mien.report import as_bytes, mean_psnr
+from mien.runtime.monitor import Monitor, StageMonitor
+
+LOOKS = 5
+ROWS = ("mien", "paper", "paper, I_t", "paper, untuned", "paper, several looks", "paper, pose measured")
+
+
+class SeveralLooks(nn.Module):
+    """w := E(I), then w := w + E(I) - E(G(w))."""
+
+    def __init__(self, pack: Pack) -> None:
+        super().__init__()
+        self.encoder, self.generator = pack.encoder, pack.generator
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.encoder(images).float()
+        w_plus = first
+        for _ in range(LOOKS - 1):
+            w_plus = w_plus + first - self.encoder(self.generator.synthesis(w_plus)).float()
+        return w_plus
+
+
+def load(argument: str, frames: int, every: int, pack: Pack, aligned: bool) -> Case:
+    """Align CLIP[@START], START in seconds, and take every n-th of its frames, `frames` of them."""
+    path, _, start = argument.partition("@")
+    begin, source = float(start or 0), Path(path)
+    seconds = frames * every / float(read_video(path, begin, None).fps)
+    if aligned:
+        source = panel(source, 0, Path(f"runs/panels/{source.stem}-{begin:g}-{seconds:.3f}.mkv"), begin, seconds)
+    clip = read_video(source, 0.0 if aligned else begin, seconds)
+    track = align_clip(clip, pack.resolution, AlignOptions(aligned=aligned), monitor=StageMonitor())
+    return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
+
+
+def options_of(row: str, effort: float, solver: str) -> EncodeOptions:
+    """The options of a row."""
+    if row == "mien":
+        return replace(EncodeOptions.mien(), effort=effort)
+    found = EncodeOptions.of(
+        "paper", tune=row != "paper, untuned", real_targets=row == "paper, I_t", effort=effort,
+        optimizer=None if solver == "reference" else solver,
+    )  # fmt: skip
+    if solver != "reference":
+        attributes = replace(found.attributes, target="frame" if row == "paper, I_t" else "inversion")
+        found = replace(found, attributes=attributes)
+    return replace(found, pose=PoseOptions(iterations=0)) if row == "paper, pose measured" else found
+
+
+def run(case: Case, row: str, pack: Pack, effort: float, solver: str) -> dict[str, float]:
+    """Encode, render and judge."""
+    torch.manual_seed(0)
+    if row == "paper, several looks":
+        pack = replace(pack, networks={**pack.networks, "encoder": SeveralLooks(pack)})
+    begin = time.process_time()
+    encoding = encode_track(case.track, pack, options_of(row, effort, solver), Monitor())
+    seconds = time.process_time() - begin
+    crops = np.asarray(case.track.crops)
+    renders = list(as_bytes(encoding.avatar.images(encoding.motion, pack.resolution)))
+    inverted = list(as_bytes(encoding.inversion.images()))
+    found = figures(judge(crops, renders))
+    for name, against in (("I_t", crops), ("S_t", inverted)):
+        found[f"PSNR {name}"] = mean_psnr(against, renders)
+        found[f"SSIM {name}"] = float(np.mean([ssim(a, b) for a, b in zip(against, renders, strict=True)]))
+    found["PSNR of S_t to I_t"] = mean_psnr(crops, inverted)
+    if len(encoding.pose.loss) and row != "paper, pose measured":
+        found["pose loss"] = float(encoding.pose.loss.mean())
+        found["pose loss, measured"] = float(encoding.pose.initial_loss.mean())
+    found["process seconds a frame"] = seconds / len(case.track)
+    return found
+
+
+def table(lines: Iterable[str]) -> str:
+    """The Markdown table of a file of runs: means over clips."""
+    values: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for record in map(json.loads, lines):
+        values[record["row"]][record["clip"]] = record["figures"]
+    names = list(dict.fromkeys(name for runs in values.values() for run in runs.values() for name in run))
+    rows = [f"| row | clips | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
+    for row, runs in values.items():
+        of = lambda name, runs=runs: [run[name] for run in runs.values() if name in run]
+        cells = [f"{np.mean(of(name)):.4g}" if of(name) else "-" for name in names]
+        rows.append(f"| {row} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="*")
+    parser.add_argument("--panel", nargs="*", default=[])
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
+    parser.add_argument("--pack", default="mini")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--effort", type=float, default=0.2)
+    parser.add_argument("--solver", choices=["gauss-newton", "reference"], default="gauss-newton")
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/paper_ablation.jsonl"))
+    options = parser.parse_args()
+    if options.table is not None:
+        print(table(options.table.read_text().splitlines()))
+        return
+    solver_named(options.solver)
+    pack = Pack.load(options.pack)
+    cases = [load(clip, options.frames, options.every, pack, False) for clip in options.clips]
+    cases += [load(clip, options.frames, options.every, pack, True) for clip in options.panel]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    known = options.output.read_text().splitlines() if options.output.exists() else []
+    done = {(record["clip"], record["row"]) for record in map(json.loads, known)}
+    for row in options.rows:
+        for case in cases:
+            if (case.name, row) in done:
+                continue
+            begin = time.perf_counter()
+            found = run(case, row, pack, options.effort, options.solver)
+            with options.output.open("a") as file:
+                file.write(json.dumps({"clip": case.name, "row": row, "figures": found}) + "\n")
+            print(f"{row}, {case.name}: {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""How far a render is from the frames of a batch: pixels, texture, the perceptual network's features, landmarks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.method.losses import look
+from mien.nets.generator import Generator
+from mien.personalize.losses import feature_loss, pyramid_loss, texture_loss
+from mien.personalize.noise_schedule import texture_places
+from mien.personalize.sampling import Batch
+from mien.personalize.schedule import Schedule
+from mien.personalize.training_data import TrainingData
+
+
+class ImageLoss:
+    """The image losses of a schedule, a scalar."""
+
+    def __init__(self, data: TrainingData, schedule: Schedule) -> None:
+        self._schedule, self._perceptual = schedule, data.perceptual
+        self._landmark_targets = data.landmark_targets if schedule.landmarks else None
+        self._texture_places = texture_places(data.regions, data.steady)
+
+    def __call__(self, generator: Generator, styles: list[Tensor], batch: Batch) -> Tensor:
+        """Of the render of `styles` beside the batch's targets."""
+        schedule, target, loss = self._schedule, batch.target, batch.target.new_zeros(())
+        weight = torch.ones_like(batch.weight) if schedule.pixel_loss == "l2" else batch.weight
+        if batch.window is None:
+            image = generator.picture(styles, target.shape[-1])
+        else:
+            image, detail = generator.synthesis_with_detail(styles, batch.window)
+            whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
+            # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
+            # constants would answer it with dots.
+            loss = self._pixels(detail, batch.window.cut(target), batch.window.cut(whole), features_only=True)
+            target = F.avg_pool2d(target, 2)
+        loss = loss + self._pixels(image, target, weight)
+        with torch.no_grad():
+            of_target = look(self._perceptual, target)
+        of_image = look(self._perceptual, image, measures=self._landmark_targets is not None)
+        loss = loss + schedule.perceptual * feature_loss(of_image.features, of_target.features, weight)
+        if of_image.measures is not None and self._landmark_targets is not None:
+            wanted = self._landmark_targets.part(batch.index)
+            error = (of_image.measures - wanted.target).abs() * wanted.weight
+            loss = loss + schedule.landmarks * error.sum(1).mean()
+        return loss
+
+    def _pixels(self, image: Tensor, target: Tensor, weight: Tensor, features_only: bool = False) -> Tensor:
+        """The pixel loss, and texture where it is asked for."""
+        if self._schedule.pixel_loss == "l2":
+            loss = (image - target).square().mean()
+        else:
+            loss = pyramid_loss(image, target, weight)
+        if not self._schedule.texture:
+            return loss
+        places = (weight - 1).clamp(0, 1) if features_only else weight * self._texture_places
+        return loss + self._schedule.texture * texture_loss(image, target, places)

@@ -1,0 +1,82 @@
+"""What a person is learned from: pictures, what is known of them, and the networks that look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mien.face.masks import ClipRegions
+from mien.method.image_sequences import CropFrames
+from mien.method.landmark_targets import (
+    LandmarkTargetOptions,
+    LandmarkTargets,
+    measures_of_mesh,
+    targets_from_frames,
+)
+from mien.nets.generator import Generator
+from mien.nets.perceptual import PerceptualNetwork
+from mien.nets.styleflow import HeadPoseFlow
+from mien.nets.stylespace import Channel
+from mien.packs.pack import Pack
+from mien.personalize.noise_schedule import steadiness
+from mien.runtime.frame_store import CropFile, Crops, Joined
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
+    V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
+    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`);
+    `landmark_targets`: what their expressions measure, if that is known."""
+
+    original: Generator
+    flow: HeadPoseFlow
+    perceptual: PerceptualNetwork
+    channels: tuple[Channel, ...]
+    others: Tensor
+    crops: Crops
+    landmarks: NDArray[np.floating]
+    regions: ClipRegions
+    steady: Tensor
+    landmark_targets: LandmarkTargets | None
+
+    @staticmethod
+    def of(
+        pack: Pack, crops: Crops, landmarks: NDArray[np.floating], options: LandmarkTargetOptions | None = None
+    ) -> TrainingData:
+        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None."""
+        targets = None
+        if options is not None:
+            frames = CropFrames(crops, min(pack.stage_sizes.attributes, pack.resolution), pack.device)
+            mesh = measures_of_mesh(landmarks, crops.shape[1]).to(pack.device)
+            targets = targets_from_frames(pack.landmark_reader, frames, mesh, options)
+        return TrainingData(
+            original=pack.generator,
+            flow=pack.flow,
+            perceptual=pack.perceptual,
+            channels=pack.channels,
+            others=pack.people,
+            crops=crops,
+            landmarks=landmarks,
+            regions=ClipRegions(landmarks, crops.shape[1], pack.device),
+            steady=steadiness(crops).to(pack.device),
+            landmark_targets=targets,
+        )
+
+    def extended(self, crops: CropFile, landmarks: NDArray[np.floating]) -> TrainingData:
+        """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
+        the additional ones that is unknown."""
+        if not len(crops):
+            return self
+        targets = self.landmark_targets
+        landmarks = np.concatenate([self.landmarks, landmarks])
+        return replace(
+            self,
+            crops=Joined(self.crops, crops),
+            landmarks=landmarks,
+            landmark_targets=None if targets is None else targets.followed_by_unknown(len(crops)),
+            regions=ClipRegions(landmarks, crops.shape[1], self.others.device),
+        )
