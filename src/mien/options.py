@@ -9,7 +9,6 @@ from typing import Literal
 from mien.errors import InputError
 from mien.method.gauss_newton import DescentOptions
 from mien.method.landmark_targets import LandmarkTargetOptions
-from mien.method.losses import AttributeWeights
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.solvers.registry import solver_named
 from mien.method.stage1_align.align import AlignOptions
@@ -18,7 +17,6 @@ from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import AttributeOptions
 from mien.personalize.options import (
     GazeAugmentationOptions,
-    PivotLocalityOptions,
     RefinementOptions,
     TuningOptions,
 )
@@ -101,16 +99,11 @@ class EncodeOptions:
     @staticmethod
     def paper() -> EncodeOptions:
         """The paper's method and nothing after it: fixed pivots, Eq. 1 and 2, Algorithm 1 with Eq. 7 to 12, against S_t."""
-        tuning = TuningOptions(
-            steps=350, passes=8.0, generator_rate=3e-4, windows=False, coarse_first=False, pixel_loss="l2", perceptual=1.0, texture=0.0, landmarks=0.0, locality=0.0,
-            even_sampling=False, motion=None, noise=None, muon=None, encoder_rate=None,
-            decoder_path=False, pivot_locality=PivotLocalityOptions(),
-        )  # fmt: skip
         return EncodeOptions(
             method="paper",
-            tuning=tuning,
+            tuning=TuningOptions.paper(),
             pose=AdamPoseOptions(),
-            attributes=AdamAttributeOptions(weights=AttributeWeights(face=0.0, measures=0.0)),
+            attributes=AdamAttributeOptions(),
             landmarks=None,
             gaze_augmentation=None,
             refinement=None,

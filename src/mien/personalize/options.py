@@ -104,6 +104,29 @@ class TuningOptions(TrainingOptions):
     coarse_first: bool = True
     resolution: int = 256
 
+    @staticmethod
+    def paper() -> TuningOptions:
+        """As the paper tunes: fixed pivots, L2 and perceptual distance, PTI's locality, Adam, the whole picture."""
+        return TuningOptions(
+            steps=350,
+            passes=8.0,
+            generator_rate=3e-4,
+            windows=False,
+            coarse_first=False,
+            pixel_loss="l2",
+            perceptual=1.0,
+            texture=0.0,
+            landmarks=0.0,
+            locality=0.0,
+            even_sampling=False,
+            motion=None,
+            noise=None,
+            muon=None,
+            encoder_rate=None,
+            decoder_path=False,
+            pivot_locality=PivotLocalityOptions(),
+        )
+
 
 @dataclass(frozen=True)
 class RefinementOptions(TrainingOptions):

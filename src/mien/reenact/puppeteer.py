@@ -21,7 +21,8 @@ from mien.reenact.face_source import (
     load_face,
 )
 from mien.reenact.options import PuppetOptions
-from mien.reenact.portrait import personalize_portrait, portrait_views
+from mien.reenact.pivotal_image import PivotalImageTuning, tune_to_image
+from mien.reenact.portrait import PortraitTuning, personalize_portrait, portrait_views
 from mien.reenact.retarget import RetargetOptions, retarget
 from mien.reenact.warp_portrait import WarpedPortraits
 from mien.runtime.device import resolve_device
@@ -44,7 +45,8 @@ def puppeteer(
     Args:
         driver: whose motion and sound are taken.
         face: who is seen: an image (uint8 RGB `[H, W, 3]` or its path), a stream or a person, or their files.
-        method: `mien`, or `paper`: the driver's 35 numbers unchanged, with the other's L_ID and weights.
+        method: `mien`, or `paper`: the driver's 35 numbers unchanged, with the other's L_ID and weights; to an image the
+            generator is tuned around its fixed inversion.
         options: in place of the preset of a method.
         face_number: which face of an image, counted from 1 from the left; the largest if not given.
         pack: its name, its path or the loaded pack; by default the one that the driver names.
@@ -59,23 +61,27 @@ def puppeteer(
     channels = stream_channels(driver, networks)
     source = load_face(face, networks)
 
-    portrait = examples_to_learn(source, driver, networks, options.tuning is not None, face_number)
+    learns = isinstance(options.tuning, PortraitTuning)
+    portrait = examples_to_learn(source, driver, networks, learns, face_number)
     if portrait is None:
         person = known_face(source, networks)
     else:
         avatar, own = invert_portrait(portrait, channels, networks)
         person = LearnedFace(avatar.identity)
-        if options.tuning is not None:
+        progress = progress or NoProgress()
+        if isinstance(options.tuning, PivotalImageTuning):
+            with progress.stage("portrait", options.tuning.steps, "steps") as tick:
+                person = tune_to_image(portrait, person, networks, options.tuning, tick)
+        elif options.tuning is not None:
             motion = DrivingMotion.of(retarget(driver, avatar.identity, networks, options.retargeting), avatar)
             frames = farthest_point_sampling(motion, avatar.scale, options.tuning.frames).sort().values
+            motion = motion.part(frames)
             views = WarpedPortraits.none(networks.resolution)
             if options.views is not None:
                 gaze = _driver_gaze(driver, networks, frames, options)
-                views = portrait_views(portrait, avatar, own, motion.part(frames), gaze, options.eye_transfer)
-            with (progress or NoProgress()).stage("portrait", options.tuning.steps, "steps") as tick:
-                person = personalize_portrait(
-                    portrait, avatar, own, motion.part(frames), views, networks, options.tuning, tick
-                )
+                views = portrait_views(portrait, avatar, own, motion, gaze, options.eye_transfer)
+            with progress.stage("portrait", options.tuning.steps, "steps") as tick:
+                person = personalize_portrait(portrait, avatar, own, motion, views, networks, options.tuning, tick)
     return _stream(driver, person, networks, retarget(driver, person.identity, networks, options.retargeting).rows())
 
 

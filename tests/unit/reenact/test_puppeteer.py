@@ -17,7 +17,10 @@ from mien.face.measures import gaze_direction
 from mien.face.mesh import FaceMesh
 from mien.format.person import Person
 from mien.format.stream import Stream
+from mien.format.weights_codec import apply_delta
+from mien.media.images import to_bytes
 from mien.media.still_images import read_image
+from mien.method.stage2_invert import invert
 from mien.method.stage6_render.render import render
 from mien.method.types import Motion
 from mien.nets.stylespace import channel_table
@@ -25,6 +28,7 @@ from mien.packs.pack import Pack
 from mien.reenact.driving_motion import DrivingMotion, gaze_of_frames
 from mien.reenact.face_source import FaceExamples, invert_portrait, locate_face, render_examples
 from mien.reenact.options import PuppetOptions
+from mien.reenact.pivotal_image import PivotalImageTuning
 from mien.reenact.portrait import PortraitTuning, portrait_views
 from mien.reenact.puppeteer import puppeteer
 from mien.reenact.retarget import RetargetOptions, retarget
@@ -78,15 +82,36 @@ def test_the_papers_form_is_the_drivers_numbers_with_the_others_identity_and_wei
     puppet = puppeteer(driver, person, method="paper", pack=pack)
     assert puppet.frames.tobytes() == driver.frames.tobytes()
     assert puppet.person == person.fingerprint and puppet.identity.tobytes() == person.identity.tobytes()
-    puppet = puppeteer(driver, astronaut()[:400, :400], method="paper", pack=pack)
-    assert puppet.frames.tobytes() == driver.frames.tobytes() and not puppet.tuning
-    assert puppet.identity.tobytes() != driver.identity.tobytes()
+
+
+def test_the_papers_form_tunes_to_an_image_around_its_fixed_inversion(pack: Pack) -> None:
+    driver, image = talking(pack, 0), astronaut()[:400, :400]
+    paper = PuppetOptions.paper()
+    assert isinstance(paper.tuning, PivotalImageTuning)
+    quickly = replace(paper, tuning=replace(paper.tuning, training=replace(paper.tuning.training, steps=60)))
+    puppet = puppeteer(driver, image, pack=pack, options=quickly)
+    untuned = puppeteer(driver, image, pack=pack, options=replace(paper, tuning=None))
+    for found in (puppet, untuned):
+        assert found.frames.tobytes() == driver.frames.tobytes(), "the 35 numbers are the driver's, bit for bit"
+    assert puppet.tuning and not untuned.tuning
+    assert puppet.identity.tobytes() == untuned.identity.tobytes() != driver.identity.tobytes()
+    face = locate_face(image, pack)
+    pivot = invert(pack.encoder, face.crops[:1])
+    drawn = [to_bytes(g.synthesis(pivot)) for g in (apply_delta(pack.generator, puppet.tuning), pack.generator)]
+    tuned, plain = (np.square(x.astype(float) - face.crops[:1]).mean() for x in drawn)
+    assert tuned < 0.85 * plain, "at its inversion the tuned generator draws the image"
+    assert puppet.to_bytes() == puppeteer(driver, image, pack=pack, options=quickly).to_bytes()
 
 
 def test_presets_have_names_and_none_switches_parts_off() -> None:
     paper, mien = PuppetOptions.of("paper"), PuppetOptions.of("mien")
     assert mien == PuppetOptions.mien() == PuppetOptions()
-    assert (paper.retargeting, paper.views, paper.eye_transfer, paper.tuning) == (None, None, None, None)
+    assert (paper.retargeting, paper.views, paper.eye_transfer, paper.tuning) == (
+        None,
+        None,
+        None,
+        PivotalImageTuning(),
+    )
     assert all(part is not None for part in (mien.retargeting, mien.views, mien.eye_transfer, mien.tuning))
     with pytest.raises(InputError, match="paper"):
         PuppetOptions.of("papers")

@@ -49,8 +49,8 @@ TuneFace = Annotated[
     bool | None,
     typer.Option(
         "--tune/--no-tune",
-        help="Learn FACE for this driver, or take an image by its inversion alone and a .mien or .person as it is.",
-        show_default="tune, with --method mien",
+        help="Tune the generator to FACE, or take an image by its inversion alone and a .mien or .person as it is.",
+        show_default="tune",
     ),
 ]
 Views = Annotated[
@@ -132,7 +132,7 @@ def puppeteer(
 
     With --method mien (the default) the driver's motion is put into FACE's own units, and the generator is tuned, for
     this driver, to FACE and to what it looks like where the driver takes it. With --method paper the identity latent
-    and weights are exchanged and nothing else. A video as DRIVER is encoded first. OUT may be a .mien file too: FACE's
+    and weights are exchanged and nothing else; to an image the generator is tuned around its fixed inversion. A video as DRIVER is encoded first. OUT may be a .mien file too: FACE's
     identity with 35 numbers a frame; of a .person it then names the person as it is.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
