@@ -146,6 +146,7 @@ def write_video(
     duration: float | None = None,
     lossless: bool | None = None,
     metadata: dict[str, str] | None = None,
+    preset: str = "medium",
 ) -> int:
     """Write uint8 [H, W, 3] RGB frames at `fps`, with the sound of `audio_from`; returns the number of frames.
 
@@ -153,7 +154,7 @@ def write_video(
     `.mkv` H.264 too. H.264 needs even sizes: an odd one gets its last row or column twice. `audio_from` is a video or
     audio file, of which `start` and `duration` (seconds) name the part, or the bytes that `sound.extract_audio` gave.
     Sound is copied packet by packet where the container can hold it and nothing is cut, and re-encoded to AAC where
-    not; a source without sound gives a silent video. The file appears at `path` whole or not at all.
+    not; a source without sound gives a silent video. `preset`: x264's, from ultrafast to veryslow. The file appears at `path` whole or not at all.
 
     Raises OutputError (folder missing, ending unknown), InputError (no frames, or sizes that differ), MienError.
     """
@@ -176,7 +177,7 @@ def write_video(
                 Sound.open(audio_from, start, duration) as sound,
             ):
                 container.metadata.update(metadata or {})
-                stream = _add_video_stream(container, rate, first.shape[1], first.shape[0], lossless)
+                stream = _add_video_stream(container, rate, first.shape[1], first.shape[0], lossless, preset)
                 sound.attach(container)
                 count = 0
                 for frame in _chain(first, iterator):
@@ -338,12 +339,12 @@ def _chain(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield from rest
 
 
-def _add_video_stream(container: Any, rate: Fraction, width: int, height: int, lossless: bool) -> Any:
+def _add_video_stream(container: Any, rate: Fraction, width: int, height: int, lossless: bool, preset: str) -> Any:
     if lossless:
         stream = container.add_stream("ffv1", rate=rate, options={"level": "3", "slicecrc": "1"})
         stream.width, stream.height, stream.pix_fmt = width, height, "bgr0"
         return stream
-    stream = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "medium"})
+    stream = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": preset})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709 in all three

@@ -16,6 +16,7 @@ import typer
 
 from mien.apps.cli.align import align
 from mien.apps.cli.batch import batch
+from mien.apps.cli.call import call
 from mien.apps.cli.doctor import doctor
 from mien.apps.cli.edit import edit
 from mien.apps.cli.encode import encode
@@ -58,6 +59,7 @@ for command in (
     align,
     play,
     live,
+    call,
     batch,
     transcode,
     edit,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.method.avatar import Avatar
-from mien.method.live_motion import MotionReader, fit_reader
+from mien.method.live_motion import DEFAULTS, MotionReader, ReaderOptions, fit_reader
+from mien.method.live_styles import StyleTable
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
@@ -25,12 +26,10 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LiveFace:
-    """A face to drive: `still`, a stream of it with one frame, facing the camera; `reader` from a mesh to its
-    numbers; `paint` draws it."""
+class DrawnFace:
+    """A face that can be drawn: `still`, a stream of it with one frame, facing the camera; `paint` draws it."""
 
     still: Stream
-    reader: MotionReader
     paint: FacePainter
     scale: Array  # [C], the channels' units
 
@@ -49,24 +48,48 @@ class LiveFace:
         return replace(self.still, frames=rows.astype(np.float16), fps=fps)
 
 
+@dataclass(frozen=True)
+class LiveFace(DrawnFace):
+    """A face to drive: `reader` reads its numbers from a mesh."""
+
+    reader: MotionReader
+
+
 class FacePainter:
     """`painter(row)` draws the face for 35 numbers: uint8 RGB `[R, R, 3]`."""
 
     def __init__(self, avatar: Avatar) -> None:
-        self._avatar, self._decoder = avatar, decoder_for(avatar.generator, int16=True)
+        self._styles, self._decoder = StyleTable(avatar), decoder_for(avatar.generator, int16=True)
+        self.flow = avatar.flow
+        self._limit = avatar.flow.pose.limit
 
     @torch.no_grad()
     def __call__(self, row: Array) -> NDArray[np.uint8]:
-        values = torch.from_numpy(row.astype(np.float16).astype(np.float32))[None]
+        values = row.astype(np.float16).astype(np.float64)  # as a stream would hold them
         picture: NDArray[np.uint8] = self._decoder(
-            self._avatar.styles(self._avatar.flow.clamp(values[:, 1:3]), values[:, 3:])
+            self._styles(np.clip(values[1:3], -self._limit, self._limit), values[3:])
         )[0]
         return picture
 
 
 def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = lambda done: None) -> LiveFace:
-    """Read a face and fit what drives it (`fit_reader`, which calls `tick`). Raises VideoError, FaceError, StreamError and PackError."""
-    source = read_face(path)
+    """Read a face and fit what drives it (`fit_reader`, which calls `tick`).
+
+    Raises VideoError, FaceError, StreamError and PackError.
+    """
+    return driven_face(drawn_face(read_face(path), pack_name, path.parent), tick)
+
+
+def driven_face(
+    face: DrawnFace, tick: Callable[[int], None] = lambda done: None, options: ReaderOptions = DEFAULTS
+) -> LiveFace:
+    """The face with what drives it, fitted to its own renders (`fit_reader`, which calls `tick`). Raises FaceError."""
+    reader = fit_reader(face.paint, face.paint.flow, face.scale, options, tick)
+    return LiveFace(face.still, face.paint, face.scale, reader)
+
+
+def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = None) -> DrawnFace:
+    """A face that its pack can draw; `folder`: where a stream's person is looked for. Raises FaceError, StreamError, PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):
@@ -75,10 +98,9 @@ def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = l
     else:
         face = known_face(source, pack)
         still = _still(pack, source.identity, face.tuning, face.person, face.person_name)
-        generator = tuned_generator(still, pack, source if isinstance(source, Person) else path.parent)
+        generator = tuned_generator(still, pack, source if isinstance(source, Person) else folder)
         avatar = Avatar.of(still, pack, generator)
-    scale, paint = np.array([c.scale for c in avatar.channels], np.float64), FacePainter(avatar)
-    return LiveFace(still, fit_reader(paint, pack.flow, scale, tick=tick), paint, scale)
+    return DrawnFace(still, FacePainter(avatar), np.array([c.scale for c in avatar.channels], np.float64))
 
 
 def _pack(source: FaceSource, name: str | None) -> Pack:

@@ -25,6 +25,7 @@ Row = NDArray[np.float64]
 VIRTUAL_CAMERA_SIZE = (1280, 720)
 VIRTUAL_CAMERA_RATE = 30
 _AHEAD = 64  # frames that wait for the video's coder
+PRESET = "veryfast"  # x264's: the cores are wanted for the face
 
 
 class Output(Protocol):
@@ -67,7 +68,7 @@ class VideoFile:
 
     def _work(self, path: Path, fps: Fraction, audio: Path | None) -> None:
         try:
-            write_video(path, self._frames(), fps, audio, metadata={"comment": SYNTHETIC})
+            write_video(path, self._frames(), fps, audio, metadata={"comment": SYNTHETIC}, preset=PRESET)
         except BaseException as error:  # noqa: BLE001 - raised at the caller's
             self._error = error
             with suppress(queue.Empty):

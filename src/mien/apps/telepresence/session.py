@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,11 +155,8 @@ class LiveSession:
             self._rows.close(error)
 
     def _say_rate(self) -> None:
-        fps, stride = Fraction(self._source.fps), self._limiter.stride
+        fps, stride = float(self._source.fps), self._limiter.stride
         if stride == 1:
-            self._notify(f"this machine keeps up again: all {float(fps):.4g} frames/s are shown.")
+            self._notify(f"this machine keeps up again: all {fps:.4g} frames/s are shown.")
         else:
-            self._notify(
-                f"this machine cannot keep up with {float(fps):.4g} frames/s: "
-                f"now {float(fps / stride):.3g} frames/s are shown."
-            )
+            self._notify(f"this machine cannot keep up with {fps:.4g} frames/s: now {fps / stride:.3g} are shown.")

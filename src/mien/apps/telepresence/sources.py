@@ -43,14 +43,16 @@ class Source(Protocol):
 
 
 class ClipSource:
-    """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first."""
+    """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first, and the first at `begin`,
+    seconds of the clock, or as soon as it is asked for."""
 
     def __init__(self, clip: Clip, now: Callable[[], float] = time.monotonic) -> None:
         self.fps, self._clip, self._now = clip.fps, clip, now
         self.count: int | None = len(clip)
+        self.begin: float | None = None
 
     def frames(self) -> Iterator[tuple[float, Image]]:
-        begin: float | None = None
+        begin = self.begin
         for i, frame in enumerate(self._clip):
             begin = self._now() if begin is None else begin
             due = begin + i / float(self.fps)

@@ -75,6 +75,9 @@ class LiveStatistics:
         )
 
 
+FASTER, SLOWER = 0.85, 1.08  # of the stride: smaller changes are left alone
+
+
 def recent(shown: Sequence[Shown], seconds: float) -> list[Shown]:
     """Those that were out within the last `seconds` before the last one."""
     found: list[Shown] = []
@@ -86,21 +89,21 @@ def recent(shown: Sequence[Shown], seconds: float) -> list[Shown]:
 
 
 class RateLimiter:
-    """Which frames of the source to take, where the machine is too slow for all: every `stride`-th.
+    """Which frames of the source to take, where the machine is too slow for all: one in `stride`, not a whole number.
 
     `interval`: seconds from one frame of the source to the next. The slowest stage of the last seconds decides; it
-    takes a clear gain to go back, so that the rate does not change to and fro.
+    takes a clear change, so that the rate does not go to and fro.
     """
 
     def __init__(self, interval: float, every: float = 2.0) -> None:
-        self.stride = 1
-        self._interval, self._every, self._next_check, self._next_index = interval, every, -np.inf, 0
+        self.stride = 1.0
+        self._interval, self._every, self._next_check, self._next_index = interval, every, -np.inf, 0.0
 
     def takes(self, index: int) -> bool:
         """Whether frame `index` of the source is to be worked on."""
-        if index < self._next_index:
+        if index + 1e-6 < self._next_index:
             return False
-        self._next_index = index + self.stride
+        self._next_index = max(self._next_index, index - 1.0) + self.stride
         return True
 
     def update(self, shown: Sequence[Shown]) -> bool:
@@ -112,8 +115,8 @@ class RateLimiter:
             return False
         last = recent(shown, self._every)
         busy = max(float(np.median([getattr(s, name) for s in last])) for name in ("track", "draw"))
-        wanted = max(int(np.ceil(busy / self._interval - 0.1)), 1)
-        if wanted < self.stride:
-            wanted = max(int(np.ceil(1.2 * busy / self._interval - 0.1)), 1)
-        changed, self.stride = wanted != self.stride, wanted
+        wanted = max(busy / self._interval, 1.0)
+        changed = not FASTER * self.stride <= wanted <= SLOWER * self.stride or (wanted == 1.0 != self.stride)
+        if changed:
+            self.stride = wanted
         return changed
