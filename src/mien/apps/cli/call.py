@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.apps.cli.common import Mark, progress_bars
+from mien.apps.cli.common import Mark, Sign, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def call(
     calibrate: Annotated[
         float, typer.Option(min=0.2, max=30.0, metavar="S", help="Seconds in which your face at rest is learned.")
     ] = 3.0,
+    sign: Sign = True,
     watermark: Mark = True,
 ) -> None:
     """Call someone: each sees the other's .person move, at 2 to 4 kbit/s, and hears them (extra `call`).
@@ -77,7 +78,8 @@ def call(
         raise InputError("give one of --join, --listen and --connect.")
     require_aiortc()
     from mien.apps.telepresence.call.run import CallPlan, Meeting, prepare, run
-    from mien.runtime.files import check_output, check_outputs_differ, write_text
+    from mien.apps.telepresence.marks import Marks
+    from mien.runtime.files import check_output, check_outputs_differ
 
     if output is not None:
         check_output(output, (".mp4", ".mkv", ".mov"), (clip, face))
@@ -85,10 +87,17 @@ def call(
         check_output(statistics, (), (clip, face))
     check_outputs_differ(output, statistics)
     meeting = Meeting(join, listen, connect, host, stun)
-    plan = CallPlan(face, meeting, camera, clip, microphone, sound, output, calibrate, watermark)
+    plan = CallPlan(face, meeting, camera, clip, microphone, sound, output, calibrate, Marks(sign, watermark))
     with progress_bars() as progress:
         prepared = prepare(plan, progress)
     done = asyncio.run(run(plan, prepared, _Terminal(accept)))
+    _report(done, statistics)
+
+
+def _report(done: CallStatistics, statistics: Path | None) -> None:
+    """Write the figures of a call, and say them in a sentence."""
+    from mien.runtime.files import write_text
+
     if statistics is not None:
         write_text(statistics, json.dumps(done.as_json(), indent=2) + "\n")
     values: dict[str, Any] = done.as_json()

@@ -91,6 +91,9 @@ C2paKey = Annotated[
     typer.Option("--c2pa-key", envvar="MIEN_C2PA_KEY", metavar="KEY.pem", help="The certificate's private key."),
 ]
 
+Sign = Annotated[
+    bool, typer.Option("--sign/--no-sign", help="The words `synthetic (mien)` in a corner of the picture.")
+]
 Mark = Annotated[
     bool,
     typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.apps.cli.common import Mark, StreamPack, progress_bars
+from mien.apps.cli.common import Mark, Sign, StreamPack, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def live(
         float, typer.Option(min=0.2, max=30.0, metavar="S", help="Seconds in which your face at rest is learned.")
     ] = 3.0,
     pack: StreamPack = None,
+    sign: Sign = True,
     watermark: Mark = True,
 ) -> None:
     """Drive a face with a camera or a clip, with little delay.
@@ -55,6 +56,7 @@ def live(
     Example: mien live --input clip.mp4 --person portrait.png --output out.mp4
     """
     from mien.apps.telepresence.face import live_face
+    from mien.apps.telepresence.marks import Marks
     from mien.apps.telepresence.outputs import check_live_output
     from mien.apps.telepresence.session import LiveOptions, LiveSession
     from mien.apps.telepresence.sources import camera_or_clip
@@ -71,7 +73,9 @@ def live(
     with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
         driven = live_face(face, pack, tick)
     outputs, record = _outputs(output, clip, virtual_camera, driven, source)
-    session = LiveSession(source, driven, [*outputs, record], LiveOptions(calibrate, watermark), _tick, _notify)
+    session = LiveSession(
+        source, driven, [*outputs, record], LiveOptions(calibrate, Marks(sign, watermark)), _tick, _notify
+    )
     with suppress(KeyboardInterrupt, BrokenPipeError):  # the user's end, and that of the window
         session.run()
     done = session.statistics

@@ -6,9 +6,11 @@ offers, checks uploads, refuses all other addresses, and keeps the browser from 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -17,6 +19,7 @@ from urllib.parse import parse_qs, unquote
 
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
+from mien.apps.studio.live_driver import MOST_BYTES, LiveDriver
 from mien.apps.studio.sessions import MEGABYTE, UPLOAD_BYTES, Sessions, check_kind
 from mien.errors import InputError
 
@@ -36,7 +39,7 @@ OPEN = re.compile(
     rf"|{API}/(?:info|startup-events|app_id|theme\.css)/?|{API}/queue/data|{API}/upload_progress"
     rf"|{API}/heartbeat/\w+|{API}/file=.+"
 )
-OPEN_TO_POST = re.compile(rf"{API}/(?:queue/join|upload|cancel|reset)/?")
+OPEN_TO_POST = re.compile(rf"{API}/(?:queue/join|upload|cancel|reset)/?|/studio/live/\w+")
 
 HEADERS = {
     # The browser itself refuses to ask any other machine.
@@ -114,6 +117,9 @@ class AccessControl:
             self._bind(path.rpartition("/")[2], visitor)
         if path == f"{API}/queue/data":
             self._bind(_query(scope).get("session_hash", ""), visitor)
+        if path.startswith("/studio/live/"):
+            await self._live(scope, path, headers, visitor, receive, send)
+            return
         if method == "POST" and path.rstrip("/") == f"{API}/upload":
             await self._upload(scope, headers, visitor, receive, send)
             return
@@ -179,6 +185,23 @@ class AccessControl:
             headers={**HEADERS, "cache-control": "private, no-store"},
         )  # fmt: skip
         await answer(scope, receive, send)  # type: ignore[arg-type]
+
+    async def _live(
+        self, scope: dict[str, Any], path: str, headers: dict[str, str], visitor: str, receive: Receive, send: Send
+    ) -> None:
+        """A picture of the visitor's camera in, one of the face that it drives out."""
+        body = await _body(receive, headers, MOST_BYTES)
+        session = self._sessions.find(path.rpartition("/")[2], visitor)
+        driver = session.memory.get("live") if session is not None else None
+        if session is None or not isinstance(driver, LiveDriver):
+            raise RequestRefused(404, "There is no face for you: let one be learned first.")
+        session.used = time.monotonic()
+        try:
+            answer = await asyncio.to_thread(driver.show, body)
+        except InputError as error:
+            raise RequestRefused(415, str(error)) from error
+        response = Response(answer.body(), 200, headers=HEADERS, media_type="application/octet-stream")
+        await response(scope, receive, send)  # type: ignore[arg-type]
 
     async def _upload(
         self, scope: dict[str, Any], headers: dict[str, str], visitor: str, receive: Receive, send: Send

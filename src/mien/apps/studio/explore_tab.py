@@ -1,4 +1,4 @@
-"""The fourth tab: what each channel does to a face, and two videos under a wiper with their figures."""
+"""The last tab: what each channel does to a face, and two videos under a wiper with their figures."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ STAGE_NAMES = {
     "input": "Writing the input's panel",
     "driver": "Rendering the driver",
     "render": "Rendering",
+    "learn": "Learning to drive this face",
     "evaluate": "Measuring",
 }
 PARTS = (  # of a file, and what they are

@@ -1,4 +1,4 @@
-"""The page: head, four tabs, foot, and how it looks."""
+"""The page: head, five tabs, foot, and how it looks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from mien.apps.studio import edit_tab, encode_tab, explore_tab, puppet_tab
+from mien.apps.studio import edit_tab, encode_tab, explore_tab, live_tab, puppet_tab
 from mien.apps.studio.access_control import COOKIE
 from mien.apps.studio.context import Studio
 
@@ -18,7 +18,7 @@ MARK = (
 
 
 def build_page(studio: Studio) -> Any:
-    """Build the Blocks of the page: head, four tabs, foot."""
+    """Build the Blocks of the page: head, five tabs, foot."""
     with gr.Blocks(title="mien studio", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(f'<header class="m-head"><h1>{MARK}mien</h1><p>A talking head as one identity and 35 numbers a frame.'
                 "</p></header>")  # fmt: skip
@@ -29,6 +29,8 @@ def build_page(studio: Studio) -> Any:
                 puppet = puppet_tab.build(studio)
             with gr.Tab("Edit", id="edit"):
                 edit = edit_tab.build(studio)
+            with gr.Tab("Live", id="live") as live_page:
+                live = live_tab.build(studio)
             with gr.Tab("Explore", id="explore") as explore_page:
                 explore = explore_tab.build(studio)
         gr.HTML(
@@ -47,6 +49,7 @@ def build_page(studio: Studio) -> Any:
             edit["open_puppet"], None, edit["shown"], **quiet
         )
         page.load(puppet["fill"], None, [puppet["shelf"], puppet["driver"], puppet["motion"]], **quiet)
+        live_page.select(live["load"], None, live["shelf"], **quiet)
         explore_page.select(explore["load"], None, explore["channels"], **quiet)
 
         def left(request: gr.Request) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.apps.provenance import file_hash
 from mien.apps.telepresence.face import LiveFace
+from mien.apps.telepresence.marks import Marker, Marks
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import Output
+from mien.apps.telepresence.packet_sizes import PacketSizes
 from mien.apps.telepresence.sources import Captured, Source, feed
 from mien.apps.telepresence.statistics import LiveStatistics, RateLimiter, Shown
-from mien.media.watermark import Watermark
 from mien.method.live_motion import LossEasing, OneEuroFilter, RestShape
 from mien.method.stage1_align.tracking import FaceTracker
 
@@ -29,15 +29,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """`calibrate`: seconds at the start in which the driver's face at rest is learned. `watermark`: every picture carries the
-    mark that `mien verify` finds."""
+    """`calibrate`: seconds at the start in which the driver's face at rest is learned. `marks`: what every picture bears."""
 
     calibrate: float = 3.0
-    watermark: bool = True
-
-
-def _as_drawn(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return picture
+    marks: Marks = field(default_factory=Marks)
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,7 @@ class LiveSession:
 
     def run(self) -> LiveStatistics:
         """Run; returns what it did. Raises what the source, the tracker or an output raises."""
-        paint, size = self._face.paint, self._face.still.resolution
-        mark = Watermark(file_hash(self._face.still), size, size) if self._options.watermark else _as_drawn
+        paint, mark = self._face.paint, Marker(self._face.still, self._options.marks)
         for _ in range(2):  # the first picture sets the decoder's buffers up
             paint(self._face.neutral)
         tracker = MotionTracker(self._face, self._options)
@@ -112,7 +106,7 @@ class LiveSession:
                    feed(self._source, self._frames, self._stop)]  # fmt: skip
         threads[0].start()
         shown_at, statistics = time.monotonic(), self.statistics
-        last = -1
+        last, packets = -1, PacketSizes(self._face.unit)
         try:
             while not self._stop.is_set():
                 tracked = self._rows.take()
@@ -124,8 +118,9 @@ class LiveSession:
                 for output in self._outputs:
                     output.show(picture, tracked.row, index - last - 1)
                 out, last = time.monotonic(), index
+                packet_size = packets(index, tracked.row)
                 statistics.shown.append(
-                    Shown(index, tracked.captured.time, out, tracked.seconds, end - start, tracked.seen)
+                    Shown(index, tracked.captured.time, out, tracked.seconds, end - start, tracked.seen, packet_size)
                 )
                 if self._limiter.update(statistics.shown):
                     self._say_rate()

@@ -11,7 +11,7 @@ import numpy as np
 @dataclass(frozen=True)
 class Shown:
     """A frame that was shown: its number in the source, when it was captured and when it was out, in seconds of the clock;
-    seconds of `track` and `draw`; whether the face was seen."""
+    seconds of `track` and `draw`; whether the face was seen; bytes that its numbers take as a live packet."""
 
     index: int
     captured: float
@@ -19,6 +19,7 @@ class Shown:
     track: float
     draw: float
     seen: bool
+    size: int = 0
 
     @property
     def delay(self) -> float:
@@ -71,7 +72,8 @@ class LiveStatistics:
         lost = "" if last[-1].seen else ", no face in sight"
         return (
             f"{len(last) / seconds:.1f} frames/s, delay {mean('delay'):.0f} ms (track {mean('track'):.0f}, "
-            f"draw {mean('draw'):.0f}, wait {waited:.0f}), {dropped} dropped{lost}"
+            f"draw {mean('draw'):.0f}, wait {waited:.0f}), {8 * sum(s.size for s in last) / seconds / 1000:.1f} kbit/s, "
+            f"{dropped} dropped{lost}"
         )
 
 

@@ -1,6 +1,7 @@
-// The studio's own elements: a player that keeps videos in step, a time line, a shelf of faces, channel sliders.
+// The studio's own elements: a player that keeps videos in step, a time line, a shelf of faces, channel sliders, a camera and
+// the face that it drives.
 // Each takes its data from an attribute (JSON) and speaks through bubbling events; nothing is fetched but what a
-// player is given the address of.
+// player is given the address of; what a camera sees is sent to the studio alone.
 "use strict";
 (() => {
   const make = (tag, attributes = {}, ...children) => {
@@ -303,6 +304,80 @@
     }
   }
 
+  // The camera and the face that it drives. Two pictures may be under way; the next one is taken when one is back.
+  class Live extends Own {
+    build() {
+      const data = JSON.parse(this.getAttribute("data"));
+      this.address = data.address;
+      this.video = make("video", { playsinline: "", "aria-label": "Your camera" });
+      this.video.muted = true;
+      this.face = make("canvas", { width: data.size, height: data.size, "aria-label": "The face" });
+      this.status = make("p", { class: "m-note", role: "status", text: "The face is learned. Nothing is sent before you start." });
+      this.button = make("button", { class: "m-chip m-go", text: "Start the camera" });
+      this.button.onclick = () => (this.stream ? this.end() : this.start());
+      const figure = (node, text) => make("figure", {}, node, make("figcaption", { text }));
+      this.append(make("div", { class: "m-stage" }, figure(this.video, "you"), figure(this.face, "the face")), this.button, this.status);
+      this.fps = 0;
+    }
+    async start() {
+      try {
+        this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, frameRate: 30 } });
+      } catch (error) {
+        this.status.textContent = error.name === "NotAllowedError" ? "The browser did not allow the camera." : "No camera can be opened.";
+        return;
+      }
+      this.video.srcObject = this.stream;
+      await this.video.play();
+      this.button.textContent = "Stop";
+      this.shown = [];
+      this.sent = this.last = 0;
+      this.pen = this.face.getContext("2d");
+      const runs = [this.run(this.stream), this.run(this.stream)];
+      await Promise.all(runs);
+    }
+    async run(stream) {
+      const side = make("canvas"), pen = side.getContext("2d", { willReadFrequently: false });
+      while (this.stream === stream && this.isConnected) {
+        await new Promise((next) => (this.video.requestVideoFrameCallback ? this.video.requestVideoFrameCallback(next) : setTimeout(next, 33)));
+        if (this.stream !== stream) return;
+        const scale = Math.min(1, 480 / this.video.videoHeight), number = ++this.sent, begin = performance.now();
+        side.width = Math.round(this.video.videoWidth * scale);
+        side.height = Math.round(this.video.videoHeight * scale);
+        pen.drawImage(this.video, 0, 0, side.width, side.height);
+        const picture = await new Promise((done) => side.toBlob(done, "image/jpeg", 0.8));
+        try {
+          const answer = await fetch(this.address, { method: "POST", body: picture });
+          if (!answer.ok) throw new Error((await answer.json()).detail);
+          const body = await answer.arrayBuffer(), values = new Float32Array(body, 0, 4);
+          const image = await createImageBitmap(new Blob([body.slice(16)], { type: "image/jpeg" }));
+          if (this.stream === stream && number > this.last) {
+            this.last = number;
+            this.pen.drawImage(image, 0, 0, this.face.width, this.face.height);
+            this.tell(performance.now(), performance.now() - begin, values);
+          }
+        } catch (error) {
+          this.end();
+          this.status.textContent = error.message || "The studio does not answer.";
+        }
+      }
+    }
+    tell(now, delay, [track, draw, rate, seen]) {
+      this.shown.push({ now, delay });
+      while (this.shown[0].now < now - 2000) this.shown.shift();
+      const spent = Math.max(now - this.shown[0].now, 1), mean = this.shown.reduce((sum, s) => sum + s.delay, 0) / this.shown.length;
+      this.fps = (1000 * (this.shown.length - 1)) / spent;
+      this.status.textContent = seen
+        ? `${this.fps.toFixed(1)} frames/s · delay ${mean.toFixed(0)} ms (track ${track.toFixed(0)}, draw ${draw.toFixed(0)}) · the face takes ${rate.toFixed(1)} kbit/s`
+        : "No face is in sight.";
+    }
+    end() {
+      if (!this.stream) return;
+      this.stream.getTracks().forEach((track) => track.stop());
+      this.stream = null;
+      if (this.button) { this.button.textContent = "Start the camera"; this.status.textContent = "Stopped."; }
+    }
+  }
+
   // Notices say what is wrong, not with which number: "HTTP 413: This file is ..." begins at "This".
   const plain = (node) => {
     const words = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
@@ -318,6 +393,6 @@
         if (node.nodeType === 1 && /toast/.test(String(node.className) + String(node.parentElement?.className))) plain(node);
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  for (const [name, kind] of Object.entries({ "mien-player": Player, "mien-timeline": Timeline, "mien-shelf": Shelf, "mien-sliders": Sliders }))
+  for (const [name, kind] of Object.entries({ "mien-player": Player, "mien-timeline": Timeline, "mien-shelf": Shelf, "mien-sliders": Sliders, "mien-live": Live }))
     if (!customElements.get(name)) customElements.define(name, kind);
 })();

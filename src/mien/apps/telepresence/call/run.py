@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from mien.apps.telepresence.call.signalling import (
 from mien.apps.telepresence.call.sound import HeardSound, SoundTrack, clip_sound, microphone_sound
 from mien.apps.telepresence.call.statistics import CallStatistics
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face, driven_face
+from mien.apps.telepresence.marks import Marks
 from mien.apps.telepresence.outputs import Output, Window, has_display
 from mien.apps.telepresence.session import LiveOptions
 from mien.apps.telepresence.sources import Source, camera_or_clip
@@ -59,7 +60,7 @@ class CallPlan:
     sound: bool = True
     output: Path | None = None
     calibrate: float = 3.0
-    watermark: bool = True
+    marks: Marks = field(default_factory=Marks)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ async def _call(
             return [*found, Window(face.still.resolution, hello.fps)] if has_display() else found
 
         ends = CallEnds(prepared.data, prepared.name, terminal.ask, outputs, terminal.tick, terminal.notify)
-        options = LiveOptions(plan.calibrate, plan.watermark)
+        options = LiveOptions(plan.calibrate, plan.marks)
         session = CallSession(line, prepared.face, prepared.source, sound, ends, options)
         sessions.append(session)
         with suppress(NotImplementedError):  # Windows has no such handlers: Ctrl-C ends the program there

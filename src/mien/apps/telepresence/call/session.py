@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mien.apps.provenance import file_hash
 from mien.apps.telepresence.call.introduction import (
     BYE,
     DECLINE,
@@ -32,6 +31,7 @@ from mien.apps.telepresence.call.line import Line
 from mien.apps.telepresence.call.show import Show
 from mien.apps.telepresence.call.statistics import CallStatistics
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face
+from mien.apps.telepresence.marks import Marker
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import Output
 from mien.apps.telepresence.session import LiveOptions, MotionTracker
@@ -46,7 +46,6 @@ from mien.format.live_packets import (
     usual_steps,
 )  # fmt: skip
 from mien.format.person import Person
-from mien.media.watermark import Watermark
 
 ACKNOWLEDGE_EVERY = 3  # frames that are read, one is acknowledged
 MOST_DATAGRAMS = 400  # a second: more are not looked at
@@ -245,12 +244,10 @@ class CallSession:
         """Get the other end's face ready to be drawn."""
         assert self._hello is not None
         face = await self._loop.run_in_executor(None, _ready_face, person)
-        size = face.still.resolution
-        mark = Watermark(file_hash(face.still), size, size) if self._options.watermark else None
+        mark = Marker(face.still, self._options.marks)
         outputs = self._ends.outputs(face, self._hello)
-        paint = face.paint if mark is None else lambda row: mark(face.paint(row))
         self._reader = PacketReader(self._hello.steps)
-        self._show = Show(paint, outputs, self.statistics)
+        self._show = Show(lambda row: mark(face.paint(row)), outputs, self.statistics)
         self._ready_now()
         self._line.say(Notice(READY).text())
 

@@ -16,6 +16,7 @@ from mien.apps.telepresence.call.introduction import BYE, DECLINE, READY, WANT, 
 from mien.apps.telepresence.call.session import MOST_DATAGRAMS, CallEnds, CallSession
 from mien.apps.telepresence.call.statistics import CallStatistics
 from mien.apps.telepresence.face import LiveFace
+from mien.apps.telepresence.marks import Marks
 from mien.apps.telepresence.outputs import MotionRecord
 from mien.apps.telepresence.session import LiveOptions
 from mien.errors import StreamError
@@ -81,7 +82,7 @@ def a_call(wanted: bool = True, record: MotionRecord | None = None) -> tuple[Cal
     face = LiveFace(Any, Any, UNIT[3:], Any)  # type: ignore[arg-type] - no face is seen, so nothing is read or drawn
     outputs = [] if record is None else [record]
     ends = CallEnds(OWN, "me", lambda hello, kept: wanted, lambda face, hello: outputs, lambda s: None, lambda s: None)
-    return CallSession(line, face, Black(), Silence(), ends, LiveOptions(watermark=False)), line  # type: ignore[arg-type]
+    return CallSession(line, face, Black(), Silence(), ends, LiveOptions(marks=Marks(False, False))), line  # type: ignore[arg-type]
 
 
 def hello(data: bytes = b"x") -> Hello:
@@ -153,6 +154,7 @@ def test_another_person_than_announced_ends_the_call() -> None:
         course([hello().text()], then=lie)
 
 
+@pytest.mark.slow
 def test_numbers_of_an_accepted_person_are_shown(mini: Pack) -> None:
     identity = np.zeros((mini.generator.num_ws, mini.generator.w_dim), np.float16)
     weights = encode_delta(mini.generator, mini.generator)
