@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def call(
-    face: Annotated[Path, typer.Option("--person", metavar="P.person", help="Your face: 200,000 bytes at most.")],
+    face: Annotated[Path, typer.Option("--person", metavar="P.person", help="Your face: 204,800 bytes at most.")],
     join: Annotated[
         str | None,
         typer.Option("--join", metavar="LINE", help="The invitation that you were sent; - reads it from stdin."),

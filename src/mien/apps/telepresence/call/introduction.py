@@ -23,7 +23,7 @@ from mien.format.person import SUFFIX, Person
 from mien.runtime.files import write_bytes
 
 VERSION = 1
-MOST_PERSON = 200_000  # bytes of a person's file
+MOST_PERSON = 204_800  # bytes of a person's file: 200 KiB
 PIECE = 16_000  # bytes of a message with a part of it
 MOST_MESSAGE = 4_096  # characters of a message
 RATES = (1, 120)  # frames a second

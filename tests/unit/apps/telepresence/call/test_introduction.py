@@ -111,5 +111,5 @@ def test_accepted_persons_are_kept_whole(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_large_persons_are_not_sent() -> None:
     large = Person("ann", "ab" * 32, "tiny", 64, make_stream().identity, b"MTL1" + bytes(MOST_PERSON))
-    with pytest.raises(InputError, match="200,000"):
+    with pytest.raises(InputError, match="204,800"):
         sendable(large, Path("me.person"))
