@@ -56,9 +56,9 @@ def mutate(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
             data = container.join(pieces)
         except StreamError:
             return data
-        return data if rng.random() < 0.8 else _mutate_bytes(data, others, rng)
+        return data if rng.random() < 0.8 else mutate_bytes(data, others, rng)
     for _ in range(rng.randint(1, 4)):
-        data = _mutate_bytes(data, others, rng)
+        data = mutate_bytes(data, others, rng)
     return data
 
 
@@ -76,7 +76,7 @@ def _mutate_parts(pieces: list[Part], rng: random.Random) -> None:
     elif kind == 3:
         rng.shuffle(pieces)
     else:
-        payload = _mutate_bytes(part.payload, [piece.payload for piece in pieces], rng)
+        payload = mutate_bytes(part.payload, [piece.payload for piece in pieces], rng)
         if part.tag == "CODE" and rng.random() < 0.8:
             payload = _mend_coded(payload)
         pieces[place] = Part(part.tag, payload)
@@ -99,7 +99,8 @@ def _mend_coded(payload: bytes) -> bytes:
     return bytes(head) + struct.pack("<I", zlib.crc32(bytes(head))) + payload[end + 4 :]
 
 
-def _mutate_bytes(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
+def mutate_bytes(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """One change of a byte, a number, the end, a stretch, or what follows."""
     if not data:
         return rng.randbytes(rng.randrange(40))
     changed = bytearray(data)

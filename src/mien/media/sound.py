@@ -39,15 +39,18 @@ PREROLL = 0.1  # seconds of packets before the first frame that are kept, so tha
 def extract_audio(path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None) -> bytes:
     """The sound of `path` from `start` for `duration` seconds as a small MP4 without picture; b"" when there is none.
 
-    Raises VideoError when the file cannot be read.
+    Raises VideoError when the file, or its sound, cannot be read.
     """
     buffer = io.BytesIO()
     with Sound.open(path, start, duration) as sound:
         if not sound.present:
             return b""
-        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-            sound.attach(container)
-            packets = sound.mux_until(None)
+        try:
+            with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+                sound.attach(container)
+                packets = sound.mux_until(None)
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"the sound of {path} is damaged: take the clip without sound, or mend it.") from error
     return buffer.getvalue() if packets else b""
 
 
@@ -272,7 +275,7 @@ class Sound:
         for packet in self._source.demux(self._input):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:  # one damaged packet is a gap, not the end
+            except av.FFmpegError:  # one damaged packet is a gap, not the end
                 continue
             for frame in frames:
                 now = (frame.layout.name, frame.sample_rate, frame.format.name)

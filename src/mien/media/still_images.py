@@ -56,6 +56,13 @@ def read_image(path: PathLike) -> Frame:
         return _rgb(image)
 
 
+def image_size(path: PathLike) -> tuple[int, int]:
+    """Width and height as stored, without decoding. Raises VideoError as `read_image` does."""
+    check_file(Path(path))
+    with _open(Path(path)) as image:
+        return image.size
+
+
 def read_animation(path: PathLike) -> list[tuple[float, Frame]] | None:
     """The pictures of an animated WebP, each with the seconds at which it is shown; None for any other file.
 

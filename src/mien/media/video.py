@@ -221,7 +221,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     if not streams:
         raise VideoError(f"{path} has no video" + (", only sound." if container.streams.audio else "."))
     stream = streams[0]
-    if not stream.codec_context.name or stream.width == 0:
+    if stream.codec_context is None or not stream.codec_context.name or stream.width == 0:
         raise VideoError(f"{path} holds a video that cannot be decoded.")
     stream.thread_type = "AUTO"
     return stream

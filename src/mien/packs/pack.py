@@ -207,31 +207,67 @@ def _load(path: Path, modified: int, size: int) -> Pack:
         with path.open("rb") as whole:
             fingerprint = hashlib.file_digest(whole, "sha256").hexdigest()
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "mien" not in metadata:
-                raise PackError(f"{path} is a safetensors file but not a mien pack")
-            header = json.loads(metadata["mien"])
-            if header.get("format") != FORMAT:
-                raise PackError(f"{path} is a pack of format {header.get('format')}, this mien reads format {FORMAT}")
+            header = _Header.read(file.metadata() or {}, path)
             names = list(file.keys())
             # One network after the other: an official pack fills gigabytes.
-            for slot, config in header["networks"].items():
+            for slot, config in header.networks.items():
                 networks[slot] = _build(slot, dict(config), file, [n for n in names if n.startswith(f"{slot}.")])
-        channels = tuple(Channel(**c) for c in header["channels"])
-        absolute, sizes = bool(header.get("channels_absolute", True)), StageSizes(**header.get("stage_sizes", {}))
     except (SafetensorError, json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
-        raise PackError(f"{path} cannot be read as a pack: {str(error).splitlines()[0]}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise PackError(f"{path} is damaged or made by another version: {str(error).splitlines()[0]}") from error
+        raise PackError(f"{path} cannot be read as a pack: {_first_line(error)}") from error
+    except (LookupError, ArithmeticError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+        raise PackError(f"{path} is damaged or made by another version: {_first_line(error)}") from error
+    except MemoryError as error:
+        raise PackError(f"{path} asks for more memory than there is: it is damaged, or too large.") from error
     generator = networks.get("generator")
-    if isinstance(generator, Generator) and header["networks"]["generator"].get("rgb_valid_from") is None:
-        generator.rgb_valid_from = EMBEDDED.get(header["name"], generator.rgb_valid_from)
+    if isinstance(generator, Generator) and header.networks["generator"].get("rgb_valid_from") is None:
+        generator.rgb_valid_from = EMBEDDED.get(header.name, generator.rgb_valid_from)
     for slot, network in networks.items():
         numbers = (t for t in network.state_dict().values() if t.is_floating_point())
         if not all(bool(torch.isfinite(t).all()) for t in numbers):
             raise PackError(f"{path} is damaged: the {slot} network holds numbers that are not finite")
-    card = header.get("card", {})
-    return Pack(header["name"], networks, header["networks"], channels, card, fingerprint, absolute, sizes)
+    return Pack(
+        header.name, networks, header.networks, header.channels, header.card, fingerprint, header.channels_absolute,
+        header.stage_sizes,
+    )  # fmt: skip
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The JSON text of a pack, checked."""
+
+    name: str
+    networks: dict[str, dict[str, Any]]
+    channels: tuple[Channel, ...]
+    channels_absolute: bool
+    stage_sizes: StageSizes
+    card: dict[str, Any]
+
+    @staticmethod
+    def read(metadata: dict[str, str], path: Path) -> _Header:
+        """Raises PackError for another kind of file or format, ValueError, TypeError or KeyError for what is damaged."""
+        if "mien" not in metadata:
+            raise PackError(f"{path} is a safetensors file but not a mien pack")
+        header = json.loads(metadata["mien"])
+        if not isinstance(header, dict):
+            raise TypeError("its head is no JSON object")
+        if header.get("format") != FORMAT:
+            raise PackError(f"{path} is a pack of format {header.get('format')}, this mien reads format {FORMAT}")
+        networks, card = header["networks"], header.get("card", {})
+        tables = isinstance(networks, dict) and all(isinstance(config, dict) for config in networks.values())
+        if not tables or not isinstance(card, dict) or not isinstance(header["name"], str):
+            raise TypeError("its head has a value of a wrong kind")
+        channels = tuple(Channel(**c) for c in header["channels"])
+        for channel in channels:
+            if min(channel.layer, channel.index) < 0 or not 0 < channel.scale < float("inf"):
+                raise ValueError(f"{channel} cannot be a channel")
+        sizes = StageSizes(**header.get("stage_sizes", {}))
+        if not all(isinstance(side, int) and side > 0 for side in asdict(sizes).values()):
+            raise ValueError("its stages' sizes are no sizes")
+        return _Header(header["name"], networks, channels, bool(header.get("channels_absolute", True)), sizes, card)
 
 
 def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:

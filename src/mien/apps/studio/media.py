@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mien.apps.provenance import Origin, file_hash
 from mien.apps.studio.sessions import CLIP_SECONDS, FRAME_SIDE, STREAM_FRAMES, Session
-from mien.errors import InputError
+from mien.errors import InputError, VideoError
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
-from mien.media.still_images import read_image
+from mien.media.still_images import image_size, read_image
 from mien.media.video import Clip, read_video, write_video
 from mien.media.watermark import marked
 from mien.method.stage6_render.render import render_frames
@@ -55,14 +55,12 @@ def checked_clip(path: Path, start: float = 0.0, duration: float | None = None) 
 
 def checked_image(path: Path) -> Frame:
     """Read an uploaded portrait. Raises VideoError, and InputError for one that is too large."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            if max(image.size) > 2 * FRAME_SIDE:
-                raise InputError(f"This picture is larger than {2 * FRAME_SIDE} pixels.")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        size = image_size(path)
+    except VideoError as error:
         raise InputError("This picture cannot be read.") from error
+    if max(size) > 2 * FRAME_SIDE:
+        raise InputError(f"This picture is larger than {2 * FRAME_SIDE} pixels.")
     return read_image(path)
 
 
