@@ -103,7 +103,7 @@ def load(argument: str, frames: int, every: int, pack: Pack) -> Case:
     begin = float(start or 0)
     whole = read_video(path, begin, None)
     clip = read_video(path, begin, frames * every / float(whole.fps))
-    track = align_clip(clip, pack.resolution, EncodeOptions().align, monitor=StageMonitor())
+    track = align_clip(clip, pack, EncodeOptions().align, monitor=StageMonitor())
     return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from mien.errors import InputError, PersonChangeError
+from mien.face.mesh import check_installed
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.sound import extract_audio
 from mien.media.video import SYNTHETIC, Clip, read_video, write_video
+from mien.method.completion import completed
 from mien.method.shots import changes_of_person, hold_while_lost
 from mien.method.stage1_align.align import AlignOptions, align, already_aligned
 from mien.method.stage6_render.placement import placement_from_quads
@@ -69,6 +71,7 @@ def encode_with_report(
     source = clip if isinstance(clip, Clip) else read_video(clip, options.clip.start, options.clip.duration)
     networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device)).at(options.size)
     torch.manual_seed(options.seed)
+    check_installed()
     known = Person.load(person) if isinstance(person, (str, Path)) else person
     if known is not None:
         known.require_pack(networks.fingerprint, networks.name)
@@ -76,10 +79,11 @@ def encode_with_report(
             raise InputError("a person that is given has its size already: take person or person_size.")
     options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
     monitor = Monitor(progress, cache, limits)
+    # Before the work, so that damaged sound is said at once.
+    wanted = options.clip.sound and source.has_audio
+    audio = extract_audio(source.path, source.start, source.duration) if wanted else b""
 
-    faces = monitor.run(
-        "align", FaceTrack, align_clip, source, networks.resolution, options.align, total=source.frame_count
-    )
+    faces = monitor.run("align", FaceTrack, align_clip, source, networks, options.align, total=source.frame_count)
     if not options.align.aligned:
         changes = changes_of_person(faces, networks.identity, networks.device)
         if changes:
@@ -88,12 +92,8 @@ def encode_with_report(
     encoding = encode_track(faces, networks, options, monitor, known)
     if inversions is not None:
         write_video(inversions, as_bytes(encoding.inversion.images()), source.fps, metadata={"comment": SYNTHETIC})
-    stream = to_stream(encoding, faces, source.fps, networks, options, known)
-    report = summarise(encoding, faces, stream, networks, options, monitor)
-    if options.clip.sound and source.has_audio:
-        stream = replace(stream, audio=extract_audio(source.path, source.start, source.duration))
-        report = replace(report, bytes=stream.accounting())
-    return stream, report
+    stream = replace(to_stream(encoding, faces, source.fps, networks, options, known), audio=audio)
+    return stream, summarise(encoding, faces, stream, networks, options, monitor)
 
 
 def _planned(
@@ -125,11 +125,13 @@ def _planned(
     return replace(options, effort=plan.effort), plan.limits
 
 
-def align_clip(source: Clip, size: int, options: AlignOptions, *, monitor: StageMonitor) -> FaceTrack:
-    """Stage 1: crops of side `size`."""
+def align_clip(source: Clip, pack: Pack, options: AlignOptions, *, monitor: StageMonitor) -> FaceTrack:
+    """Stage 1: crops of the pack's size, completed by its networks where they reach beyond the frame."""
+    size = pack.resolution
     if options.aligned:
         return already_aligned(source, size, tick=monitor.tick)
-    return align(source, float(source.fps), size=size, face=options.face, tick=monitor.tick)
+    faces = align(source, float(source.fps), size=size, face=options.face, tick=monitor.tick)
+    return completed(faces, pack.encoder, pack.generator)
 
 
 def to_stream(

@@ -44,6 +44,10 @@ class PackError(InputError):
     """A pack is missing, damaged, or lacks a network that the work needs."""
 
 
+class MissingPackageError(MienError):
+    """A package that the work needs is not installed; the sentence says how to get it."""
+
+
 class OutputError(MienError):
     """The output cannot be written."""
 

@@ -116,7 +116,7 @@ def encode_track(
     with monitor.stage("identity"):
         identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
 
-    data = TrainingData.of(pack, faces.crops, faces.landmarks, options.landmarks)
+    data = TrainingData.of(pack, faces.crops, faces.landmarks, options.landmarks, faces.bounds)
     training = TrainingSet.of(data, measured, faces, pack, options)
     if options.tuning is not None:
         nets, inversion, identity = _tune(nets, training, faces, inversion, identity, options, monitor)
@@ -163,7 +163,7 @@ class TrainingSet:
                 faces.crops, faces.landmarks, faces.usable, options.seed, options.gaze_augmentation
             )
         frames = torch.from_numpy(np.concatenate([np.arange(len(faces)), augmented.frames]))
-        data = data.extended(augmented.pictures, augmented.landmarks)
+        data = data.extended(augmented.pictures, augmented.landmarks, augmented.frames)
         return TrainingSet(data, measured[frames], frames, augmented)
 
 

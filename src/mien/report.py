@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mien.face.frame_bounds import FrameBounds
 from mien.format.stream import Stream
 from mien.media.images import psnr, psnr_from_mse, to_bytes
 from mien.method.frame_quality import region_errors, unreliable_frames
@@ -91,9 +92,9 @@ def summarise(
         seconds={name: monitor.seconds.get(name, 0.0) for name in STAGES},
         bytes=stream.accounting(),
         psnr={
-            "inversion": mean_psnr(faces.crops, as_bytes(inverted)),
+            "inversion": mean_psnr(faces.crops, as_bytes(inverted), faces.bounds),
             "fit": _fit_psnr(encoding, inverted),
-            "resynthesis": mean_psnr(faces.crops, render_frames(stream, pack, encoding.avatar.generator)),
+            "resynthesis": mean_psnr(faces.crops, render_frames(stream, pack, encoding.avatar.generator), faces.bounds),
         },
         identity_frame=encoding.identity.frame,
         identity_similarity=encoding.identity.similarity,
@@ -141,9 +142,18 @@ def as_bytes(images: ImageSequence) -> Iterator[NDArray[np.uint8]]:
         yield from to_bytes(images[i : i + BATCH])
 
 
-def mean_psnr(real: Iterable[NDArray[np.uint8]], made: Iterable[NDArray[np.uint8]]) -> float:
-    """Mean over frames of the PSNR (dB, uint8 RGB)."""
-    return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
+def mean_psnr(
+    real: Iterable[NDArray[np.uint8]], made: Iterable[NDArray[np.uint8]], bounds: FrameBounds | None = None
+) -> float:
+    """Mean over frames of the PSNR (dB, uint8 RGB), within the `bounds` of the frame where they are given."""
+    if bounds is None:
+        return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
+    values = []
+    for number, (a, b) in enumerate(zip(real, made, strict=True)):
+        weight = bounds.within(slice(number, number + 1), len(a))[0, 0].double().numpy()
+        error = np.square(a.astype(np.float64) - b).mean(-1)
+        values.append(float(psnr_from_mse((error * weight).sum() / max(weight.sum(), 1.0))))
+    return float(np.mean(values))
 
 
 @torch.no_grad()

@@ -70,4 +70,4 @@ def areas(count: int = 3) -> Regions:
     masks[2, :, :, 20:26, 18:24] = 1  # pupils
     masks[3, :, :, 6:60, 8:56] = 1  # face
     masks[4] = masks[3] * (1 - masks[0]) * (1 - masks[1])
-    return Regions(*masks)
+    return Regions(*masks, torch.ones(count, 1, 64, 64))

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-MESH = "python -m pip install --no-deps mediapipe==0.10.21"
+from mien.face.requirement import MESH_FILE, MESH_INSTALL
+
 # What encode and render import, and the name by which it is installed.
 PACKAGES = {
     "torch": "torch", "numpy": "numpy", "cv2": "opencv-python-headless", "av": "av", "safetensors": "safetensors",
@@ -23,7 +24,6 @@ PACKAGES = {
     "google.protobuf": "protobuf", "absl": "absl-py", "attr": "attrs", "flatbuffers": "flatbuffers",
 }  # fmt: skip
 OLDEST, NEWEST = (3, 11), (3, 12)  # MediaPipe's wheels with model files end at 3.12
-MESH_FILE = "modules/face_landmark/face_landmark_with_attention.tflite"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 PLAYERS = ("ffplay", "mpv")
 COMPILERS = ("cc", "gcc", "clang")
@@ -81,7 +81,7 @@ def _mesh() -> Check:
     spec = find_spec("mediapipe") if version else None
     folders = list(spec.submodule_search_locations or ()) if spec else []
     there = any((Path(folder) / MESH_FILE).is_file() for folder in folders)
-    remedy = f"{MESH} (without its requirements: they conflict with mien's, which has those that are used)"
+    remedy = f"{MESH_INSTALL} (without its requirements: they conflict with mien's, which has those that are used)"
     return Check("mediapipe (face mesh)", True, version if there else "", remedy)
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face import mesh as lm
+from mien.face.frame_bounds import FrameBounds
 
 _AT_ONCE = 32
+OUTSIDE = 0.25  # of the background's weight, for what lies outside the frame
 MASK_SIZE = 64  # masks are smooth: one size serves every resolution
 
 
@@ -50,7 +52,8 @@ class Regions:
     `mouth`: mouth, chin and jaw; `eyes`: eyes and eyebrows; `pupils`: the irises within the lids; `face`: the whole
     face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, which
     only the head's own motion moves; `lips`: lips and the mouth between them; `opening`: the eyes between the lids;
-    `nose`: from its bridge to its wings.
+    `nose`: from its bridge to its wings; `within`: what lies within the frame that the crop was cut from, to which the others
+    are confined.
     """
 
     mouth: Tensor
@@ -61,6 +64,7 @@ class Regions:
     lips: Tensor
     opening: Tensor
     nose: Tensor
+    within: Tensor
 
     def part(self, frames: slice | Tensor) -> Regions:
         """The masks of some frames."""
@@ -70,11 +74,17 @@ class Regions:
         """The masks on a device."""
         return Regions(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
+    def confined(self, within: Tensor) -> Regions:
+        """The masks where `within [T, 1, 64, 64]` says that the camera saw something."""
+        return Regions(*(getattr(self, name) * within for name in self.__dataclass_fields__))
+
     @property
     def attention(self) -> Tensor:
-        """Weight of each pixel for a viewer: 0.6 for the background, 1 for the face, up to 4 for its features."""
+        """Weight of each pixel for a viewer: 0.6 for the background, 1 for the face, up to 4 for its features, and little for
+        what the camera did not see."""
         features = torch.maximum(self.eyes, self.mouth * 0.7)
-        return 0.6 + 0.4 * self.face + 2.0 * features + 1.5 * self.pupils
+        background = 0.6 * (OUTSIDE + (1 - OUTSIDE) * self.within)
+        return background + 0.4 * self.face + 2.0 * features + 1.5 * self.pupils
 
 
 class Masks(Protocol):
@@ -87,15 +97,27 @@ class Masks(Protocol):
 
 class ClipRegions:
     """The masks of T frames with mesh `landmarks [T, 478, 2]` in pixels of crops of side `size`, computed on access:
-    those of a clip would fill more memory than its crops."""
+    those of a clip would fill more memory than its crops. `bounds`: of the frame, None where all crops lie within it."""
 
-    def __init__(self, landmarks: NDArray[np.floating], size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, landmarks: NDArray[np.floating], size: int, device: torch.device | str = "cpu",
+        bounds: FrameBounds | None = None,
+    ) -> None:  # fmt: skip
         self._landmarks, self._size, self._device = landmarks, size, torch.device(device)
+        self._bounds = bounds
 
     def part(self, frames: slice | Tensor, /) -> Regions:
         """The masks of some frames."""
         chosen = self._landmarks[frames.cpu().numpy() if isinstance(frames, Tensor) else frames]
-        return regions(chosen, self._size).to(self._device)
+        found = regions(chosen, self._size)
+        if self._bounds is not None:
+            found = found.confined(self._bounds.within(frames, MASK_SIZE))
+        return found.to(self._device)
+
+    def extended(self, landmarks: NDArray[np.floating], frames: NDArray[np.int64]) -> ClipRegions:
+        """With those of more `landmarks` after them, of pictures that were made of the crops `frames`."""
+        bounds = None if self._bounds is None else self._bounds.repeated(frames)
+        return ClipRegions(np.concatenate([self._landmarks, landmarks]), self._size, self._device, bounds)
 
     def mean(self, of: Callable[[Regions], Tensor]) -> Tensor:
         """Mean over all frames of a function of their masks, `[T, C, 64, 64]` -> `[1, C, 64, 64]`."""
@@ -127,7 +149,7 @@ def regions(landmarks: NDArray[np.floating], size: int) -> Regions:
     face = torch.maximum(face, F.pad(face, (0, 0, 0, 4))[:, :, 4:])
     rigid = (face - torch.maximum(mouth, dilate(eyes, 2))).clamp(0, 1)
     pupils = F.avg_pool2d(is_any(4), 3, 1, 1)
-    return Regions(mouth, eyes, pupils, face, rigid, is_any(6, 7), is_any(3, 4), is_any(5))
+    return Regions(mouth, eyes, pupils, face, rigid, is_any(6, 7), is_any(3, 4), is_any(5), torch.ones_like(face))
 
 
 CLASSES = ("other", "skin", "brows", "eyes", "irises", "nose", "lips", "inner mouth")

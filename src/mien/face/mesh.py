@@ -12,11 +12,16 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from mien.errors import MissingPackageError
+from mien.face.requirement import MESH_FILE, MESH_INSTALL
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -64,14 +69,25 @@ class RigidHeadPose:
     translation: Array  # [3]
 
 
+def check_installed() -> None:
+    """Raise MissingPackageError unless MediaPipe is here with the model file of its face mesh."""
+    spec = find_spec("mediapipe")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    if not any((Path(folder) / MESH_FILE).is_file() for folder in folders):
+        what = "is not installed" if spec is None else "is a release without the face mesh's model files"
+        raise MissingPackageError(f"mediapipe, which finds the face, {what}: run `{MESH_INSTALL}`.")
+
+
 class FaceMesh:
     """MediaPipe's face mesh, from files inside its wheel; nothing is fetched.
 
-    `video=True` tracks from frame to frame (smoother, for clips); `False` treats each image alone.
+    `video=True` tracks from frame to frame (smoother, for clips); `False` treats each image alone. Raises MissingPackageError where
+    the package is not installed.
     """
 
     def __init__(self, *, video: bool = False, max_faces: int = 1, min_confidence: float = 0.3) -> None:
         os.environ.setdefault("GLOG_minloglevel", "3")
+        check_installed()
         import mediapipe
 
         self._mesh = mediapipe.solutions.face_mesh.FaceMesh(

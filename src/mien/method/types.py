@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.face.frame_bounds import FrameBounds
 from mien.face.masks import ClipRegions
 from mien.face.measures import blinks
 from mien.method.image_sequences import CropFrames, InvertedFrames
@@ -61,6 +62,12 @@ class FaceTrack:
         """Frames `[T]` in which the eyes are closed, or nearly so."""
         return blinks(self.landmarks)
 
+    @cached_property
+    def bounds(self) -> FrameBounds | None:
+        """Where the frame ends within the crops; None where they lie within it."""
+        bounds = FrameBounds(self.quads, self.frame_size)
+        return bounds if bounds.cut else None
+
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Frames `[T]` that show the face with open eyes."""
@@ -73,7 +80,7 @@ class FaceTrack:
 
     def masks(self, device: torch.device | str) -> ClipRegions:
         """The masks of every frame, made when they are looked at."""
-        return ClipRegions(self.landmarks, self.size, device)
+        return ClipRegions(self.landmarks, self.size, device, self.bounds)
 
     def images(self, size: int, device: torch.device | str) -> CropFrames:
         """I_t `[T, 3, size, size]`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.face.frame_bounds import FrameBounds
 from mien.face.masks import ClipRegions
 from mien.method.image_sequences import CropFrames
 from mien.method.landmark_targets import (
@@ -45,9 +46,14 @@ class TrainingData:
 
     @staticmethod
     def of(
-        pack: Pack, crops: Crops, landmarks: NDArray[np.floating], options: LandmarkTargetOptions | None = None
+        pack: Pack,
+        crops: Crops,
+        landmarks: NDArray[np.floating],
+        options: LandmarkTargetOptions | None = None,
+        bounds: FrameBounds | None = None,
     ) -> TrainingData:
-        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None."""
+        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None. `bounds`: of
+        the frame, None where all crops lie within it."""
         targets = None
         if options is not None:
             frames = CropFrames(crops, min(pack.stage_sizes.attributes, pack.resolution), pack.device)
@@ -61,22 +67,21 @@ class TrainingData:
             others=pack.people,
             crops=crops,
             landmarks=landmarks,
-            regions=ClipRegions(landmarks, crops.shape[1], pack.device),
+            regions=ClipRegions(landmarks, crops.shape[1], pack.device, bounds),
             steady=steadiness(crops).to(pack.device),
             landmark_targets=targets,
         )
 
-    def extended(self, crops: CropFile, landmarks: NDArray[np.floating]) -> TrainingData:
-        """With more pictures of the person, after those that it has. What is steady, and what expressions measure, stays: of
+    def extended(self, crops: CropFile, landmarks: NDArray[np.floating], frames: NDArray[np.int64]) -> TrainingData:
+        """With more pictures of the person after those that it has, made of the pictures `frames`. What is steady, and what expressions measure, stays: of
         the additional ones that is unknown."""
         if not len(crops):
             return self
         targets = self.landmark_targets
-        landmarks = np.concatenate([self.landmarks, landmarks])
         return replace(
             self,
             crops=Joined(self.crops, crops),
-            landmarks=landmarks,
+            landmarks=np.concatenate([self.landmarks, landmarks]),
             landmark_targets=None if targets is None else targets.followed_by_unknown(len(crops)),
-            regions=ClipRegions(landmarks, crops.shape[1], self.others.device),
+            regions=self.regions.extended(landmarks, frames),
         )

@@ -18,6 +18,7 @@ from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.still_images import read_image
 from mien.method.avatar import Avatar
+from mien.method.completion import completed
 from mien.method.stage1_align.align import align_image
 from mien.method.stage2_invert import invert
 from mien.method.stage3_identity import frontal
@@ -82,7 +83,7 @@ def locate_face(image: NDArray[np.uint8], pack: Pack, number: int | None = None)
 
     Raises FaceError where there is none.
     """
-    found = align_image(image, pack.resolution, number)
+    found = completed(align_image(image, pack.resolution, number), pack.encoder, pack.generator)
     return FaceExamples(found.crops[:], found.landmarks, found.angles(pack.flow))
 
 

@@ -1,0 +1,44 @@
+"""Which part of a crop lies within the frame that it was cut from; what lies outside was made up by whoever cut it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LEAST_OUTSIDE = 0.01  # of a crop, under which nothing is done about it
+
+
+@dataclass(frozen=True)
+class FrameBounds:
+    """The frame's edges seen from T crops: `quads [T, 4, 2]`, the crops' corners in frame pixels (top left, bottom left, bottom
+    right, top right), and `frame_size`, width and height."""
+
+    quads: NDArray[np.float64]
+    frame_size: tuple[int, int]
+
+    def within(self, frames: slice | Tensor, size: int) -> Tensor:
+        """How much of each pixel of the crops at `size` lies within the frame, `[N, 1, size, size]` in [0, 1]."""
+        chosen = self.quads[frames.cpu().numpy() if isinstance(frames, Tensor) else frames]
+        at = (np.arange(size) + 0.5) / size
+        right, down = chosen[:, 3] - chosen[:, 0], chosen[:, 1] - chosen[:, 0]
+        place = (
+            chosen[:, 0, None, None] + at[:, None] * right[:, None, None] + at[:, None, None] * down[:, None, None]
+        )  # [N, size, size, 2]
+        high = np.array(self.frame_size) - 0.5
+        inside = np.minimum(place + 0.5, high - place).min(-1)  # frame pixels from the nearest edge
+        pixel = np.hypot(right[:, 0], right[:, 1]).clip(1e-9)[:, None, None] / size
+        return torch.from_numpy(np.clip(inside / pixel + 0.5, 0, 1).astype(np.float32))[:, None]
+
+    def repeated(self, frames: NDArray[np.int64]) -> FrameBounds:
+        """With the bounds of the crops `frames` after them."""
+        return FrameBounds(np.concatenate([self.quads, self.quads[frames]]), self.frame_size)
+
+    @property
+    def cut(self) -> bool:
+        """Whether more than `LEAST_OUTSIDE` of some crop lies outside the frame."""
+        whole = slice(None)
+        return bool((self.within(whole, 32).mean((1, 2, 3)) < 1 - LEAST_OUTSIDE).any())
