@@ -64,5 +64,5 @@ def _joined(crop: Image, drawn: Image, within: NDArray[np.float32]) -> Image:
     mask = within[..., None]
     difference = (crop.astype(np.float32) - drawn) * mask
     blur = lambda x: cv2.GaussianBlur(x, (0, 0), REACH * len(crop), borderType=cv2.BORDER_REPLICATE)
-    carried = blur(difference) / (blur(within) + _LEAST)[..., None]
-    return np.clip(np.rint(crop * mask + (drawn + carried) * (1 - mask)), 0, 255).astype(np.uint8)
+    offset = blur(difference) / (blur(within) + _LEAST)[..., None]
+    return np.clip(np.rint(crop * mask + (drawn + offset) * (1 - mask)), 0, 255).astype(np.uint8)
