@@ -42,7 +42,7 @@ def _networks(wheel: Path, runs: Path | None) -> tuple[MobileGenerator, Mapping]
 
 
 @app.command()
-def pictures(wheel: Wheel, runs: Runs = Path("runs"), count: int = 966) -> None:
+def pictures(wheel: Wheel, runs: Runs = Path("runs"), count: int = 2600) -> None:
     """Draw finished pictures for the heads to learn from."""
     from mien.train.mobile.heads import draw_pictures
 
@@ -50,7 +50,7 @@ def pictures(wheel: Wheel, runs: Runs = Path("runs"), count: int = 966) -> None:
 
 
 @app.command()
-def head(wheel: Wheel, size: int, runs: Runs = Path("runs"), steps: int = 2500) -> None:
+def head(wheel: Wheel, size: int, runs: Runs = Path("runs"), steps: int = 6000) -> None:
     """Train the head that draws pictures of SIZE."""
     from mien.train.mobile.heads import HeadTraining, train
 

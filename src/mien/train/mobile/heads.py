@@ -31,13 +31,15 @@ BEYOND_WEIGHT = 0.1  # of an error where both pictures are outside of [-1, 1] on
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """How a head is trained. `windows`: side of the windows in features; `rate`: of a weight's own spread, a step."""
+    """How a head is trained. `window`: side of the windows in features; `rate`: of a weight's own spread, a step;
+    `at_hand`: people whose features are kept in memory, of whom a step draws. With each step one of them gives way to
+    the next person."""
 
-    steps: int = 2500
+    steps: int = 6000
     batch: int = 4
     window: int = 32
     rate: float = 0.015
-    people: int = 950
+    at_hand: int = 800
     seed: int = 0
 
 
@@ -78,11 +80,20 @@ class _Person:
 
 
 class _People:
-    """The features, styles and targets of the drawn people for one head, made once and kept in half floats."""
+    """The features, styles and targets of the drawn people for one head, in half floats; of those that are trained on,
+    the last `at_hand` are kept."""
 
-    def __init__(self, generator: MobileGenerator, head: PictureHead, paths: list[Path]) -> None:
-        self.generator, self.head, self.paths = generator, head, paths
+    def __init__(self, generator: MobileGenerator, head: PictureHead, paths: list[Path], at_hand: int) -> None:
+        self.generator, self.head, self.paths, self.at_hand = generator, head, paths, at_hand
         self.known: dict[int, _Person] = {}
+
+    def draw(self, random: np.random.Generator, step: int, count: int) -> list[_Person]:
+        """Random people out of those at hand at `step`."""
+        trained = len(self.paths) - HELD_OUT
+        at_hand = min(self.at_hand, trained)
+        for number in [n for n in self.known if n >= HELD_OUT and (n - HELD_OUT - step) % trained >= at_hand]:
+            del self.known[number]
+        return [self[HELD_OUT + int(step + n) % trained] for n in random.integers(0, at_hand, count)]
 
     @torch.no_grad()
     def __getitem__(self, number: int) -> _Person:
@@ -117,13 +128,13 @@ def train(
         head.load_state_dict(kept["head"])
         optimiser.load_state_dict(kept["optimiser"])
         average, first = kept["ema"], kept["step"]
-    people = _People(generator, head, sorted(data.glob("[0-9]*.npz"))[: options.people + HELD_OUT])
+    people = _People(generator, head, sorted(data.glob("[0-9]*.npz")), options.at_hand)
     for step in range(first, options.steps):
         random = np.random.default_rng((options.seed, step))
         share = 0.01 + 0.495 * (1 + math.cos(math.pi * step / options.steps))
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1, step / 100) * share * group["spread"]
-        loss = _loss(head, people, random, options)
+        loss = _loss(head, people.draw(random, step, options.batch), random, options)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -144,10 +155,9 @@ def train(
     return head
 
 
-def _loss(head: PictureHead, people: _People, random: np.random.Generator, options: HeadTraining) -> Tensor:
+def _loss(head: PictureHead, people: list[_Person], random: np.random.Generator, options: HeadTraining) -> Tensor:
     total = torch.zeros(())
-    for number in random.integers(HELD_OUT, len(people.paths), options.batch):
-        person = people[int(number)]
+    for person in people:
         top, left = random.integers(0, person.features.shape[-1] - options.window + 1, 2).tolist()
         window = Window(top, left, top + options.window, left + options.window)
         made = head(window.cut(person.features)[None].float(), person.styles, window)[0]
@@ -158,7 +168,7 @@ def _loss(head: PictureHead, people: _People, random: np.random.Generator, optio
         squared = error[:, inner, inner].square().mean()
         # Beside the mean squared error its logarithm, so that pictures that are nearly right count too.
         total = total + squared.clamp(max=0.3) + 0.005 * (squared + 2e-4).log()
-    return total / options.batch
+    return total / len(people)
 
 
 @torch.no_grad()
