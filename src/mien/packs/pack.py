@@ -185,7 +185,9 @@ class Pack:
         path = locate(name_or_path)
         if not path.is_file():
             known = ", ".join(EMBEDDED)
-            raise PackError(f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known})")
+            raise PackError(
+                f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known}); `mien models list` names more"
+            )
         status = path.stat()
         return _load(path, status.st_mtime_ns, status.st_size)
 

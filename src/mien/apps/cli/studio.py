@@ -15,6 +15,9 @@ def studio(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 7860,
     pack: PackName = "mini",
+    size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side of the pictures; 256 where the pack draws that.")
+    ] = None,
 ) -> None:
     """Serve the studio: encode, puppeteer, edit and explore in a browser.
 
@@ -25,4 +28,4 @@ def studio(
     """
     from mien.apps.studio.app import serve
 
-    serve(host, port, pack)
+    serve(host, port, pack, size)

@@ -56,8 +56,8 @@ def _alive(number: int) -> bool:
     return True
 
 
-def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...]) -> tuple[Any, Any]:
-    """The ASGI application and its `Studio`, all of whose files lie in `folder`."""
+def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...], size: int | None = None) -> tuple[Any, Any]:
+    """The ASGI application and its `Studio`, all of whose files lie in `folder`. `size`: of `Studio`."""
     os.environ.update(OFFLINE)
     uploads = str(folder / "uploads")
     os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -71,7 +71,7 @@ def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...]) -> tuple[Any,
     from mien.apps.studio.page import build_page, theme
 
     sessions = Sessions(folder)
-    studio = Studio(pack_name, sessions)
+    studio = Studio(pack_name, sessions, size)
     page = build_page(studio)
     head = f"<script>{(STATIC / 'studio.js').read_text()}</script>"
     app = gr.mount_gradio_app(
@@ -83,17 +83,16 @@ def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...]) -> tuple[Any,
     return AccessControl(app, sessions, hosts), studio
 
 
-def serve(host: str, port: int, pack_name: str) -> None:
-    """Serve until Ctrl-C. Raises PackError where the pack is not there, InputError where the port cannot be had."""
+def serve(host: str, port: int, pack_name: str, size: int | None = None) -> None:
+    """Serve until Ctrl-C. Raises PackError where the pack is not there or does not draw pictures of `size`, InputError where
+    the port cannot be had."""
     listening = _listen(host, port)
     with listening, studio_folder() as folder:
-        from mien.packs.pack import locate
+        from mien.packs.pack import Pack, locate
 
-        if not locate(pack_name).is_file():
-            from mien.packs.pack import Pack
-
-            Pack.load(pack_name)  # says what is wrong
-        app, studio = make_app(folder, pack_name, LOOPBACK if host in LOOPBACK else ())
+        if size is not None or not locate(pack_name).is_file():
+            Pack.load(pack_name).at(size)  # says what is wrong
+        app, studio = make_app(folder, pack_name, LOOPBACK if host in LOOPBACK else (), size)
         import uvicorn
 
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2,

@@ -24,6 +24,7 @@ from mien.packs.pack import Pack
 
 SHELF = 18  # people on the shelf
 FPS = Fraction(25)
+USUAL_SIZE = 256  # of pictures: larger ones are not seen larger in the page, and take several times as long
 TOUR = "A tour: turn, nod, then every attribute"
 TALK = "A talking person"
 EXAMPLES = Path(__file__).parents[4] / "examples"  # of a checkout; an installed package has none
@@ -31,10 +32,12 @@ EXAMPLES = Path(__file__).parents[4] / "examples"  # of a checkout; an installed
 
 @dataclass
 class Studio:
-    """One running studio. The pack is loaded when it is first needed (`warm` does it while the page comes up)."""
+    """One running studio. The pack is loaded when it is first needed (`warm` does it while the page comes up). `size`: side
+    of its pictures, None: 256 where the pack draws that, else the pack's own."""
 
     pack_name: str
     sessions: Sessions
+    size: int | None = None
     queue: JobQueue = field(default_factory=JobQueue)
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _found: Pack | None = None
@@ -44,7 +47,9 @@ class Studio:
         """The pack, loaded at first use. Raises PackError."""
         with self._loading:
             if self._found is None:
-                self._found = Pack.load(self.pack_name)
+                found = Pack.load(self.pack_name)
+                usual = USUAL_SIZE if USUAL_SIZE in found.generator.sizes else None
+                self._found = found.at(self.size or usual)
             return self._found
 
     @cached_property

@@ -74,6 +74,9 @@ def checked_stream(path: Path, pack: Pack) -> Stream:
         raise InputError(f"This stream has {len(stream):,} frames; up to {STREAM_FRAMES:,} are taken here.")
     if stream.person:  # whose weights lie on this machine is nobody's business here
         raise InputError(f"This stream needs the person {stream.person_name!r}; take one that carries its own weights.")
+    if stream.pack == pack.fingerprint and stream.resolution > pack.resolution:
+        raise InputError(f"This stream's pictures are of {stream.resolution} pixels, and this studio draws {pack.resolution}: start "
+                         f"it with --size {stream.resolution}.")  # fmt: skip
     pack_for(stream, pack)
     return stream
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from factories.packs import tiny_mobile_pack
 from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
 from mien.errors import InputError, StreamError
 from mien.format.stream import Stream
@@ -89,6 +90,14 @@ def test_the_form_makes_the_operations_it_says(studio: Studio, stream: Stream) -
     assert made("Mix") == [Mix(both, stream, 0.25, start=0.2, end=0.8)]
     with pytest.raises(InputError, match="at least one"):
         made("Smooth", ())
+
+
+def test_pictures_are_of_the_size_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-mobile.safetensors"
+    tiny_mobile_pack().save(path, half=False)
+    sessions = Sessions(tmp_path)
+    sizes = {asked: Studio(str(path), sessions, asked).pack.resolution for asked in (None, 64)}
+    assert sizes == {None: 128, 64: 64}
 
 
 def test_undo_goes_back_and_a_new_edit_forgets_what_was_undone(stream: Stream) -> None:
@@ -176,6 +185,9 @@ def test_what_cannot_be_taken_is_said_without_paths(studio: Studio, stream: Stre
     assert str(tmp_path) not in sentence(raised.value, session)
     replace(stream, person="ef" * 32, person_name="somebody").save(broken)
     with pytest.raises(InputError, match="person 'somebody'"):
+        checked_stream(broken, studio.pack)
+    replace(stream, resolution=2 * studio.pack.resolution).save(broken)
+    with pytest.raises(InputError, match=f"--size {2 * studio.pack.resolution}"):
         checked_stream(broken, studio.pack)
     picture = session.path(".png")
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
