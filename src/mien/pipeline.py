@@ -82,16 +82,13 @@ class Networks:
         noise = training.noise if training is not None else None
         return weights_for(self.pack.generator, options.person_size, self.weights, noise=noise)
 
-    def with_weights(
-        self, delta: NDArray[np.uint8], options: EncodeOptions, tuned: TunedWeights | None = None
-    ) -> Networks:
-        """With the generator that the receiver will have of the difference `delta` as it travels."""
+    def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
+        """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned encoder, if
+        it was tuned: fixed pivots are those of the pack's own."""
         generator = apply_delta(self.pack.generator, delta.tobytes())
         encoder = self.encoder
         if tuned is not None and len(tuned.encoder):
             encoder = tuned.encoder_for(self.pack)
-        elif options.inversion.restyle:
-            encoder = encoder_of(self.pack, generator, options.inversion)
         return replace(self, generator=generator, encoder=encoder, weights=delta.tobytes())
 
 
@@ -209,7 +206,7 @@ def _tune(
         "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, training.data, training.angles,
         identity.frame, pivots, tuning, total=tuning.steps, unit="steps",
     )  # fmt: skip
-    nets = nets.with_weights(tuned.delta, options, tuned)
+    nets = nets.with_weights(tuned.delta, tuned)
     w_plus = invert(nets.encoder, faces.crops, pack.device) if learned else inversion.w_plus
     inversion = Inversion(w_plus, nets.generator)
     # Where the identity frame was the anchor of tuning, the numbers were learned for that frame's latent.
@@ -262,7 +259,7 @@ def _refine(
         "refine", RefinementResult, refine, nets.tunable(options), training.data, avatar.identity,
         motion.angles[training.frames], alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
     )  # fmt: skip
-    nets = nets.with_weights(refined.delta, options)
+    nets = nets.with_weights(refined.delta)
     avatar = replace(avatar, generator=nets.generator, identity=refined.identity)
     count = len(faces)
     return nets, avatar, replace(motion, angles=refined.angles[:count], alpha=refined.alpha[:count])

@@ -199,14 +199,11 @@ def test_two_runs_on_one_folder_do_not_meet(clips: Path, pack_file: Path, tmp_pa
     assert run_batch([], tmp_path, meet) == [], "and then the folder is free again"
 
 
-def test_local_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    assert local_devices() == ["cpu"] * cores() and local_devices("auto", 3) == ["cpu"] * 3
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert local_devices() == ["cuda:0", "cuda:1"] and local_devices("auto", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert local_devices("cpu", 2) == ["cpu", "cpu"] and local_devices("cuda:1") == ["cuda:1"]
+def test_local_devices() -> None:
+    assert local_devices(gpus=0) == ["cpu"] * cores() and local_devices("auto", 3, gpus=0) == ["cpu"] * 3
+    assert local_devices(gpus=2) == ["cuda:0", "cuda:1"]
+    assert local_devices("auto", 3, gpus=2) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert local_devices("cpu", 2, gpus=2) == ["cpu", "cpu"] and local_devices("cuda:1", gpus=2) == ["cuda:1"]
 
 
 @pytest.mark.cluster

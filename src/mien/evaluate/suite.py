@@ -25,7 +25,7 @@ from mien.evaluate.evaluate import Options, evaluate
 from mien.evaluate.judges import JudgeModels
 from mien.evaluate.metrics import dlib_face, openface
 from mien.evaluate.metrics.efficientnet import weights_file
-from mien.evaluate.networks import gather, stamps
+from mien.evaluate.networks import MetricNetworks, gather, stamps
 from mien.evaluate.registry import BY_KEY, PUPPETEERING, RESYNTHESIS
 from mien.runtime.files import atomic_path, read_text, write_text
 from mien.runtime.workers import Pool, run_all
@@ -211,14 +211,14 @@ def _share_cores(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def measure(job: SuiteJob) -> Result:
-    """Measure one job; what is wrong with its files becomes `error`."""
+def measure(job: SuiteJob, networks: MetricNetworks | None = None) -> Result:
+    """Measure one job; what is wrong with its files becomes `error`. `networks`: if not those that are here."""
     try:
         found = evaluate(
             job.reference,
             job.output,
             job.options,
-            networks=gather(job.pack),
+            networks=networks or gather(job.pack),
             judges=JudgeModels.installed(),
             tables=job.tables,
             identity=job.identity,

@@ -116,6 +116,7 @@ def index_sensitivity(
         return seen
 
     rest = look(at_rest)
+    batch = generator.frames_at_once(batch, resolution)
     for start in range(0, len(candidates), batch):
         part = slice(start, min(start + batch, len(candidates)))
         n = part.stop - start

@@ -21,6 +21,7 @@ class ArcFace(nn.Module):
         """`units`: width and number of units of the trunk's groups; `affine`: whether the last normalisation has a
         weight and a bias, which IR-101's has not."""
         super().__init__()
+        self.units = units
         width = units[-1][0]
         self.input_layer = irse.input_layer(3, units[0][0])
         self.body = irse.body(units, squeeze)
@@ -53,5 +54,5 @@ class ArcFace(nn.Module):
 class CurricularFace(ArcFace):
     """As `ArcFace`, by the network of `CurricularFace_Backbone.pth`."""
 
-    def __init__(self) -> None:
-        super().__init__(irse.UNITS_101, squeeze=False, affine=False)
+    def __init__(self, units: irse.Units = irse.UNITS_101) -> None:
+        super().__init__(units, squeeze=False, affine=False)

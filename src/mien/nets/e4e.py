@@ -57,7 +57,7 @@ class E4E(nn.Module):
 
     def __init__(self, num_ws: int, units: irse.Units = irse.UNITS) -> None:
         super().__init__()
-        self.num_ws = num_ws
+        self.num_ws, self.units = num_ws, units
         (stem, first), (fine, second), (middle, third), (w_dim, _) = units
         # The last units of the second and third group feed the fine and the middle level.
         self.fine_tap, self.middle_tap = first + second - 1, first + second + third - 1
@@ -95,11 +95,11 @@ class ReStyle(nn.Module):
     w_mean: Tensor
     average: Tensor
 
-    def __init__(self, num_ws: int) -> None:
+    def __init__(self, num_ws: int, units: irse.Units = irse.UNITS) -> None:
         super().__init__()
-        self.num_ws = num_ws
-        self.input_layer = irse.input_layer(6)
-        self.body = irse.body()
+        self.num_ws, self.units = num_ws, units
+        self.input_layer = irse.input_layer(6, units[0][0])
+        self.body = irse.body(units)
         self.styles = nn.ModuleList(StyleHead(16) for _ in range(num_ws))
         self.register_buffer("w_mean", torch.zeros(num_ws, 512))
         # The render of w_mean, `[1, 3, 256, 256]`: where the loop starts.
@@ -134,4 +134,9 @@ class ReStyleLoop(nn.Module):
         self.encoder, self.generator, self.steps = encoder, generator, steps
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.encoder(image, self.generator.synthesis, self.steps)
+        return self.encoder(image, self._synthesis, self.steps)
+
+    def _synthesis(self, w_plus: Tensor) -> Tensor:
+        """Renders as the encoder takes them, as many at once as fit in memory."""
+        at_once = self.generator.frames_at_once(len(w_plus), self.generator.resolution)
+        return torch.cat([to_input(self.generator.synthesis(part)) for part in w_plus.split(at_once)])

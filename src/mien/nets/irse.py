@@ -6,12 +6,20 @@ the official checkpoints, so that their state dicts load as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 
 Units = tuple[tuple[int, int], ...]  # (width, units) of each group
 UNITS: Units = ((64, 3), (128, 4), (256, 14), (512, 3))  # IR-SE50
 UNITS_101: Units = ((64, 3), (128, 13), (256, 30), (512, 3))
+
+
+def units_of(widths: Sequence[int]) -> Units:
+    """The groups of a trunk whose units have these widths, in order."""
+    return tuple((width, len(list(group))) for width, group in groupby(widths))
 
 
 class SqueezeExcitation(nn.Module):

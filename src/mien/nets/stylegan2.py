@@ -29,7 +29,7 @@ from mien.nets.generator import Generator, StyleLayer, Window
 _SQRT2 = math.sqrt(2.0)
 _DEMODULATION_EPSILON = 1e-8
 
-# From this many input pixels on, weights are modulated for each sample. Measured forwards and backwards on a CPU.
+# From this many input pixels on, weights are modulated for each sample: faster on a CPU, forwards and backwards.
 PIXELS_FOR_OWN_WEIGHTS = 60 * 60
 WINDOW_MARGIN = 4  # pixels at half the last resolution: more than a block's convolutions and filters reach
 
@@ -165,6 +165,7 @@ class ModulatedConv(nn.Module):
         self.scale = 1 / math.sqrt(in_channels * kernel * kernel)
         self.demodulate = demodulate
         self.up = up
+        self.own_weights_from = PIXELS_FOR_OWN_WEIGHTS
 
     def forward(self, x: Tensor, style: Tensor, bias: Tensor, gain: float = 1.0) -> Tensor:
         """`gain * (conv(x, modulated weight) + bias)`: `x [N, I, H, W]`, `style [N, I]`, `bias [O]`."""
@@ -173,7 +174,7 @@ class ModulatedConv(nn.Module):
         if self.demodulate:
             energy = F.linear(style.float().square(), self.weight.float().square().sum((2, 3)))
             demodulation = torch.rsqrt(energy + _DEMODULATION_EPSILON)
-        if x.shape[-1] * x.shape[-2] >= PIXELS_FOR_OWN_WEIGHTS:
+        if x.shape[-1] * x.shape[-2] >= self.own_weights_from:
             own = self.weight * (style[:, None, :, None, None] * gain)
             if demodulation is not None:
                 own = own * demodulation[:, :, None, None, None]

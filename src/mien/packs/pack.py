@@ -151,12 +151,19 @@ class Pack:
         return self.generator.device
 
     def save(self, path: str | Path, *, half: bool = True) -> None:
-        """Write the pack, whole or not at all. `half`: floating tensors as float16 (the embedded pack does)."""
+        """Write the pack, whole or not at all. `half`: floating tensors as float16 (the embedded pack does).
+
+        Raises PackError where a number is too large for that.
+        """
         tensors: dict[str, Tensor] = {}
         for slot, network in self.networks.items():
             for name, tensor in network.state_dict().items():
                 tensor = tensor.detach().cpu().contiguous()
-                tensors[f"{slot}.{name}"] = tensor.half() if half and tensor.is_floating_point() else tensor
+                if half and tensor.is_floating_point():
+                    tensor = tensor.half()
+                    if not bool(torch.isfinite(tensor).all()):
+                        raise PackError(f"{slot}.{name} does not fit in half floats: write the pack without them.")
+                tensors[f"{slot}.{name}"] = tensor
         text = json.dumps(
             {
                 "format": FORMAT,

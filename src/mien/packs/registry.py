@@ -51,8 +51,16 @@ def _e4e(config: dict[str, Any]) -> nn.Module:
     return E4E(**_units(config))
 
 
+def _restyle(config: dict[str, Any]) -> nn.Module:
+    return ReStyle(**_units(config))
+
+
 def _arcface(config: dict[str, Any]) -> nn.Module:
     return ArcFace(**_units(config))
+
+
+def _curricularface(config: dict[str, Any]) -> nn.Module:
+    return CurricularFace(**_units(config))
 
 
 def _flow(config: dict[str, Any]) -> nn.Module:
@@ -83,7 +91,7 @@ BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "heads": {"mobile_stylegan": _picture_heads},  # of a pack whose generator is had elsewhere
     "mapping": {"stylegan2": lambda config: Mapping(**config)},
     "encoder": {"mini": _mini_encoder, "e4e": _e4e},
-    "restyle": {"e4e": lambda config: ReStyle(**config)},
+    "restyle": {"e4e": _restyle},
     "flow": {"styleflow": _flow},
     "identity": {"mini": lambda config: IdentityNet(**config), "arcface": _arcface},
     "parser": {"mini": lambda config: FaceParser(**config), "bisenet": lambda config: BiSeNet(**config)},
@@ -91,7 +99,7 @@ BUILDERS: dict[str, dict[str, Callable[[dict[str, Any]], nn.Module]]] = {
     "lpips_vgg": {"lpips": lambda config: LPIPS("vgg")},
     "lpips_alex": {"lpips": lambda config: LPIPS("alex")},
     # Judges alone, of the pack `metrics`:
-    "curricularface": {"ir101": lambda config: CurricularFace()},
+    "curricularface": {"ir101": _curricularface},
     "inception": {"fid": lambda config: Inception()},
     "i3d": {"kinetics400": lambda config: I3D()},
     "gaze": {"l2cs": lambda config: L2CS()},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -215,12 +215,17 @@ def listing() -> Iterator[str]:
 
 
 def pull(
-    name: str, folder: Path | None = None, accept: Accept | None = None, progress: Progress | None = None
+    name: str,
+    folder: Path | None = None,
+    accept: Accept | None = None,
+    progress: Progress | None = None,
+    *,
+    files: Mapping[str, Remote] | None = None,
 ) -> Pulled:
-    """Download a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), converts them, installs the pack.
+    """Download a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), convert them, install the pack.
 
     `accept` is shown each file that has to be downloaded, with its licence, and says whether the user takes it;
-    without it no file is downloaded. Files that are in the folder already, downloaded before or put there by hand, are
+    without it no file is downloaded. `files`: by their roles, in place of those of `PACKS`. Files that are in the folder already, downloaded before or put there by hand, are
     checked and used. Raises `PackError` for an unknown name or a wrong file in the folder, `MienError` (exit code 1)
     where a file cannot be had, with one sentence that says how to go on.
     """
@@ -242,18 +247,21 @@ def pull(
             )
         pull_ffhq_mobile.join(pull_ffhq_mobile.fetch(folder), target)
         return Pulled(target, ())
-    sources, absent = _collect(name, folder, accept, progress or NoProgress())
+    table = PACKS[name] if files is None else files
+    sources, absent = _collect(name, table, folder, accept, progress or NoProgress())
     make = metric_networks.convert_judges if name == "metrics" else convert.convert_pack
     make(sources, target, name=name)
     return Pulled(target, tuple(absent))
 
 
-def _collect(name: str, folder: Path, accept: Accept | None, progress: Progress) -> tuple[dict[str, Path], list[str]]:
+def _collect(
+    name: str, table: Mapping[str, Remote], folder: Path, accept: Accept | None, progress: Progress
+) -> tuple[dict[str, Path], list[str]]:
     """The files of a pack in `folder`, downloaded where needed, and what is lacking of the optional ones."""
     sources: dict[str, Path] = {}
     failed: list[tuple[Remote, download.Unavailable]] = []
     declined: list[Remote] = []
-    for role, remote in PACKS[name].items():
+    for role, remote in table.items():
         path = folder / remote.name
         if path.is_file():
             check(path, remote)

@@ -30,7 +30,7 @@ from mien.personalize.generator_params import weights_for
 from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.options import MuonOptions, NoiseOptions
-from mien.personalize.sampling import Batch
+from mien.personalize.sampling import Batch, batch_at
 from mien.personalize.schedule import Schedule
 from mien.personalize.trainer import Trainer
 from mien.personalize.training_data import TrainingData
@@ -150,7 +150,7 @@ def personalize_portrait(
     )
     trainer = Trainer(
         weights, data, options.generator_rate, objective.parameters(), schedule,
-        sampling_probability(len(views), options.batch), StageMonitor(tick), noise_learning_rates(data),
+        sampling_probability(len(views), batch_at(data.original.resolution, options.batch)), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
     trainer.run(objective)
     _, tuning = weights.finish()

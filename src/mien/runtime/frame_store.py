@@ -7,6 +7,7 @@ import io
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,16 +22,16 @@ class CropFile:
     """Crops uint8 RGB `[T, size, size, 3]` in a temporary file without a name, which goes with the object.
 
     Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is read is
-    the caller's own copy. Reading is safe from several threads. Raises MienError where no temporary file can be made, and
-    `append` where the disk is full.
+    the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of temporary files.
+    Raises MienError where no temporary file can be made, and `append` where the disk is full.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, size: int, crops: Iterable[Image] = ()) -> None:
-        self.size, self._count = size, 0
+    def __init__(self, size: int, crops: Iterable[Image] = (), *, folder: Path | None = None) -> None:
+        self.size, self._count, self._folder = size, 0, folder
         try:
-            self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0)  # noqa: SIM115 (it is kept)
+            self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0, dir=folder)  # noqa: SIM115 (kept)
         except OSError as error:
             raise MienError(f"no temporary file can be made for the clip's crops (set TMPDIR): {error}.") from error
         self._lock = threading.Lock()
@@ -55,8 +56,8 @@ class CropFile:
                 while left:
                     left = left[self._file.write(left) :]
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                folder = tempfile.gettempdir()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                folder = self._folder or tempfile.gettempdir()
                 raise MienError(f"the disk is full: the clip's crops do not fit in {folder} (set TMPDIR).") from error
             raise
         self._count += 1

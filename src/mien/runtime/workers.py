@@ -95,15 +95,22 @@ def run_all(jobs: Sequence[Job], pool: Pool, attempts: int = ATTEMPTS) -> Iterat
         pool.close()
 
 
-def local_devices(device: str = "auto", jobs: int | None = None) -> list[str]:
-    """A device for each worker of this machine: every CUDA device, or `cpu` once a core. `jobs` limits or sets it."""
-    import torch
-
-    if device == "auto" and torch.cuda.is_available():
-        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+def local_devices(device: str = "auto", jobs: int | None = None, *, gpus: int | None = None) -> list[str]:
+    """A device for each worker of this machine: every CUDA device, or `cpu` once a core. `jobs` limits or sets it; `gpus`:
+    how many CUDA devices there are, if not as PyTorch counts them."""
+    if gpus is None:
+        gpus = _cuda_devices()
+    if device == "auto" and gpus:
+        found = [f"cuda:{i}" for i in range(gpus)]
         return [found[i % len(found)] for i in range(jobs or len(found))]
     name = "cpu" if device == "auto" else device
     return [name] * (jobs or (1 if name != "cpu" else cores()))
+
+
+def _cuda_devices() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def cores() -> int:

@@ -184,6 +184,6 @@ def test_command_writes_yuv4mpeg2(
 def test_no_player_is_said(
     stream: tuple[Stream, Path, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("PATH", "")
     assert main(["play", str(stream[1]), "--pack", str(stream[2])]) == 2
     assert "no player is here" in capfd.readouterr().err

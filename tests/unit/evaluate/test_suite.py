@@ -21,11 +21,11 @@ from mien.evaluate.metrics.frechet import distance_of
 from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.page import write_page
 from mien.evaluate.registry import PUPPETEERING
-from mien.evaluate.suite import Result, read_suite, run_suite
+from mien.evaluate.suite import read_suite, run_suite
 from mien.evaluate.table import interval, markdown, summarise
 from mien.media.still_images import read_image, write_image
 from mien.media.video import write_video
-from mien.runtime.workers import LocalPool
+from mien.runtime.workers import LocalPool, Returned
 from tolerances import FLOAT64_DISTANCE
 
 TOML = """
@@ -80,27 +80,46 @@ def test_table_ranks_methods_and_says_what_is_absent(toml: Path, tmp_path: Path)
     assert "| same | 2 |" in text and "**100**" in text and "| absent | 0 | - |" in text
 
 
-def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite, asked = read_suite(toml), []
-    measured = suites.measure
+class Here:
+    """A pool of one worker in this process, which writes down what it is asked."""
 
-    def counting(job: suites.SuiteJob) -> Result:
-        asked.append((job.method, job.clip))
-        return measured(job)
+    def __init__(self, networks: MetricNetworks | None = None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._networks, self._job = networks, None
 
-    monkeypatch.setattr(suites, "measure", counting)
-    first = run_suite(suite, tmp_path / "results")
+    def __call__(self, count: int) -> Here:
+        return self
+
+    def free(self) -> list[int]:
+        return [0] if self._job is None else []
+
+    def submit(self, slot: int, job: suites.SuiteJob) -> None:
+        self.asked.append((job.method, job.clip))
+        self._job = job
+
+    def wait(self) -> Returned:
+        job, self._job = self._job, None
+        return Returned(0, suites.measure(job, self._networks))
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path) -> None:
+    suite, pool = read_suite(toml), Here()
+    asked = pool.asked
+    first = run_suite(suite, tmp_path / "results", make_pool=pool)
     assert len(asked) == 6
     asked.clear()
-    assert run_suite(suite, tmp_path / "results")["same", "one"] == first["same", "one"]
+    assert run_suite(suite, tmp_path / "results", make_pool=pool)["same", "one"] == first["same", "one"]
     assert asked == [("absent", "one"), ("absent", "two")], "what failed is tried again"
     asked.clear()
     write_video(tmp_path / "one.mkv", [np.tile(p, (1, 2, 1)) for p in pictures(4, 64, 64)], 25)
-    run_suite(suite, tmp_path / "results")
+    run_suite(suite, tmp_path / "results", make_pool=pool)
     assert ("same", "one") in asked and ("same", "two") not in asked, "a clip that has changed is measured anew"
     (tmp_path / "results" / "results" / "same" / "two.json").write_text("{half")
     asked.clear()
-    run_suite(suite, tmp_path / "results")
+    run_suite(suite, tmp_path / "results", make_pool=pool)
     assert ("same", "two") in asked and ("blurred", "two") not in asked
 
 
@@ -119,7 +138,7 @@ def test_a_pool_of_workers_measures_the_same(toml: Path, tmp_path: Path) -> None
     assert counts == [6, 2], "only what failed is tried again"
 
 
-def test_interval_is_students(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_is_students() -> None:
     for count in (2, 5, 16, 17, 60):
         values = np.random.default_rng(count).normal(size=count).tolist()
         low, high = stats.t.interval(0.95, count - 1, np.mean(values), stats.sem(values))
@@ -141,14 +160,11 @@ def test_command_writes_a_page(toml: Path, tmp_path: Path, capfd: pytest.Capture
     assert len(stored["series"]["psnr"]) == stored["facts"]["frames"] == 4
 
 
-def test_frechet_distances_are_taken_over_all_clips_together(
-    toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frechet_distances_are_taken_over_all_clips_together(toml: Path, tmp_path: Path) -> None:
     """Not as means of single clips' distances, which few frames make too large; and features survive a resumed run."""
-    monkeypatch.setattr(suites, "gather", lambda pack: MetricNetworks(inception=projection(1, 3)))
-    suite = read_suite(toml)
-    run_suite(suite, tmp_path / "results")
-    results = run_suite(suite, tmp_path / "results")
+    suite, pool = read_suite(toml), Here(MetricNetworks(inception=projection(1, 3)))
+    run_suite(suite, tmp_path / "results", make_pool=pool)
+    results = run_suite(suite, tmp_path / "results", make_pool=pool)
     pairs = [results["blurred", clip].features["fid"] for clip in suite.clips]
     cell = summarise(suite, results).cell("blurred", "fid")
     assert cell is not None and (cell.count, cell.half) == (2, None) and cell.mean > 0

@@ -6,12 +6,12 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from factories.clips import make_clip, pictures
+from factories.clips import astronaut_clip
+from factories.commands import Run
 from factories.packs import tiny_pack
 from factories.streams import flipped, make_stream, offset_of
 from mien.apps.cli.cli import main
@@ -118,17 +118,12 @@ def test_the_command_refuses_in_a_sentence(
     assert sentence in capfd.readouterr().err and not (tmp_path / "b.mien").exists()
 
 
-def test_encode_with_a_rate_writes_coded_frames(
-    stream: Stream, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nowhere = dataclasses.replace(stream, pack_name="nowhere")
-    known = {"bytes": nowhere.accounting(), "cuts": [], "frames_lost": []}
-    monkeypatch.setattr("mien.apps.cli.encode.encode_with_bars", lambda *_, **__: (nowhere, known))
-    monkeypatch.setattr("mien.method.stage6_render.render_probe.Viewer", lambda *_, **__: SimpleNamespace(
-        tick=None, sensitivity=lambda: np.ones(35), psnr=lambda frames: np.full(len(frames), 41.0)))  # fmt: skip
-    clip, output, report = tmp_path / "a.mp4", tmp_path / "a.mien", tmp_path / "r.json"
-    make_clip(clip, pictures(3))
-    assert main(["encode", str(clip), "-o", str(output), "--rate", "5000", "--json", str(report)]) == 0
+def test_encode_with_a_rate_writes_coded_frames(run: Run, tmp_path: Path, pack_file: Path) -> None:
+    clip = astronaut_clip(tmp_path / "a.mp4", count=8)
+    output, report = tmp_path / "a.mien", tmp_path / "r.json"
+    options = ["--pack", pack_file, "--no-tune", "--rate", "12000", "--json", report]
+    code, _, err = run("encode", clip, "-o", output, *options)
+    assert code == 0, err
     coded, facts = Stream.load(output), json.loads(report.read_text())
-    assert coded.coded and 3000 < coded.rates()["frames"] <= 5000
+    assert coded.coded and 0 < coded.rates()["frames"] <= 12000
     assert facts["rate"] == coded.rates() and facts["bytes"] == coded.accounting()

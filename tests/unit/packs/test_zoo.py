@@ -155,20 +155,25 @@ def checkpoint() -> Iterator[bytes]:
 
 
 @pytest.fixture
-def tiny(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A zoo with one pack of two files, the second optional and unreachable; returns MIEN_HOME."""
-    with checkpoint() as data:
-        server.files["g"] = data
-        needed = replace(remote(server.url("g"), data=data), name="g.pt")
-    spare = replace(remote(server.url("none")), name="restyle.pt", optional=True)
-    monkeypatch.setattr(zoo, "PACKS", {"ffhq1024": {"stylegan2": needed, "restyle": spare}})
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty MIEN_HOME."""
     monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
 
-def test_pull_makes_a_pack_and_says_what_is_left_out(tiny: Path) -> None:
+@pytest.fixture
+def table(server: Server) -> dict[str, Remote]:
+    """Two files of a pack, the second optional and unreachable."""
+    with checkpoint() as data:
+        server.files["g"] = data
+        needed = replace(remote(server.url("g"), data=data), name="g.pt")
+    spare = replace(remote(server.url("none")), name="restyle.pt", optional=True)
+    return {"stylegan2": needed, "restyle": spare}
+
+
+def test_pull_makes_a_pack_and_says_what_is_left_out(tiny: Path, table: dict[str, Remote]) -> None:
     asked: list[str] = []
-    pulled = zoo.pull("ffhq1024", accept=lambda file: not asked.append(f"{file.name}: {file.licence}"))
+    pulled = zoo.pull("ffhq1024", accept=lambda file: not asked.append(f"{file.name}: {file.licence}"), files=table)
     assert asked == ["g.pt: MIT", "restyle.pt: MIT"]
     assert pulled.path == tiny / "packs" / "ffhq1024.safetensors"
     assert len(pulled.missing) == 1 and "restyle.pt was left out" in pulled.missing[0]
@@ -176,36 +181,37 @@ def test_pull_makes_a_pack_and_says_what_is_left_out(tiny: Path) -> None:
     assert any(line.startswith("ffhq1024") and "at hand" in line for line in zoo.listing())
 
 
-def test_nothing_is_downloaded_without_consent(tiny: Path, server: Server) -> None:
+def test_nothing_is_downloaded_without_consent(tiny: Path, server: Server, table: dict[str, Remote]) -> None:
     for accept in (None, lambda file: False):
         with pytest.raises(MienError, match=r"licences of g\.pt, restyle\.pt were not accepted") as caught:
-            zoo.pull("ffhq1024", accept=accept)
+            zoo.pull("ffhq1024", accept=accept, files=table)
         assert caught.value.exit_code == 1
     assert server.seen == []
 
 
-def test_a_file_put_there_by_hand_is_used_without_a_network(tiny: Path, server: Server) -> None:
+def test_a_file_put_there_by_hand_is_used_without_a_network(
+    tiny: Path, server: Server, table: dict[str, Remote]
+) -> None:
     folder = tiny / "downloads" / "ffhq1024"
     folder.mkdir(parents=True)
     (folder / "g.pt").write_bytes(server.files["g"])
-    assert zoo.pull("ffhq1024").path.is_file()
+    assert zoo.pull("ffhq1024", files=table).path.is_file()
     assert server.seen == []
 
 
-def test_a_wrong_file_put_there_by_hand_is_named(tiny: Path) -> None:
+def test_a_wrong_file_put_there_by_hand_is_named(tiny: Path, table: dict[str, Remote]) -> None:
     folder = tiny / "downloads" / "ffhq1024"
     folder.mkdir(parents=True)
     (folder / "g.pt").write_bytes(b"something else")
     with pytest.raises(PackError, match=r"g\.pt is not the expected file"):
-        zoo.pull("ffhq1024", accept=lambda file: True)
+        zoo.pull("ffhq1024", accept=lambda file: True, files=table)
 
 
 def test_without_a_network_one_sentence_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     offline = {role: replace(file, urls=(CLOSED,)) for role, file in zoo.FFHQ1024.items()}
-    monkeypatch.setattr(zoo, "PACKS", {"ffhq1024": offline})
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     with pytest.raises(MienError) as caught:
-        zoo.pull("ffhq1024", accept=lambda file: True)
+        zoo.pull("ffhq1024", accept=lambda file: True, files=offline)
     message = str(caught.value)
     assert caught.value.exit_code == 1
     assert message.startswith("ffhq.pkl could not be downloaded (127.0.0.1:9 cannot be reached") and "\n" not in message
@@ -218,8 +224,7 @@ def test_the_command_line_says_it_in_one_line(
 ) -> None:
     from mien.apps.cli.cli import main
 
-    offline = {role: replace(file, urls=(CLOSED,)) for role, file in zoo.FFHQ1024.items()}
-    monkeypatch.setattr(zoo, "PACKS", {"ffhq1024": offline})
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     assert main(["models", "pull", "ffhq1024", "--yes"]) == 1
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mien:")]

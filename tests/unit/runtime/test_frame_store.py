@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import tempfile
 import threading
 from dataclasses import fields
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -64,34 +61,24 @@ def test_threads_read_each_its_own() -> None:
     assert not wrong
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_crops_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = False
-    make = tempfile.TemporaryFile
-
-    class Limited:
-        def __init__(self, file: IO[bytes]) -> None:
-            self.file = file
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.file, name)
-
-        def write(self, data: memoryview) -> int:
-            if full:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return self.file.write(data)
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Limited(make(**options)))
-    stored = CropFile(16, PICTURES[:2])
-    full = True
-    with pytest.raises(MienError, match=tempfile.gettempdir()):
-        stored.append(PICTURES[2])
+def test_no_room_is_one_sentence_and_leaves_the_crops_whole(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limits on the size of files here")
+    stored = CropFile(16, PICTURES[:2], folder=tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PICTURES[:2].nbytes + 100, before[1]))
+    try:
+        with pytest.raises(MienError, match=f"do not fit in {tmp_path}"):
+            stored.append(PICTURES[2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert np.array_equal(stored, PICTURES[:2])
+    stored.append(PICTURES[2])
+    assert np.array_equal(stored, PICTURES[:3])
 
 
-def test_no_folder_for_temporary_files_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+def test_no_folder_for_temporary_files_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="set TMPDIR"):
-        CropFile(16)
+        CropFile(16, folder=tmp_path / "nowhere")
 
 
 def test_an_alignment_comes_back_from_the_work_folder_and_a_damaged_one_does_not(tmp_path: Path) -> None:

@@ -118,15 +118,32 @@ class _Small:
 
 
 class Decoder:
-    """Styles to frames. One decoder serves one thread at a time; it uses as many threads as PyTorch may."""
+    """Styles to frames. One decoder serves one thread at a time.
 
-    def __init__(self, generator: Generator, *, exact: bool = False) -> None:
-        self.generator = generator
+    Args:
+        generator: at the size that is to be drawn.
+        exact: by the generator itself.
+        threads: as many as PyTorch may use by default.
+        compiled: False: as where there is no compiler.
+        fewest_tiles, rows_of_tiles: `FEWEST_TILES`, `ROWS_OF_TILES`.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        exact: bool = False,
+        threads: int | None = None,
+        compiled: bool = True,
+        fewest_tiles: int = FEWEST_TILES,
+        rows_of_tiles: int = ROWS_OF_TILES,
+    ) -> None:
+        self.generator, self._rows_of_tiles = generator, rows_of_tiles
         self._library = None
         self._first = len(generator.layers)
         if isinstance(generator, StyleGAN2Generator) and not exact and generator.device.type == "cpu":
-            self._library = native.library()
-            self._first = self._first if self._library is None else _first_native(generator)
+            self._library = native.library() if compiled else None
+            self._first = self._first if self._library is None else _first_native(generator, fewest_tiles)
         self.native = self._first < len(generator.layers)
         if not self.native:
             return
@@ -138,7 +155,7 @@ class Decoder:
         self._energy |= {i: layer.energy for i, layer in self._layers.items()}
         self._widest: Tensor | None = None
         self._maps: dict[tuple[int, int, bool], Tensor] = {}
-        self._threads = max(1, torch.get_num_threads())
+        self._threads = threads or max(1, torch.get_num_threads())
         self._steps = self._in_one_go()
         library = self._library
         assert library is not None
@@ -193,7 +210,7 @@ class Decoder:
             if (
                 len(before) == 1
                 and before[0].up
-                and before[0].resolution // 4 >= ROWS_OF_TILES * self._threads
+                and before[0].resolution // 4 >= self._rows_of_tiles * self._threads
                 and before[0].weight.nbytes <= WEIGHT_IN_CACHE
             ):
                 steps[-1] = (*before, layer)
@@ -325,7 +342,7 @@ def _blocks(generator: Generator) -> nn.ModuleList:
     return generator.blocks
 
 
-def _first_native(generator: StyleGAN2Generator) -> int:
+def _first_native(generator: StyleGAN2Generator, fewest_tiles: int) -> int:
     """The first layer from which on all convolutions have enough pixels, and widths of whole vectors."""
     first = len(generator.layers)
     for i in reversed(range(len(generator.layers))):
@@ -338,7 +355,7 @@ def _first_native(generator: StyleGAN2Generator) -> int:
         weight = 36 * 4 * inputs * outputs
         if (
             layer.resolution == 4
-            or tiles < FEWEST_TILES
+            or tiles < fewest_tiles
             or weight > WEIGHT_PER_TILE * tiles
             or inputs % 8
             or outputs % 8

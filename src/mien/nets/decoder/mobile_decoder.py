@@ -105,17 +105,29 @@ class _Step:
 
 
 class MobileDecoder:
-    """Styles to frames. One decoder serves one thread at a time; it uses as many threads as PyTorch may.
+    """Styles to frames. One decoder serves one thread at a time.
 
     Args:
         generator: at the size that is to be drawn.
         exact: by the generator itself.
         int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 67 dB then.
+        threads: as many as PyTorch may use by default.
+        compiled: False: as where there is no compiler.
+        run: does the work of each of so many workers; a thread for each by default.
     """
 
-    def __init__(self, generator: MobileGenerator, *, exact: bool = False, int16: bool = False) -> None:
-        self.generator = generator
-        usable = not exact and generator.device.type == "cpu" and _whole_vectors(generator)
+    def __init__(
+        self,
+        generator: MobileGenerator,
+        *,
+        exact: bool = False,
+        int16: bool = False,
+        threads: int | None = None,
+        compiled: bool = True,
+        run: Callable[[Callable[[int], None], int], None] | None = None,
+    ) -> None:
+        self.generator, self._run_workers = generator, run
+        usable = compiled and not exact and generator.device.type == "cpu" and _whole_vectors(generator)
         self._library = native.mobile_library() if usable else None
         self.native = self._library is not None
         if self._library is None:
@@ -127,8 +139,8 @@ class MobileDecoder:
             None if step.image is not None else zeros_on_huge_pages(step.side, step.side, step.outputs)
             for step in self._steps
         ]
-        self._threads = max(1, torch.get_num_threads())
-        self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._threads = threads or max(1, torch.get_num_threads())
+        self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 and run is None else None
         blocks = [step.block([layer.taps for layer in step.layers]) for step in self._steps]
         size = max(self._library.block_size(ctypes.byref(block)) for block in blocks)
         self._spaces = [zeros_on_huge_pages(size) for _ in range(self._threads)]
@@ -233,7 +245,9 @@ class MobileDecoder:
 
     def _together(self, work: Callable[[int], None]) -> None:
         """`work(worker)` by every thread."""
-        if self._workers is None:
+        if self._run_workers is not None:
+            self._run_workers(work, self._threads)
+        elif self._workers is None:
             work(0)
         else:
             list(self._workers.map(work, range(self._threads)))

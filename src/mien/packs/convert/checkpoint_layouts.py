@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mien.nets import irse
 from mien.nets.arcface import ArcFace, CurricularFace
 from mien.nets.bisenet import BiSeNet
 from mien.nets.e4e import E4E, ReStyle
@@ -250,9 +251,9 @@ def encoder(tree: Any) -> E4E | ReStyle:
     channels = fill.get("input_layer.0.weight").shape[1]
     network: E4E | ReStyle
     if channels == 6 and not fill.has("latlayer1.weight"):
-        network = ReStyle(rows)
+        network = ReStyle(rows, _units(fill.source))
     elif channels == 3 and fill.has("latlayer1.weight"):
-        network = E4E(rows)
+        network = E4E(rows, _units(fill.source))
     else:
         raise UnsafePickle("holds an encoder of another kind than e4e and ReStyle-e4e")
     fill.module(network, skip=("w_mean", "average"))
@@ -326,7 +327,8 @@ def lpips(heads: Any, backbone: Any, kind: Backbone) -> LPIPS:
 
 def curricularface(tree: Any) -> CurricularFace:
     """`CurricularFace_Backbone.pth`."""
-    return _own_names(CurricularFace(), tree, "a CurricularFace IR-101 network")
+    source = _without_module(_flat(tree, "state_dict", "model"))
+    return _own_names(CurricularFace(_units(source, irse.UNITS_101)), tree, "a CurricularFace IR-101 network")
 
 
 def inception(tree: Any) -> Inception:
@@ -355,8 +357,19 @@ def efficientnet_lite0(tree: Any) -> EfficientNetLite0:
 
 
 def _own_names(network: _Network, tree: Any, what: str) -> _Network:
-    source = _flat(tree, "state_dict", "model")
-    if source and all(name.startswith("module.") for name in source):  # saved from several GPUs
-        source = _strip(source, "module.")
-    Fill(what, source).module(network)
+    Fill(what, _without_module(_flat(tree, "state_dict", "model"))).module(network)
     return _freeze(network)
+
+
+def _without_module(source: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """Names without the prefix of a network that was saved from several GPUs."""
+    several = bool(source) and all(name.startswith("module.") for name in source)
+    return _strip(source, "module.") if several else source
+
+
+def _units(source: MappingABC[str, LazyTensor], usual: irse.Units = irse.UNITS) -> irse.Units:
+    """The groups of units of a residual trunk, by its second convolutions; `usual` where it has none."""
+    widths = []
+    while (name := f"body.{len(widths)}.res_layer.3.weight") in source:
+        widths.append(source[name].shape[0])
+    return irse.units_of(widths) if widths else usual

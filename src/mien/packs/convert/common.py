@@ -54,4 +54,7 @@ def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: di
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise PackError(f"the {slot} checkpoint is damaged: {name} holds numbers that are not finite.")
     pack.networks[slot] = network
+    units = getattr(network, "units", None)  # of a residual trunk
+    if units is not None:
+        config = config | {"units": [list(group) for group in units]}
     pack.configs[slot] = {"kind": kind, **config}

@@ -24,7 +24,7 @@ from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.convert import checkpoint_layouts, ffhq1024_channels, pose_sign_calibration
 from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
-from mien.packs.pack import Pack
+from mien.packs.pack import Pack, StageSizes
 from mien.runtime.files import check_output, read_text
 
 # What can be given, and what it is; the names are those of the command line's options.
@@ -51,6 +51,8 @@ _NEEDS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("mapping",), "sampling people: train channels"),
 )
 CHANNEL_COUNT = 32  # as many as a stream carries
+LARGE = 512  # pixels: from this resolution on, stages 3 to 5 look at
+LARGE_STAGE_SIZES = StageSizes(identity=256, pose=128, attributes=256)  # where AlexNet's last maps are more than 3x3
 RESOLUTION_PROBES = 4  # random people that partial pictures are compared on
 _SAMPLES = 4096  # random latents from which the units of the channels are measured
 
@@ -112,6 +114,8 @@ def convert_pack(
     if "lpips-alex" in files:
         add_network(pack, "lpips_alex", "lpips", read_lpips(files["lpips-alex"], files["alexnet"], "alex"), {})
     _measure_resolution(pack)
+    if pack.resolution >= LARGE:
+        pack.stage_sizes = LARGE_STAGE_SIZES
     pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
     check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mien.media.images import to_bytes
-from mien.nets.decoder import decoder as module
 from mien.nets.decoder import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
@@ -44,15 +43,11 @@ def random_generator(config: GeneratorConfig) -> StyleGAN2Generator:
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("in_one_go", [False, True])
-def test_fast_is_exact_but_for_rounding(
-    name: str, threads: int, in_one_go: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "ROWS_OF_TILES", 1 if in_one_go else 1000)
-    monkeypatch.setattr(module, "FEWEST_TILES", 64 if name == "same widths" else 1)  # 64: from 32x32/Conv1 on
+def test_fast_is_exact_but_for_rounding(name: str, threads: int, in_one_go: bool) -> None:
+    fewest = 64 if name == "same widths" else 1  # 64: from 32x32/Conv1 on
     generator = random_generator(CONFIGS[name])
     styles = generator.styles(torch.randn(3, generator.num_ws, generator.w_dim))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    fast = Decoder(generator)
+    fast = Decoder(generator, threads=threads, fewest_tiles=fewest, rows_of_tiles=1 if in_one_go else 1000)
     assert fast.native
     assert any(len(step) == 2 for step in fast._steps) == (in_one_go and (name, threads) != ("wide", 3))
     wanted = generator.synthesis_from_styles(styles)
@@ -77,11 +72,10 @@ def test_bytes_are_rounded_as_they_are_without() -> None:
     assert np.array_equal(out, to_bytes(values.view(1, 1, 1, -1)).reshape(-1))
 
 
-def test_without_a_compiler_the_generator_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "library", lambda: None)
+def test_without_a_compiler_the_generator_decodes() -> None:
     generator = random_generator(CONFIGS["plain"])
     styles = generator.styles(torch.randn(2, generator.num_ws, generator.w_dim))
-    decoder = Decoder(generator)
+    decoder = Decoder(generator, compiled=False)
     assert not decoder.native and np.array_equal(decoder(styles), to_bytes(generator.synthesis_from_styles(styles)))
     odd = random_generator(GeneratorConfig(64, 16, (20,) * 5))  # no whole vectors of 8
     assert not Decoder(odd).native

@@ -50,14 +50,14 @@ def db(a: np.ndarray, b: np.ndarray) -> float:
 @needs_compiler
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_fast_is_exact_but_for_rounding(size: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_is_exact_but_for_rounding(size: int, threads: int) -> None:
     generator = random_generator().at(size)
     styles = random_styles(generator)
     wanted = generator.synthesis_from_styles(styles)
     assert wanted.abs().max() > 1 and wanted.std() > 0.2
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    fast = decoder_for(generator)
-    assert isinstance(fast, MobileDecoder) and fast.native
+    assert isinstance(decoder_for(generator), MobileDecoder)
+    fast = MobileDecoder(generator, threads=threads)
+    assert fast.native
     for _ in range(2):  # the second time in buffers that have been used
         assert relative(fast.images(styles).permute(0, 3, 1, 2), wanted) < DECODER_RELATIVE
     assert db(fast(styles), to_bytes(wanted)) > DECODER_DB
@@ -66,15 +66,13 @@ def test_fast_is_exact_but_for_rounding(size: int, threads: int, monkeypatch: py
 
 
 @needs_compiler
-def test_what_other_threads_leave_is_done_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_other_threads_leave_is_done_by_one() -> None:
     """However the rows fall to the threads, the picture is the same to the bit."""
     generator = random_generator()
     styles = random_styles(generator, 1)
     wanted = MobileDecoder(generator).images(styles)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    fast = MobileDecoder(generator)
     for order in ((2, 1, 0), (1, 0, 2)):  # one after the other: the first takes over most of the others' rows
-        monkeypatch.setattr(fast, "_together", lambda work, order=order: [work(worker) for worker in order])
+        fast = MobileDecoder(generator, threads=3, run=lambda work, count, order=order: [work(w) for w in order])
         assert torch.equal(fast.images(styles), wanted)
 
 
@@ -115,13 +113,12 @@ def test_quantised_weights_leave_room_for_any_sum() -> None:
     assert torch.equal(panels(weight).transpose(1, 2).reshape(32, 64), weight)
 
 
-def test_the_generator_decodes_where_nothing_faster_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_generator_decodes_where_nothing_faster_can() -> None:
     odd = random_generator(MobileGeneratorConfig(16, (16, 16, 16, 8), heads=(16,)))  # no whole vectors of 8
     assert not MobileDecoder(odd).native
-    monkeypatch.setattr(native, "mobile_library", lambda: None)
     generator = random_generator().at(32)
     styles = random_styles(generator)
-    decoder = MobileDecoder(generator, int16=True)
+    decoder = MobileDecoder(generator, int16=True, compiled=False)
     wanted = generator.synthesis_from_styles(styles)
     assert not decoder.native and np.array_equal(decoder(styles), to_bytes(wanted))
     assert torch.equal(decoder.images(styles), wanted.permute(0, 2, 3, 1))

@@ -23,6 +23,8 @@ from mien.packs.convert.verify import verify
 from mien.packs.pack import Pack
 from tolerances import FLOAT32_EXACT, FLOAT32_NETWORK
 
+FEW: irse.Units = ((64, 1), (128, 1), (256, 1), (512, 1))  # the full body is tested for parity
+
 WIDTHS = (32, 32, 16)  # at 16x16
 
 
@@ -121,9 +123,8 @@ def test_measured_channels_take_the_priors_place(files: dict[str, Path], tmp_pat
             convert.convert_pack(files, out, channels=table)
 
 
-def test_restyle_loops_through_the_packs_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(irse, "UNITS", ((64, 1), (128, 1), (256, 1), (512, 1)))  # the full body is tested for parity
-    state = official.like(ReStyle(2).state_dict(), "small")
+def test_restyle_loops_through_the_packs_generator(tmp_path: Path) -> None:
+    state = official.like(ReStyle(2, FEW).state_dict(), "small")
     mean = state.pop("w_mean")
     state.pop("average")
     decoder = {f"decoder.{k}": v for k, v in official.rosinality((8,)).items()}
@@ -132,6 +133,7 @@ def test_restyle_loops_through_the_packs_generator(tmp_path: Path, monkeypatch: 
     convert.convert_pack({"restyle": tmp_path / "restyle.pt"}, tmp_path / "pack.safetensors")
     pack = Pack.load(tmp_path / "pack.safetensors")
     assert isinstance(pack.encoder, ReStyleLoop) and pack.generator.num_ws == 2
+    assert pack.configs["restyle"]["units"] == [list(group) for group in FEW]
     image = official.noise("face", (1, 3, 300, 300))
     latent = mean[None]
     for _ in range(5):  # the loop written out: look at image and render, add the offset
@@ -142,11 +144,8 @@ def test_restyle_loops_through_the_packs_generator(tmp_path: Path, monkeypatch: 
         convert.convert_pack({"e4e": tmp_path / "restyle.pt"}, tmp_path / "other.safetensors")
 
 
-def test_an_encoder_for_another_generator_is_refused(
-    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(irse, "UNITS", ((64, 1), (128, 1), (256, 1), (512, 1)))
-    state = official.like(ReStyle(2).state_dict(), "small")
+def test_an_encoder_for_another_generator_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    state = official.like(ReStyle(2, FEW).state_dict(), "small")
     tree = {"state_dict": {f"encoder.{k}": v for k, v in state.items()}, "latent_avg": state["w_mean"]}
     torch.save(tree, tmp_path / "restyle.pt")
     with pytest.raises(PackError, match="2 rows of 512 numbers, the generator takes 6"):
