@@ -1,22 +1,25 @@
 """The paper's method and what its ablation changes in it (Sec. 4.2, Tables 1 and 3), judged by models that nothing was fitted to.
 
     python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12] [--every 2]
-                                        [--effort 0.2] [--solver gauss-newton|reference] [-o runs/paper_ablation.jsonl]
+                                        [--effort 0.1] [--epochs 0.3] [-o runs/paper_ablation.jsonl]
     python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
 
 `--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one row,
-and one line of the output file; those that are there are not made again. `--solver`: how the rows of the paper's method
-solve Eq. 2 and 3, by Gauss-Newton or by the paper's gradient descent. PSNR and SSIM are of the render beside the frames
-I_t and beside S_t = G(L_t) of the generator that was rendered with; `pose loss` is Eq. 2 at the angles that the row takes.
+and one line of the output file; those that are there are not made again. Rows that tune alike share the tuned generator.
+`--effort`: so many times the usual steps of tuning; `--epochs`: so many times those of the paper's gradient descent. PSNR
+and SSIM are of the render beside the frames I_t and beside S_t = G(L_t) of the generator that was rendered with; `pose
+loss` is Eq. 2 at the angles that were fitted, and at those that the mesh measured. Seconds are of one core, without those
+of stages that another row had done.
 
 Rows:
-    mien                 the default method
-    paper                the paper's
-    paper, I_t           real frames as the target of stage 5
-    paper, untuned       without tuning of the generator
-    paper, several looks a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder that was
-                         trained for one look, for packs without a ReStyle network
-    paper, pose measured the angles that the face mesh measured, given to the flow as they are
+    mien                    the default method
+    paper                   the paper's, Eq. 2 and Algorithm 1 by gradient descent
+    paper, GN               the same with Eq. 2 and 3 by Gauss-Newton, as in the rows below
+    paper, GN, I_t          real frames as the target of stage 5
+    paper, GN, untuned      without tuning of the generator
+    paper, GN, several looks  a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder that
+                            was trained for one look, for packs without a ReStyle network
+    paper, GN, pose measured  the angles that the face mesh measured, given to the flow as they are
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,7 +43,6 @@ from mien.api import align_clip
 from mien.evaluate.judges import judge
 from mien.evaluate.metrics.ssim import ssim
 from mien.media.video import read_video
-from mien.method.solvers.registry import solver_named
 from mien.method.stage1_align.align import AlignOptions
 from mien.method.stage4_pose import PoseOptions
 from mien.options import EncodeOptions
@@ -47,9 +50,15 @@ from mien.packs.pack import Pack
 from mien.pipeline import encode_track
 from mien.report import as_bytes, mean_psnr
 from mien.runtime.monitor import Monitor, StageMonitor
+from mien.runtime.stage_cache import NullCache
 
 LOOKS = 5
-ROWS = ("mien", "paper", "paper, I_t", "paper, untuned", "paper, several looks", "paper, pose measured")
+T = TypeVar("T")
+ROWS = (
+    "mien", "paper, GN", "paper, GN, I_t", "paper, GN, pose measured", "paper, GN, untuned", "paper, GN, several looks",
+    "paper",
+)  # fmt: skip
+SHARED = ("invert", "tune")  # stages that rows which tune alike have in common
 
 
 class SeveralLooks(nn.Module):
@@ -79,27 +88,42 @@ def load(argument: str, frames: int, every: int, pack: Pack, aligned: bool) -> C
     return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
 
 
-def options_of(row: str, effort: float, solver: str) -> EncodeOptions:
+class SharedStages(NullCache):
+    """Results of the `SHARED` stages, in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: dict[str, Any] = {}
+
+    def stage(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        if name not in SHARED:
+            return make()
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+
+def options_of(row: str, effort: float, epochs: float) -> EncodeOptions:
     """The options of a row."""
     if row == "mien":
         return replace(EncodeOptions.mien(), effort=effort)
     found = EncodeOptions.of(
-        "paper", tune=row != "paper, untuned", real_targets=row == "paper, I_t", effort=effort,
-        optimizer=None if solver == "reference" else solver,
+        "paper", tune="untuned" not in row, real_targets="I_t" in row, effort=effort,
+        optimizer="gauss-newton" if "GN" in row else None,
     )  # fmt: skip
-    if solver != "reference":
-        attributes = replace(found.attributes, target="frame" if row == "paper, I_t" else "inversion")
-        found = replace(found, attributes=attributes)
-    return replace(found, pose=PoseOptions(iterations=0)) if row == "paper, pose measured" else found
+    if row == "paper":
+        pose, attributes = (replace(o, epochs=max(round(o.epochs * epochs), 1)) for o in (found.pose, found.attributes))
+        found = replace(found, pose=pose, attributes=attributes)
+    return replace(found, pose=PoseOptions(iterations=0)) if "pose measured" in row else found
 
 
-def run(case: Case, row: str, pack: Pack, effort: float, solver: str) -> dict[str, float]:
+def run(case: Case, row: str, pack: Pack, effort: float, epochs: float, cache: NullCache) -> dict[str, float]:
     """Encode, render and judge."""
     torch.manual_seed(0)
-    if row == "paper, several looks":
+    if "several looks" in row:
         pack = replace(pack, networks={**pack.networks, "encoder": SeveralLooks(pack)})
     begin = time.process_time()
-    encoding = encode_track(case.track, pack, options_of(row, effort, solver), Monitor())
+    encoding = encode_track(case.track, pack, options_of(row, effort, epochs), Monitor(cache=cache))
     seconds = time.process_time() - begin
     crops = np.asarray(case.track.crops)
     renders = list(as_bytes(encoding.avatar.images(encoding.motion, pack.resolution)))
@@ -109,7 +133,7 @@ def run(case: Case, row: str, pack: Pack, effort: float, solver: str) -> dict[st
         found[f"PSNR {name}"] = mean_psnr(against, renders)
         found[f"SSIM {name}"] = float(np.mean([ssim(a, b) for a, b in zip(against, renders, strict=True)]))
     found["PSNR of S_t to I_t"] = mean_psnr(crops, inverted)
-    if len(encoding.pose.loss) and row != "paper, pose measured":
+    if "pose measured" not in row:
         found["pose loss"] = float(encoding.pose.loss.mean())
         found["pose loss, measured"] = float(encoding.pose.initial_loss.mean())
     found["process seconds a frame"] = seconds / len(case.track)
@@ -138,27 +162,29 @@ def main() -> None:
     parser.add_argument("--pack", default="mini")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--every", type=int, default=2)
-    parser.add_argument("--effort", type=float, default=0.2)
-    parser.add_argument("--solver", choices=["gauss-newton", "reference"], default="gauss-newton")
+    parser.add_argument("--effort", type=float, default=0.1)
+    parser.add_argument("--epochs", type=float, default=0.3)
     parser.add_argument("--table", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/paper_ablation.jsonl"))
     options = parser.parse_args()
     if options.table is not None:
         print(table(options.table.read_text().splitlines()))
         return
-    solver_named(options.solver)
     pack = Pack.load(options.pack)
     cases = [load(clip, options.frames, options.every, pack, False) for clip in options.clips]
     cases += [load(clip, options.frames, options.every, pack, True) for clip in options.panel]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     known = options.output.read_text().splitlines() if options.output.exists() else []
     done = {(record["clip"], record["row"]) for record in map(json.loads, known)}
-    for row in options.rows:
-        for case in cases:
+    for case in cases:
+        shared = SharedStages()
+        for row in options.rows:
             if (case.name, row) in done:
                 continue
             begin = time.perf_counter()
-            found = run(case, row, pack, options.effort, options.solver)
+            alone = row == "mien" or "untuned" in row or "several looks" in row
+            cache = NullCache() if alone else shared
+            found = run(case, row, pack, options.effort, options.epochs, cache)
             with options.output.open("a") as file:
                 file.write(json.dumps({"clip": case.name, "row": row, "figures": found}) + "\n")
             print(f"{row}, {case.name}: {time.perf_counter() - begin:.0f} s", flush=True)
