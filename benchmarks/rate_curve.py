@@ -39,7 +39,7 @@ from mien.format.stream import Stream
 from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video, write_video
 from mien.method.stage6_render.render import render
-from mien.method.stage6_render.render_probe import Viewer
+from mien.method.stage6_render.render_probe import RenderProbe
 from mien.packs.pack import Pack
 from mien.runtime.files import atomic_path, write_text
 
@@ -55,11 +55,11 @@ def measure(stream: Stream, pack: Pack, qualities: list[float], device: str, pro
     """One row for each quality, see the module."""
     raw = np.stack(list(render(stream, pack=pack, device=device)))
     mesh = face_measures(raw)
-    viewer = Viewer(stream, pack=pack, device=device)
-    sensitivity = viewer.sensitivity(probes)
+    probe = RenderProbe(stream, pack=pack, device=device)
+    sensitivity = probe.sensitivity(probes)
     rows = []
     for quality in qualities:
-        coded = transcode(stream, quality=quality, sensitivity=sensitivity, look=viewer.psnr)
+        coded = transcode(stream, quality=quality, sensitivity=sensitivity, look=probe.psnr)
         shown = np.stack(list(render(coded, pack=pack, device=device)))
         errors = np.square(raw.astype(np.float32) - shown).reshape(len(raw), -1).mean(1)
         rows.append({

@@ -30,7 +30,7 @@ from mien.format.stream import Stream
 from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.stage1_align.align import AlignOptions
-from mien.method.stage6_render.render_probe import Viewer
+from mien.method.stage6_render.render_probe import RenderProbe
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
 from mien.personalize.options import RefinementOptions, TuningOptions
@@ -188,7 +188,7 @@ def main() -> None:
         puppets.puppeteer(first, first, pack=pack), puppets.puppeteer(first, face(), pack=pack, options=puppet),
     ]  # fmt: skip
     drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (first, streams[-1])]
-    seen = Viewer(first, pack=pack).draw(np.asarray(first.frames))
+    seen = RenderProbe(first, pack=pack).draw(np.asarray(first.frames))
     if not all(parameter.device == device for parameter in pack.generator.parameters()):
         raise SystemExit("the pack has left its device")
     numbers = [*(np.asarray(s.frames, np.float32) for s in streams), *drawn, seen]

@@ -145,7 +145,7 @@ class _Run:
         """Of the frames `part` at `value [N, K]`: renders, Eq. 9's L2 and perceptual part, and all of Eq. 9, `[n]`."""
         objective, weights, networks = self.objective, self.options.weights, self.networks
         images = self.render(value[part], part)
-        seen = objective.see(images, networks.parser if self.labels is not None and weights.parsing else None)
+        seen = objective.analyse(images, networks.parser if self.labels is not None and weights.parsing else None)
         fit = objective.residual(images, part, seen=seen).square().sum(1)
         loss = fit + objective.inter_frame(images, part, before)
         if self.code is not None and weights.identity:

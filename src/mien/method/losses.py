@@ -92,15 +92,17 @@ class AttributeObjective:
                 (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
             )
 
-    def see(self, images: Tensor, parser: Any | None = None) -> Look:
+    def analyse(self, images: Tensor, parser: Any | None = None) -> ImageAnalysis:
         """What the networks make of images; logits too where a `parser` is given."""
-        return look(self.perceptual, images, parser, self.landmarks is not None)
+        return analyse(self.perceptual, images, parser, self.landmarks is not None)
 
-    def residual(self, images: Tensor, index: Tensor | slice = slice(None), seen: Look | None = None) -> Tensor:
+    def residual(
+        self, images: Tensor, index: Tensor | slice = slice(None), seen: ImageAnalysis | None = None
+    ) -> Tensor:
         """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
-        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `see` gave, where that is known."""
+        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `analyse` gave, where that is known."""
         parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
-        seen = self.see(images) if seen is None else seen
+        seen = self.analyse(images) if seen is None else seen
         for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         if seen.measures is not None and self.landmarks is not None:
@@ -137,7 +139,7 @@ def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageAnalysis:
     """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`face_measures`), logits `[N, K, h, w]`;
     None for what was not asked for or cannot be had."""
 
@@ -146,8 +148,10 @@ class Look:
     logits: Tensor | None = None
 
 
-def look(perceptual: PerceptualNetwork, images: Tensor, parser: Any | None = None, measures: bool = False) -> Look:
+def analyse(
+    perceptual: PerceptualNetwork, images: Tensor, parser: Any | None = None, measures: bool = False
+) -> ImageAnalysis:
     """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the three
     are the embedded parser's."""
     seen = perceptual.analyse(images, parser, landmarks=measures)
-    return Look(seen.features, None if seen.landmarks is None else face_measures(seen.landmarks), seen.logits)
+    return ImageAnalysis(seen.features, None if seen.landmarks is None else face_measures(seen.landmarks), seen.logits)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mien.face.masks import Regions
 from mien.method.landmark_targets import LandmarkTargets, landmark_residual
-from mien.method.losses import look
+from mien.method.losses import analyse
 from mien.method.problems import PoseProblem
 from mien.method.types import HeadPose
 from mien.nets.perceptual import PerceptualNetwork
@@ -64,7 +64,7 @@ class PoseObjective:
     def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
         """Residuals `[N, R]` of renders `[N, 3, r, r]` of the frames `index`."""
         parts = [((images - self.target[index]) * self.rigid[index]).flatten(1)]
-        seen = look(self.perceptual, images, measures=self.landmarks is not None)
+        seen = analyse(self.perceptual, images, measures=self.landmarks is not None)
         for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
         if seen.measures is not None and self.landmarks is not None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.method.losses import look
+from mien.method.losses import analyse
 from mien.nets.generator import Generator
 from mien.personalize.losses import feature_loss, pyramid_loss, texture_loss
 from mien.personalize.noise_schedule import texture_places
@@ -38,8 +38,8 @@ class ImageLoss:
             target = F.avg_pool2d(target, 2)
         loss = loss + self._pixels(image, target, weight)
         with torch.no_grad():
-            of_target = look(self._perceptual, target)
-        of_image = look(self._perceptual, image, measures=self._landmark_targets is not None)
+            of_target = analyse(self._perceptual, target)
+        of_image = analyse(self._perceptual, image, measures=self._landmark_targets is not None)
         loss = loss + schedule.perceptual * feature_loss(of_image.features, of_target.features, weight)
         if of_image.measures is not None and self._landmark_targets is not None:
             wanted = self._landmark_targets.part(batch.index)

@@ -19,7 +19,7 @@ from mien.format import motion_codec
 from mien.format.rate_control import transcode
 from mien.format.stream import Stream
 from mien.method.stage6_render.render import render
-from mien.method.stage6_render.render_probe import Viewer
+from mien.method.stage6_render.render_probe import RenderProbe
 from mien.packs.pack import Pack
 
 
@@ -48,7 +48,7 @@ def stream(pack: Pack) -> Stream:
 def test_the_render_has_the_quality_that_was_asked_for(stream: Stream, pack: Pack) -> None:
     images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
     still = 10 * np.log10(255**2 / ((images - images[:1]) ** 2).mean())
-    sensitivity = Viewer(stream, pack=pack, device="cpu").sensitivity(3)
+    sensitivity = RenderProbe(stream, pack=pack, device="cpu").sensitivity(3)
     assert not sensitivity[0].any() and (sensitivity.diagonal()[1:] > 0).all()
     sizes = []
     for quality in (40, 46):
@@ -64,13 +64,13 @@ def test_the_worst_frame_has_the_quality_that_was_asked_for(stream: Stream, pack
     """The loop is closed: what is asked is what the decoder's renders have, for little more than that takes."""
     stream = dataclasses.replace(stream, frames=stream.frames[:16])
     images = np.stack(list(render(stream, pack=pack, device="cpu"))).astype(float)
-    viewer = Viewer(stream, pack=pack, device="cpu")
-    sensitivity = viewer.sensitivity(1)
-    coded = transcode(stream, quality=42, sensitivity=sensitivity, look=viewer.psnr)
+    probe = RenderProbe(stream, pack=pack, device="cpu")
+    sensitivity = probe.sensitivity(1)
+    coded = transcode(stream, quality=42, sensitivity=sensitivity, look=probe.psnr)
     errors = ((np.stack(list(render(coded, pack=pack, device="cpu"))) - images) ** 2).reshape(16, -1).mean(1)
     seen = 10 * np.log10(255**2 / errors)
     assert 42 <= seen.min() < 44
-    assert np.allclose(viewer.psnr(coded.frames), seen, atol=0.1)
+    assert np.allclose(probe.psnr(coded.frames), seen, atol=0.1)
     look = itertools.count(50)
     finest = transcode(stream, quality=60, sensitivity=sensitivity, look=lambda frames: np.array([next(look), 99.0]))
     assert len(finest.coded) > 1.5 * len(coded.coded), "where it cannot be had, the finest comes nearest"

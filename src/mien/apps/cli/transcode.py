@@ -79,34 +79,34 @@ def apply_rate(
     from mien.format.motion_codec import DEFAULT_KEY_INTERVAL
     from mien.format.rate_control import assumed_sensitivity
     from mien.format.rate_control import transcode as code
-    from mien.method.stage6_render.render_probe import DEFAULT_PROBES, Viewer
+    from mien.method.stage6_render.render_probe import DEFAULT_PROBES, RenderProbe
 
     where = checked_device(device)
-    viewer: Viewer | None = None
+    probe: RenderProbe | None = None
     with progress_bars() as progress:
         try:
             with progress.stage("sensitivity", 70 * DEFAULT_PROBES) as tick:
-                viewer = Viewer(stream, pack=pack, person=person, device=where, tick=tick)
-                sensitivity = viewer.sensitivity()
+                probe = RenderProbe(stream, pack=pack, person=person, device=where, tick=tick)
+                sensitivity = probe.sensitivity()
         except PackError as error:
             if pack is not None:
                 raise
             typer.echo(f"mien: {error} The steps are taken from the curves alone.", err=True)
             sensitivity = assumed_sensitivity(stream.frames)
         with progress.stage("code", None) as tick:
-            if viewer is not None:
-                viewer.tick = lambda images: None
+            if probe is not None:
+                probe.tick = lambda images: None
             result = code(
                 stream,
                 quality=quality,
                 rate=rate,
                 sensitivity=sensitivity,
-                look=viewer.psnr if viewer is not None else None,
+                look=probe.psnr if probe is not None else None,
                 key_interval=key_interval or DEFAULT_KEY_INTERVAL,
                 tick=tick,
             )
-    if viewer is not None:
-        seen = viewer.psnr(result.frames)
+    if probe is not None:
+        seen = probe.psnr(result.frames)
         mean = 10 * np.log10(1 / np.mean(10 ** (-seen / 10)))
         print(f"coded against plain render: {mean:.1f} dB, the worst frame {seen.min():.1f} dB")
     return result

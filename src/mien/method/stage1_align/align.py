@@ -46,7 +46,7 @@ def _ignore(done: int) -> None:
 
 
 @dataclass
-class _Row:
+class _FrameState:
     """What is known of a frame."""
 
     crop: Array
@@ -77,35 +77,35 @@ def align(
     Raises `VideoError` if there are no frames or they change size, `FaceError` if no frame shows a face or `face` is
     more than there are.
     """
-    stabiliser, film = Stabiliser(fps), _Film(size, tick)
+    stabiliser, writer = Stabiliser(fps), _CropWriter(size, tick)
     cuts: list[int] = []
     frame_size: tuple[int, int] | None = None
-    with closing(_Ahead(FaceTracker(face), frames)) as ahead:
+    with closing(_LookAhead(FaceTracker(face), frames)) as ahead:
         for index, (frame, mesh, cut) in enumerate(ahead):
             frame_size = (frame.shape[1], frame.shape[0])
             if cut:
                 cuts.append(index)
-                film.end_shot()
+                writer.end_shot()
                 stabiliser.reset()
             placed = None
             if mesh is not None:
-                placed = stabiliser(index, frame, mesh, partial(ahead.confirms, frame, mesh))
+                placed = stabiliser(index, frame, mesh, partial(ahead.is_same_face, frame, mesh))
             if placed is None:
-                film.wait(frame, BRIDGE_SECONDS * fps)
+                writer.wait(frame, BRIDGE_SECONDS * fps)
                 continue
             if placed.leapt:
                 cuts.append(index)
-                film.end_shot()
-            film.add(frame, _Row(placed.crop, placed.key_frame, placed.residual, mesh))
-        film.end_shot()
+                writer.end_shot()
+            writer.add(frame, _FrameState(placed.crop, placed.key_frame, placed.residual, mesh))
+        writer.end_shot()
     if frame_size is None:
         raise VideoError("the clip has no frames")
-    if not film.seen:
-        raise FaceError(f"no face was found in any of the clip's {len(film.rows)} frames")
-    return _collect(film.crops, film.rows, frame_size, cuts=cuts)
+    if not writer.seen:
+        raise FaceError(f"no face was found in any of the clip's {len(writer.rows)} frames")
+    return _collect(writer.crops, writer.rows, frame_size, cuts=cuts)
 
 
-class _Ahead:
+class _LookAhead:
     """Frames, their meshes (None without a face) and whether a shot begins with them. A second thread follows the face
     in frame t + 1 while t is worked on: exactly one ahead, so that the outcome does not hang on who is faster."""
 
@@ -128,9 +128,9 @@ class _Ahead:
         if waiting is not None:
             yield waiting[0], *waiting[1].result()
 
-    def confirms(self, frame: Image, mesh: Array) -> bool:
-        """`FaceTracker.confirms`, after what the second thread is at."""
-        return self._thread.submit(self._tracker.confirms, frame, mesh).result()
+    def is_same_face(self, frame: Image, mesh: Array) -> bool:
+        """`FaceTracker.is_same_face`, after what the second thread is at."""
+        return self._thread.submit(self._tracker.is_same_face, frame, mesh).result()
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
@@ -160,26 +160,26 @@ class _CutDetector:
         return float((a * b).sum()) < CUT_ALIKE * float(np.linalg.norm(a) * np.linalg.norm(b)) + 1e-6
 
 
-class _Film:
+class _CropWriter:
     """The rows and crops so far, and the frames that wait for the face to come back."""
 
     def __init__(self, size: int, tick: Callable[[int], None]) -> None:
         self.crops = CropFile(size)
-        self.rows: list[_Row] = []
+        self.rows: list[_FrameState] = []
         self.seen = False  # was there a face at all
         self.unseen = 0  # frames without a face since the last one with it
         self._tick = tick
         self._waiting: list[tuple[Image, Window]] = []
-        self._before: _Row | None = None  # the last row of this shot
+        self._before: _FrameState | None = None  # the last row of this shot
 
-    def add(self, frame: Image, row: _Row) -> None:
+    def add(self, frame: Image, row: _FrameState) -> None:
         """A frame that shows the face; those that waited for it are bridged in a straight line."""
         before = self._before or row
         step = row.crop - before.crop
         step[3] = wrap(step[3])
         for i, (part, window) in enumerate(self._waiting):
             between = before.crop + step * (i + 1) / (len(self._waiting) + 1)
-            self._emit(part, _Row(between, before.key_frame, float("nan"), bridged=True), window)
+            self._emit(part, _FrameState(between, before.key_frame, float("nan"), bridged=True), window)
         self._waiting.clear()
         self._emit(frame, row)
         self._before, self.seen, self.unseen = row, True, 0
@@ -203,7 +203,7 @@ class _Film:
             self._give_up()
         else:
             for part, window in self._waiting:
-                self._emit(part, _Row(last.crop, last.key_frame, float("nan"), bridged=True), window)
+                self._emit(part, _FrameState(last.crop, last.key_frame, float("nan"), bridged=True), window)
             self._waiting.clear()
         self._before, self.unseen = None, 0
 
@@ -212,11 +212,11 @@ class _Film:
         for part, window in self._waiting:
             width, height = window.size
             middle = np.array([(width - 1) / 2, (height - 1) / 2, np.log(min(width, height)), 0.0])
-            row = self._before or _Row(middle, len(self.rows), float("nan"))
-            self._emit(part, _Row(row.crop, row.key_frame, float("nan"), lost=True), window)
+            row = self._before or _FrameState(middle, len(self.rows), float("nan"))
+            self._emit(part, _FrameState(row.crop, row.key_frame, float("nan"), lost=True), window)
         self._waiting.clear()
 
-    def _emit(self, frame: Image, row: _Row, window: Window | None = None) -> None:
+    def _emit(self, frame: Image, row: _FrameState, window: Window | None = None) -> None:
         corner = [window.left, window.top] if window else [0, 0]
         self.rows.append(row)
         self.crops.append(lm.warp_crop(frame, quad_from_crop(row.crop) - corner, self.crops.size))
@@ -225,7 +225,7 @@ class _Film:
 
 def _collect(
     crops: CropFile,
-    rows: list[_Row],
+    rows: list[_FrameState],
     frame_size: tuple[int, int],
     quads: Array | None = None,
     cuts: Iterable[int] = (),
@@ -274,7 +274,7 @@ def align_image(image: Image, size: int, face: int | None = None) -> FaceTrack:
         raise FaceError("no face was found in the image")
     crop = crop_from_quad(lm.rigid_quad(mesh))
     crops = CropFile(size, [lm.warp_crop(image, quad_from_crop(crop), size)])
-    return _collect(crops, [_Row(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
+    return _collect(crops, [_FrameState(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
 
 
 def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> FaceTrack:
@@ -285,7 +285,7 @@ def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int],
     """
     mesher = lm.FaceMesh(video=True)
     crops = CropFile(size)
-    rows: list[_Row] = []
+    rows: list[_FrameState] = []
     frame_size: tuple[int, int] | None = None
     try:
         for frame in frames:
@@ -295,7 +295,7 @@ def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int],
                 raise VideoError("the clip's frames change size on the way")
             found = mesher(frame)
             mesh = found[0] - [0.5, 0.5, 0.0] if found else None
-            rows.append(_Row(np.zeros(4), 0, 0.0, mesh, lost=mesh is None))
+            rows.append(_FrameState(np.zeros(4), 0, 0.0, mesh, lost=mesh is None))
             crops.append(_resize(frame, size))
             tick(1)
     finally:

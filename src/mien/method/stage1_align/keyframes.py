@@ -7,10 +7,10 @@ says where the head went, and the frame becomes a key frame.
 
 What keeps the crop still and in its place:
 - the motion since the frame before is that of the registration to the frame before (`register.neighbour`), which is
-  the finer one; what the key frame says is followed slowly (`TRUST`), which takes the drift away;
-- of both a little (`STILL`) counts as none, so that a head that does not move gives a crop that does not move at all;
-- key frames that follow one another drift. The crop is held within `BOUND` of where the mesh, averaged over
-  `MEMORY` seconds, puts it, and goes back to where the first key frame put it when that is seen again. Such
+  the finer one; what the key frame says is followed slowly (`KEY_PULL`), which takes the drift away;
+- of both a little (`STILL_SIDES`) counts as none, so that a head that does not move gives a crop that does not move at all;
+- key frames that follow one another drift. The crop is held within `MAX_DRIFT` of where the mesh, averaged over
+  `DRIFT_MEMORY_S` seconds, puts it, and goes back to where the first key frame put it when that is seen again. Such
   corrections are made only while the head moves, as a part of its motion, so that they cannot be seen.
 """
 
@@ -39,27 +39,33 @@ from mien.method.stage1_align.registration import (
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-TURN = 6.0  # degrees of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
-AGAIN = 3.0  # degrees within which an earlier key frame is taken up again
-KEPT = 24  # key frames that are remembered
-SUPPORT = 0.6  # least support of a registration that is believed
-FIRM = 0.75  # support from which on it is believed against the mesh
-RESIDUAL = 12.0  # most robust rms residual, grey levels
-WORSE = 1.8  # and most of it against the key frame's first residual, plus two grey levels
-DISAGREE = 0.06  # difference, in parts of the crop, of the mesh's and the registration's motion since the last frame
-ABSURD = 0.25  # such a difference is never believed
-FAST = 0.03  # motion by the mesh, in parts of the crop, from which on it is the first guess
-STILL = 0.04 / 256  # parts of the crop: as long as the key frame says no more than this, nothing moves
-QUIET = 0.02 / 256  # the same for the motion since the frame before
-TRUST = 0.1  # part of what the key frame says differently that is followed in a frame
-ASTRAY = 0.02  # parts of the crop: what it says beyond this is followed at once
-BOUND = np.array([0.012, 0.012, 0.015, 0.012])  # centre x and y in parts of the crop, log of its side, roll in radians
+NEW_KEY_TURN_DEG = (
+    6.0  # degrees of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
+)
+REUSE_TURN_DEG = 3.0  # degrees within which an earlier key frame is taken up again
+MAX_KEYS = 24  # key frames that are remembered
+MIN_SUPPORT = 0.6  # least support of a registration that is believed
+FIRM_SUPPORT = 0.75  # support from which on it is believed against the mesh
+MAX_RESIDUAL_GREY = 12.0  # most robust rms residual, grey levels
+MAX_RESIDUAL_GROWTH = 1.8  # and most of it against the key frame's first residual, plus two grey levels
+MAX_DISAGREEMENT_SIDES = (
+    0.06  # difference, in parts of the crop, of the mesh's and the registration's motion since the last frame
+)
+IMPLAUSIBLE_SIDES = 0.25  # such a difference is never believed
+FAST_SIDES = 0.03  # motion by the mesh, in parts of the crop, from which on it is the first guess
+STILL_SIDES = 0.04 / 256  # parts of the crop: as long as the key frame says no more than this, nothing moves
+QUIET_SIDES = 0.02 / 256  # the same for the motion since the frame before
+KEY_PULL = 0.1  # part of what the key frame says differently that is followed in a frame
+KEY_SNAP_SIDES = 0.02  # parts of the crop: what it says beyond this is followed at once
+MAX_DRIFT = np.array(
+    [0.012, 0.012, 0.015, 0.012]
+)  # centre x and y in parts of the crop, log of its side, roll in radians
 # The same in the short term, always enforced: a turning head of little texture can look like one that shrinks.
-LEASH = np.array([0.04, 0.04, 0.025, 0.04])
-MEMORY = 1.0  # seconds
-SHARE = 0.1  # corrections are at most this part of the head's own motion
-DOUBT = 0.02  # how far, in parts of the crop, log and radians, the mesh's motion in one frame may be wrong
-JUMP = 0.2  # a motion by the mesh alone of this part of the crop is another shot
+MAX_SHORT_DRIFT = np.array([0.04, 0.04, 0.025, 0.04])
+DRIFT_MEMORY_S = 1.0  # seconds
+CORRECTION_SHARE = 0.1  # corrections are at most this part of the head's own motion
+MESH_MOTION_ERROR = 0.02  # how far, in parts of the crop, log and radians, the mesh's motion in one frame may be wrong
+SHOT_JUMP_SIDES = 0.2  # a motion by the mesh alone of this part of the crop is another shot
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Stabiliser:
     """`stabiliser(index, frame, mesh)` for one frame after the other gives its crop."""
 
     def __init__(self, fps: float) -> None:
-        self._forget = 1.0 / max(MEMORY * fps, 1.0)
+        self._forget = 1.0 / max(DRIFT_MEMORY_S * fps, 1.0)
         self.reset()
 
     def reset(self) -> None:
@@ -147,14 +153,14 @@ class Stabiliser:
             return Placed(by_mesh, index, 0.0)
         seen = self._seen
         moved = seen.place + self._difference(by_mesh, seen.by_mesh)
-        fast = self._size(self._difference(moved, seen.place)) > FAST
+        fast = self._size(self._difference(moved, seen.place)) > FAST_SIDES
         # Around the last place unless the head has left it: a standing picture has standing pixels.
         picture = pyramid(frame, moved if fast else seen.place)
         self._expected = by_mesh - self._away + self._leaps
         found = self._follow(index, picture, mesh, pose, moved, fast, is_face)
         if found is None:
             return None
-        if not found.sure and self._size(self._difference(moved, seen.place)) > JUMP:
+        if not found.sure and self._size(self._difference(moved, seen.place)) > SHOT_JUMP_SIDES:
             self.reset()
             self._start(index, frame, mesh, pose, by_mesh)
             return Placed(by_mesh, index, 0.0, leapt=True)
@@ -175,7 +181,7 @@ class Stabiliser:
     def _add_key(self, index: int, picture: Pyramid, mesh: Array, pose: lm.RigidHeadPose, place: Array) -> _Key:
         key = _Key(index, make_template(picture, place, mesh), pose.yaw, pose.pitch)
         # The first key frame stays: it is what the framing goes back to.
-        self._keys = self._keys[:1] + self._keys[1:][-(KEPT - 2) :] + [key]
+        self._keys = self._keys[:1] + self._keys[1:][-(MAX_KEYS - 2) :] + [key]
         self._key = key
         return key
 
@@ -200,7 +206,7 @@ class Stabiliser:
             key.motion = result.homography
             if key.floor is None:
                 key.floor = result.residual
-            if key.turn(pose) > TURN or result.residual > WORSE * key.floor + 2.0:
+            if key.turn(pose) > NEW_KEY_TURN_DEG or result.residual > MAX_RESIDUAL_GROWTH * key.floor + 2.0:
                 again = self._again(picture, pose, place, moved)
                 if again is not None:
                     return _Followed(again[0], again[1], self._difference(again[0], place))
@@ -210,7 +216,7 @@ class Stabiliser:
         if again is not None:
             # Nothing tells drift from motion here but the mesh: what it cannot account for is drift.
             apart = self._difference(again[0], moved)
-            most = DOUBT * np.array([self._side, self._side, 1.0, 1.0])
+            most = MESH_MOTION_ERROR * np.array([self._side, self._side, 1.0, 1.0])
             return _Followed(*again, apart - np.clip(apart, -most, most))
         if key.index != seen.index:
             key = self._add_key(seen.index, seen.picture, seen.mesh, seen.pose, seen.place)
@@ -230,25 +236,25 @@ class Stabiliser:
         to_frame = matrix_from_crop(key.template.crop)
         initial = key.motion if start is None else np.linalg.inv(to_frame) @ matrix_from_crop(start)
         result = register(key.template, picture, initial)
-        if result.support < SUPPORT or result.residual > RESIDUAL or result.overlap < 0.6:
+        if result.support < MIN_SUPPORT or result.residual > MAX_RESIDUAL_GREY or result.overlap < 0.6:
             return None
         place = nearest_similarity(to_frame @ result.homography, key.template)
         # The median of a few frames, so that one bad mesh does not pull.
         off = self._difference(place, self._expected)
         lately = np.median([*self._lately, off], axis=0)
-        most = LEASH * np.array([self._side, self._side, 1.0, 1.0])
+        most = MAX_SHORT_DRIFT * np.array([self._side, self._side, 1.0, 1.0])
         place = self._expected + off - (lately - np.clip(lately, -most, most))
         apart = self._size(self._difference(place, moved))
-        if apart > ABSURD or (apart > DISAGREE and result.support < FIRM):
+        if apart > IMPLAUSIBLE_SIDES or (apart > MAX_DISAGREEMENT_SIDES and result.support < FIRM_SUPPORT):
             return None
         return place, result
 
     def _again(self, picture: Pyramid, pose: lm.RigidHeadPose, near: Array, moved: Array) -> tuple[Array, float] | None:
         """An earlier key frame of a like pose, if the frame can be registered to it."""
-        others = [key for key in self._keys if key is not self._key and key.turn(pose) < AGAIN]
+        others = [key for key in self._keys if key is not self._key and key.turn(pose) < REUSE_TURN_DEG]
         for key in sorted(others, key=lambda k: k.turn(pose))[:2]:
             found = self._attempt(key, picture, moved, near)
-            if found is not None and (key.floor is None or found[1].residual < WORSE * key.floor + 2.0):
+            if found is not None and (key.floor is None or found[1].residual < MAX_RESIDUAL_GROWTH * key.floor + 2.0):
                 self._key, key.motion = key, found[1].homography
                 return found[0], found[1].residual
         return None
@@ -258,7 +264,7 @@ class Stabiliser:
         place, support = neighbour(seen.picture, seen.place, seen.mesh, picture, found.place - found.leap)
         step = self._difference(place, seen.place)
         apart = self._size(step - self._difference(found.place - found.leap, seen.place))
-        return step if support >= SUPPORT and apart < ASTRAY else None
+        return step if support >= MIN_SUPPORT and apart < KEY_SNAP_SIDES else None
 
     def _settle(self, found: _Followed, by_mesh: Array, step: Array | None) -> None:
         """The motion `step` since the frame before, dead zones, and the correction towards what the key frames and
@@ -267,22 +273,24 @@ class Stabiliser:
         smooth = found.place - self._leaps
         if step is None:
             step = self._difference(smooth, self._still)
-            step = _less(step, self._size(step), STILL)
+            step = _less(step, self._size(step), STILL_SIDES)
         else:
-            step = _less(step, self._size(step), QUIET)
+            step = _less(step, self._size(step), QUIET_SIDES)
             off = self._difference(smooth, self._still + step)
             size = self._size(off)
-            step = step + max(TRUST, 1.0 - ASTRAY / max(size, ASTRAY)) * _less(off, size, STILL)
+            step = step + max(KEY_PULL, 1.0 - KEY_SNAP_SIDES / max(size, KEY_SNAP_SIDES)) * _less(
+                off, size, STILL_SIDES
+            )
         if step.any():
             self._still = self._still + step
         self._away = self._away + self._forget * (self._difference(by_mesh, smooth) - self._away)
         # The key frames say `leaps`; the mesh lets them be as long as they are within the bounds.
-        bound = BOUND * [self._side, self._side, 1.0, 1.0]
+        bound = MAX_DRIFT * [self._side, self._side, 1.0, 1.0]
         against = self._away - self._leaps
         wanted = self._leaps + against - np.clip(against, -bound, bound) - self._offset
-        most, size = SHARE * self._size(step), self._size(wanted)
+        most, size = CORRECTION_SHARE * self._size(step), self._size(wanted)
         if most > 0 and size > 0:
-            self._offset = self._offset + wanted * min(SHARE, most / size)
+            self._offset = self._offset + wanted * min(CORRECTION_SHARE, most / size)
 
     @staticmethod
     def _difference(crop: Array, other: Array) -> Array:

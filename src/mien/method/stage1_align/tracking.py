@@ -181,7 +181,7 @@ class FaceTracker:
         self._keep(mesh, size)
         return mesh
 
-    def confirms(self, frame: Image, mesh: Array) -> bool:
+    def is_same_face(self, frame: Image, mesh: Array) -> bool:
         """Does the detector too see a face where the mesh is? If not, the face counts as lost from here on."""
         centre, extent = _extent(mesh)
         if any(float(np.hypot(*(box.centre - centre))) < 0.5 * extent for box in self._detector(frame)):

@@ -23,7 +23,7 @@ LARGEST = 256
 MOST_FRAMES, MOST_LARGE = 300, 40  # of a clip are rendered to see how good it is; of images above 256x256 on a CPU
 
 
-class Viewer:
+class RenderProbe:
     """Renders changed curves of one stream, on the stream's own pack and person, to see what the changes do.
 
     Images larger than 256x256 are compared at 256x256. `tick` is called with the number of images rendered since the

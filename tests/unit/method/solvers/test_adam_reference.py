@@ -13,7 +13,7 @@ from mien.errors import InputError
 from mien.face.measures import face_measures
 from mien.method.avatar import Avatar
 from mien.method.index_sensitivity import Candidates, index_sensitivity
-from mien.method.losses import LossNetworks, look
+from mien.method.losses import LossNetworks, analyse
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions, learning_rates
 from mien.method.solvers.registry import SOLVERS, solve_attributes, solve_pose, solver_named
@@ -137,7 +137,7 @@ def test_an_unknown_optimizer_is_named() -> None:
 
 def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
     p = case.pack
-    seen = look(p.perceptual, case.frames, p.parser, measures=True)
+    seen = analyse(p.perceptual, case.frames, p.parser, measures=True)
     assert seen.logits is not None and seen.measures is not None
     logits, landmarks = p.parser(case.frames)
     torch.testing.assert_close(seen.logits, logits)
@@ -145,4 +145,4 @@ def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
     for found, wanted in zip(seen.features, p.perceptual.features(case.frames), strict=True):
         torch.testing.assert_close(found, wanted)
     other = tiny_pack(1).parser  # not the perceptual network's own
-    torch.testing.assert_close(look(p.perceptual, case.frames, other).logits, other(case.frames)[0])
+    torch.testing.assert_close(analyse(p.perceptual, case.frames, other).logits, other(case.frames)[0])

@@ -11,7 +11,7 @@ from mien.errors import FaceError, VideoError
 from mien.face import mesh as lm
 from mien.method.stage1_align.align import align, align_image, already_aligned
 from mien.method.stage1_align.crop_geometry import apply, crop_from_quad, matrix_from_crop, quad_from_crop
-from mien.method.stage1_align.keyframes import BOUND, Stabiliser
+from mien.method.stage1_align.keyframes import MAX_DRIFT, Stabiliser
 from mien.method.stage1_align.registration import motion_matrix
 from tolerances import DEGREES, PIXELS
 
@@ -80,7 +80,7 @@ def test_corrections_wait_for_the_head_to_move() -> None:
         placed = moving(k, moved(face(), motion), here)
         assert placed is not None
         away = (crop_from_quad(lm.rigid_quad(here)) - placed.crop)[0] / side
-    assert away == pytest.approx(BOUND[0], abs=0.004), "of 0.03 at the start"
+    assert away == pytest.approx(MAX_DRIFT[0], abs=0.004), "of 0.03 at the start"
 
 
 @pytest.mark.parametrize(("gap", "lost"), [(3, False), (14, True)])
