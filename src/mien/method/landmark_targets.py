@@ -5,8 +5,7 @@ measures off any picture, with a gradient (`expression_measures`, `pose_measures
 some dark pixels to an L2, and the whole matter to a viewer. Beyond the paper, whose Eq. 10-12 compare pictures only.
 
 The parser has its own bias on a person, and is trusted as far as it agrees with the mesh over the clip. Renders of a tuned
-generator, which look like the frames, are to be read as the frames are (`targets_from_frames`): asking for a line of the mesh's
-values instead was worse on each measure. S_t of an untuned one does not follow a real face well, and looks like what the
+generator, which look like the frames, are to be read as the frames are, with that bias (`targets_from_frames`). S_t of an untuned one does not follow a real face well, and looks like what the
 parser was trained on: there the mesh's own values are asked for (`targets_from_inversions`).
 """
 

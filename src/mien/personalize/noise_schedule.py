@@ -2,7 +2,7 @@
 
 A noise constant is a picture that stays in its place. Where nothing moves it is what makes hair and skin sharp. Where
 something moves, Adam (whose steps do not ask how large a gradient is) shakes it by what it cannot explain: ears that a
-turning head hides and backgrounds behind it came out as coloured dots.
+turning head hides and backgrounds behind it become coloured dots.
 """
 
 from __future__ import annotations
