@@ -134,18 +134,12 @@ def test_bad_credentials_are_a_sentence(tmp_path: Path, certificate: tuple[Path,
             load_signer(*given)
 
 
-def test_a_signing_that_fails_leaves_nothing(
-    tmp_path: Path, stream: Stream, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import c2pa
-
+def test_a_signing_that_fails_leaves_nothing(tmp_path: Path, stream: Stream, certificate: tuple[Path, Path]) -> None:
     from mien.errors import MienError
 
-    def failing(*_: object) -> None:
-        raise c2pa.C2paError("two\nlines")
-
-    monkeypatch.setattr(c2pa.Builder, "sign", failing)
     video = tmp_path / "a.mp4"
-    with pytest.raises(MienError, match="could not be signed: two lines"):
-        write_frames(stream, video, pictures(5), signer=load_signer(*certificate, video))
+    signer = dataclasses.replace(load_signer(*certificate, video), key=b"no key")
+    with pytest.raises(MienError, match="could not be signed: ") as caught:
+        write_frames(stream, video, pictures(5), signer=signer)
+    assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
