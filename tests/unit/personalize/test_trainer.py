@@ -30,7 +30,7 @@ def test_a_loop_ends_at_its_deadline() -> None:
     trainer.run(lambda tuned, batch: (tuned.styles(latents[batch.index]), None))
     assert time.monotonic() - begin < 20
     assert sum(done) == 100_000, "the bar ends at its end"
-    assert len(done) > 3
+    assert 3 <= len(done) < 100_000, "some steps, and the rest at once"
 
 
 def taught(windows_from: int | None, steps: int = 60) -> tuple[float, bool]:
