@@ -5,12 +5,13 @@ Applies the display matrix, the sample aspect ratio, the colour matrix and range
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
@@ -38,13 +39,17 @@ def display_matrix(frame: Any, codec: str = "") -> NDArray[np.int64]:
 
 
 def _matrix_data(frame: Any) -> bytes | None:
-    """A copy of the display matrix; None where there is none, or side data of kinds that PyAV does not know."""
-    try:
-        # Not `frame.side_data`: the frame would hold it, and it the frame, until the collector frees them in any order.
-        data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
-    except ValueError:
-        return None
-    return None if data is None else bytes(data)
+    """A copy of the display matrix; None where there is none, or it comes after side data of a kind that PyAV does not know."""
+    # Not `frame.side_data`: the frame would hold it, and it the frame, until the collector frees them in any order.
+    found = SideDataContainer.__new__(SideDataContainer)
+    with suppress(ValueError):  # at the first of a kind that PyAV does not know, with all before it read
+        found.__init__(frame)  # type: ignore[call-arg,misc]
+    for number in range(len(found)):
+        data = found[number]
+        with suppress(ValueError):
+            if data.type is Type.DISPLAYMATRIX:
+                return bytes(data)
+    return None
 
 
 def upright_size(frame: Any, ratio: Fraction | None, codec: str = "") -> tuple[int, int]:

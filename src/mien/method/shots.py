@@ -12,7 +12,7 @@ from torch import nn
 from mien.method.types import FaceTrack
 
 SAMPLES = 4  # frames of a shot that are compared
-SAME_PERSON = 0.45  # cosine similarity of the identity network; `mini`'s gives 0.2 to 0.4 for two people, 0.9 for one
+SAME_PERSON = 0.45  # cosine similarity by `mini`'s identity network, which gives 0.2 to 0.4 for two people, 0.9 for one
 SIZE = 256
 EASE_SECONDS = 0.3  # from the numbers that were held to those with which the face comes back
 
@@ -21,7 +21,7 @@ EASE_SECONDS = 0.3  # from the numbers that were held to those with which the fa
 def changes_of_person(faces: FaceTrack, network: nn.Module, device: torch.device | str = "cpu") -> list[int]:
     """The frames at which a shot of another person begins, of all cuts `faces.cuts`.
 
-    `network`: images `[N, 3, H, W]` in [-1, 1] to embeddings. Two shots show one person if any two of their frames look
+    `network`: `mini`'s identity network, by which `SAME_PERSON` was measured, on `device`. Two shots show one person if any two of their frames look
     alike: pose and expression part frames of one person, and hardly bring two people together.
     """
     borders = [0, *faces.cuts.tolist(), len(faces)]

@@ -17,6 +17,7 @@ from factories.clips import pictures
 from factories.streams import make_stream
 from mien.apps.cli.common import write_frames
 from mien.apps.provenance import SIGNABLE, load_signer
+from mien.apps.verification import Credentials, verify
 from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.media.video import read_video
@@ -105,6 +106,8 @@ def test_content_credentials_are_signed_and_tell_tampering(
     )
     assert facts["mien.stream"]["sha256"] == hashlib.sha256(stream.to_bytes()).hexdigest()
     assert active["signature_info"]["issuer"] == "mien's tests"
+    read = verify(video)
+    assert read.c2pa == Credentials("Valid", "mien's tests", synthetic=True) and read.synthetic and read.c2pa_read
     # The authority is unknown, as it should be for a made-up one; nothing else is wrong.
     assert {status["code"] for status in store.get("validation_status", [])} <= {"signingCredential.untrusted"}
 
@@ -114,6 +117,8 @@ def test_content_credentials_are_signed_and_tell_tampering(
     with c2pa.Reader(video) as reader:
         codes = {status["code"] for status in json.loads(reader.json())["validation_status"]}
     assert any("mismatch" in code for code in codes), codes
+    tampered = verify(video).c2pa
+    assert tampered is not None and tampered.state == "Invalid"
 
 
 def test_bad_credentials_are_a_sentence(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

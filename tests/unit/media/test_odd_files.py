@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from factories.clips import make_clip, pictures
 from mien.errors import OutputError, VideoError
@@ -129,6 +129,30 @@ def test_side_data_never_end_the_interpreter(tmp_path: Path) -> None:
     script = "import gc,sys; from mien.media.video import read_video; print(len(list(read_video(sys.argv[1])))); gc.collect()"
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_and_mirrored_as_they_say(tmp_path: Path, orientation: int) -> None:
+    """Motion JPEG with EXIF, which FFmpeg hands on as side data of a kind that PyAV does not know."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32], image[24:, :32] = (250, 20, 20), (20, 250, 20)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", exif=exif, quality=95, subsampling=0)
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj444p"
+        for i in range(3):
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, i, i, True
+            packet.time_base = Fraction(1, 25)
+            container.mux(packet)
+    with Image.open(io.BytesIO(data.getvalue())) as picture:
+        upright = np.array(ImageOps.exif_transpose(picture))
+    shown = next(iter(read_video(path)))
+    assert shown.shape == upright.shape and np.abs(shown.astype(int) - upright).mean() < 8
 
 
 def test_animated_webp(tmp_path: Path) -> None:
