@@ -1,7 +1,7 @@
 # make setup   a virtual environment in .venv with everything in it
 # make demo    encode a clip, render it beside its input, let it drive a second face, draw its 35 curves
 #              (make demo CLIP=path PORTRAIT=path for one's own)
-# make test    all tests        make test-quick   without the slow ones
+# make test    all tests, and what was skipped and why        make test-quick   without the slow ones
 # make lint    style, types and which part may import which
 # make page    compile the web page's decoder (its result is in the repository)
 # make site    the example as a folder for any static host, in site/
@@ -12,6 +12,9 @@ CLIP ?= examples/clip.mp4
 PORTRAIT ?= examples/portrait.png
 OUT ?= demo
 BIN := .venv/bin
+# What only some tests use: the package that drives a browser comes where there is one to drive.
+comma := ,
+TESTED := test,studio,cluster,onnx$(if $(wildcard /usr/bin/chromium),$(comma)browser)
 STAMP := .venv/.installed
 
 .PHONY: setup demo test test-quick lint page site judges clean
@@ -21,7 +24,7 @@ setup: $(STAMP)
 # MediaPipe's own requirements are far wider than what its face mesh needs: pyproject.toml names those.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,studio,cluster]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(TESTED)]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt mediapipe
 	touch $@
 
@@ -51,10 +54,10 @@ demo: $(STAMP)
 
 # Two processes of one thread each: far faster than one process of two threads.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist loadfile
 
 test-quick: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist loadfile -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
