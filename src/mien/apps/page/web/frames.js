@@ -7,6 +7,20 @@ export class Frames {
     this.decoder = decoder;
     this.request = request; // index -> what a worker is asked for
     this.count = 0;
+    this.halted = true; // nothing can be drawn: no face yet, or drawing fails
+    this.failed = null; // why
+    this.clear();
+  }
+
+  /** Draws nothing until `go`: the stream or the face is being changed. */
+  halt() {
+    this.halted = true;
+    this.clear();
+  }
+
+  go() {
+    this.halted = false;
+    this.failed = null;
     this.clear();
   }
 
@@ -22,6 +36,7 @@ export class Frames {
   get(index) {
     const here = this.done.get(index);
     if (here) return Promise.resolve(here);
+    if (this.failed) return Promise.reject(this.failed);
     return new Promise((resolve, reject) => {
       this.wanted.push({ index, resolve, reject });
       this.work(index, 1, 0);
@@ -38,6 +53,7 @@ export class Frames {
   }
 
   nextOf(position, stride, ahead) {
+    if (this.halted) return undefined;
     const missing = (index) => !this.done.has(index) && !this.begun.has(index);
     const asked = this.wanted.find(({ index }) => missing(index));
     if (asked) return asked.index;
@@ -56,11 +72,18 @@ export class Frames {
       const side = Math.sqrt(pixels.length / 4);
       if (version === this.version) this.keep(index, new ImageData(pixels, side, side));
     } catch (error) {
-      this.answer(index, ({ reject }) => reject(error));
+      if (version === this.version) this.fail(error);
     } finally {
       if (version === this.version) this.begun.delete(index);
       after();
     }
+  }
+
+  /** A frame that fails would fail again, so all stops here. */
+  fail(error) {
+    this.halted = true;
+    this.failed = error;
+    for (const { reject } of this.wanted.splice(0)) reject(error);
   }
 
   keep(index, image) {

@@ -73,6 +73,7 @@ async function choose(face) {
     await player.see(face);
     notice("");
   } catch (error) {
+    player.frames.fail(error);
     notice(error.message);
   }
 }
@@ -152,6 +153,7 @@ function loop(now) {
     const place = `${player.index} ${player.frames.done.size} ${player.about.file}`;
     if (place !== shown) showPlace();
     shown = place;
+    if (player.frames.failed) notice(player.frames.failed.message);
     thumbnails.work();
   }
   requestAnimationFrame(loop);
@@ -161,9 +163,7 @@ find("play").addEventListener("click", toggle);
 find("face").addEventListener("click", toggle);
 find("scrub").addEventListener("input", (event) => player.seek((Number(event.target.value) + 1e-3) / player.rate));
 find("speed").addEventListener("change", (event) => player.setSpeed(Number(event.target.value)));
-find("mute").addEventListener("click", () => {
-  player.sound.muted = !player.sound.muted;
-});
+find("mute").addEventListener("click", () => player.mute(!player.sound.muted));
 find("sound").addEventListener("volumechange", () => {
   find("mute").textContent = player.sound.muted ? "Sound off" : "Sound on";
 });
@@ -181,14 +181,17 @@ document.addEventListener("keydown", (event) => {
 });
 find("streams").addEventListener("change", async (event) => {
   notice("Loading…");
+  find("streams").disabled = document.querySelector("main").inert = true;
   try {
-    player.shift = null;
     await player.open(Number(event.target.value));
     showStream();
     await player.see(player.faces[0]);
     notice("");
   } catch (error) {
+    player.frames.fail(error);
     notice(error.message);
+  } finally {
+    find("streams").disabled = document.querySelector("main").inert = false;
   }
 });
 

@@ -14,6 +14,15 @@ async function bytes(path) {
   return answer.arrayBuffer();
 }
 
+/** What `work` gives, or an error with this sentence. */
+async function orSay(sentence, work) {
+  try {
+    return await work();
+  } catch (error) {
+    throw new Error(sentence, { cause: error });
+  }
+}
+
 export class Player {
   /** `sound`: an audio element. */
   constructor(sound) {
@@ -30,14 +39,19 @@ export class Player {
 
   /** Reads what the folder holds. */
   async load() {
-    this.facts = JSON.parse(new TextDecoder().decode(await bytes("page.json")));
-    const [wasm] = await Promise.all([bytes("mien.wasm").then((data) => WebAssembly.compile(data)), this.open(0)]);
+    const facts = await bytes("page.json");
+    this.facts = await orSay("page.json is damaged", async () => JSON.parse(new TextDecoder().decode(facts)));
+    const compiled = bytes("mien.wasm").then((data) =>
+      orSay("this browser cannot run the decoder: it needs WebAssembly with SIMD", () => WebAssembly.compile(data)));
+    const [wasm] = await Promise.all([compiled, this.open(0)]);
     this.wasm = wasm;
     await this.see(this.faces[0]);
   }
 
   /** Reads stream number `index` with its pack; the face stays to be chosen. */
   async open(index) {
+    this.frames.halt();
+    this.shift = null;
     const about = this.facts.streams[index];
     const pack = this.facts.packs[about.pack];
     const [stream, buffer] = await Promise.all([this.streamOf(about), this.packs.get(about.pack) ?? bytes(pack.file)]);
@@ -106,13 +120,13 @@ export class Player {
     }
     const shared = this.stream.channels.map(([layer, index]) => this.pack.absolute && this.known.has(`${layer},${index}`));
     this.face = face;
-    this.frames.clear();
+    this.frames.halt();
     const shift = await this.decoder.become({
       identity: face.identity, tuning: face.tuning, mark: this.stream.mark, driver: this.stream.identity,
       channels: this.stream.channels, shared });
     if (this.face !== face) return;
     this.shift = shift;
-    this.frames.clear();
+    this.frames.go();
   }
 
   /** How strongly an attribute is bent, in standard deviations of its own motion. */
@@ -167,11 +181,14 @@ export class Player {
     }
   }
 
-  /** Browsers let no page be heard before it is touched: the sound runs on unheard until it is switched on. */
+  /** Browsers let no page be heard before it is touched: the sound stays off until it is switched on. */
   soundRefused(error) {
-    if (error.name !== "NotAllowedError" || !this.playing || this.sound.muted) return;
-    this.sound.muted = true;
-    this.sound.play().catch(() => {});
+    if (error.name === "NotAllowedError") this.sound.muted = true;
+  }
+
+  mute(silent) {
+    this.sound.muted = silent;
+    if (!silent && this.playing && this.sound.paused) this.play();
   }
 
   pause() {
