@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from mien.errors import InputError
 from mien.format.person import SUFFIX, Person
 from mien.method.live_motion import ReaderOptions
 from mien.runtime.progress import Progress
+
+SWITCH = 0.0003  # seconds a thread may hold the interpreter while others wait: drawing needs it often and briefly
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def _check_reach(meeting: Meeting, other: str) -> None:
 
 async def run(plan: CallPlan, prepared: Prepared, terminal: Terminal) -> CallStatistics:
     """Meet the other end and call; returns what the call did. Raises MienError and its kinds."""
+    sys.setswitchinterval(SWITCH)
     recording = CallRecording(plan.output) if plan.output is not None else None
     heard = HeardSound(recording.sound if recording is not None else None, plan.sound and has_display())
     try:

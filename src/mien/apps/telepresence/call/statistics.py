@@ -35,7 +35,7 @@ class RoundTrips:
 
     def back(self, number: int | None) -> None:
         """Frame `number` was acknowledged; None: no frame that is known."""
-        if number in self._sent:
+        if number is not None and number in self._sent:
             measured = time.monotonic() - self._sent[number]
             self.seconds = measured if self.seconds == 0 else 0.875 * self.seconds + 0.125 * measured
 
