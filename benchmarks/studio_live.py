@@ -60,7 +60,7 @@ def main() -> None:
         ])  # fmt: skip
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.set_default_timeout(240_000)
+            page.set_default_timeout(100_000)
             page.goto(found[0])
             page.get_by_role("tab", name="Live").click()
             page.locator("#live-shelf mien-shelf button").nth(2).click()
