@@ -229,6 +229,14 @@ def test_an_upload_that_is_too_large_is_refused_while_it_comes(studio: SimpleNam
     connection.close()
 
 
+@needs_gradio
+def test_a_camera_drives_only_a_face_that_its_visitor_has_learned(studio: SimpleNamespace) -> None:
+    visitor = Visitor(studio.port)
+    assert visitor.post(f"/studio/live/{visitor.key}", b"picture")[0] == 404
+    assert visitor.post(f"/studio/live/{visitor.key}", bytes(500_000))[0] == 413
+    assert visitor.get(f"/studio/live/{visitor.key}")[0] == 404
+
+
 def test_bad_options_of_the_command_are_a_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     from mien.apps.cli.cli import main
 
