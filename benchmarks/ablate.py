@@ -65,7 +65,6 @@ LAYERS: dict[str, Callable[[EncodeOptions], EncodeOptions]] = {
     "gaze augmentation": lambda options: replace(options, gaze_augmentation=None),
     "motion regulariser": trained(motion=None),
     "noise constants": trained(noise=None),
-    "texture loss": trained(texture=0.0),
     "Muon": trained(muon=None),
     "even sampling": trained(even_sampling=False),
     "all weights (without: 200 kB)": lambda options: replace(options, person_size=200_000),
@@ -154,7 +153,7 @@ def table(lines: Iterable[str]) -> str:
                     values[layer][f"{part}: {name}"][clip].append(full[part][name] - value)
     names = sorted({name for found in values.values() for name in found})
     rows = [f"| layer | runs | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
-    for layer in [name for name in LAYERS if name in values]:
+    for layer in values:
         cells = [interval([float(np.mean(v)) for v in values[layer][name].values()]) for name in names]
         rows.append(f"| {layer} | {sum(key[2] == layer for key in by_run)} | {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -104,7 +104,7 @@ def test_every_layer_beyond_the_paper_can_be_left_out(faces: FaceTrack) -> None:
     options = EncodeOptions.mien()
     assert options.tuning is not None
     bare = replace(
-        options.tuning, steps=4, passes=0.0, motion=None, noise=None, muon=None, texture=0.0, landmarks=0.0,
+        options.tuning, steps=4, passes=0.0, motion=None, noise=None, muon=None, landmarks=0.0,
         even_sampling=False, encoder_rate=None, decoder_path=False,
     )  # fmt: skip
     _, found, _ = encoded(

@@ -1,4 +1,4 @@
-"""How far a render is from the frames of a batch: pixels, texture, the perceptual network's features, landmarks."""
+"""How far a render is from the frames of a batch: pixels, the perceptual network's features, landmarks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mien.method.losses import analyse
 from mien.nets.generator import Generator
-from mien.personalize.losses import feature_loss, pyramid_loss, texture_loss
-from mien.personalize.noise_schedule import texture_places
+from mien.personalize.losses import feature_loss, pyramid_loss
 from mien.personalize.sampling import Batch
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
@@ -21,7 +20,6 @@ class ImageLoss:
     def __init__(self, data: TrainingData, schedule: Schedule) -> None:
         self._schedule, self._perceptual = schedule, data.perceptual
         self._landmark_targets = data.landmark_targets if schedule.landmarks else None
-        self._texture_places = texture_places(data.regions, data.steady)
 
     def __call__(self, generator: Generator, styles: list[Tensor], batch: Batch) -> Tensor:
         """Of the render of `styles` beside the batch's targets."""
@@ -32,9 +30,7 @@ class ImageLoss:
         else:
             image, detail = generator.synthesis_with_detail(styles, batch.window)
             whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
-            # Texture at full size for the face's features alone, which are what weighs more than 1: elsewhere noise
-            # constants would answer it with dots.
-            loss = self._pixels(detail, batch.window.cut(target), batch.window.cut(whole), features_only=True)
+            loss = self._pixels(detail, batch.window.cut(target), batch.window.cut(whole))
             target = F.avg_pool2d(target, 2)
         loss = loss + self._pixels(image, target, weight)
         with torch.no_grad():
@@ -47,13 +43,8 @@ class ImageLoss:
             loss = loss + schedule.landmarks * error.sum(1).mean()
         return loss
 
-    def _pixels(self, image: Tensor, target: Tensor, weight: Tensor, features_only: bool = False) -> Tensor:
-        """The pixel loss, and texture where it is asked for."""
+    def _pixels(self, image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """The pixel loss."""
         if self._schedule.pixel_loss == "l2":
-            loss = (image - target).square().mean()
-        else:
-            loss = pyramid_loss(image, target, weight)
-        if not self._schedule.texture:
-            return loss
-        places = (weight - 1).clamp(0, 1) if features_only else weight * self._texture_places
-        return loss + self._schedule.texture * texture_loss(image, target, places)
+            return (image - target).square().mean()
+        return pyramid_loss(image, target, weight)

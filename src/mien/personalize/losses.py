@@ -1,4 +1,4 @@
-"""The losses of personalisation: pyramid, texture, features, locality."""
+"""The losses of personalisation: pyramid, features, locality."""
 
 from __future__ import annotations
 
@@ -25,31 +25,6 @@ def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tenso
         if level < levels - 1:
             x, y, weight = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2), F.avg_pool2d(weight, 2)
     return total
-
-
-def texture_loss(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Difference of the local strength of gradients in four directions, weighted `[N, 1, h, w]`; a scalar.
-
-    A pixel loss makes what it cannot place soft. How strong edges are around a pixel, in 5x5, does not ask where they are
-    to a pixel; that four directions are told apart keeps hair from being answered by dots.
-    """
-    of_x, of_y = _edge_strength(x), _edge_strength(y)
-    weight = F.interpolate(weight, of_x.shape[-2:], mode="bilinear")
-    return ((of_x - of_y).abs() * weight).mean()
-
-
-def _edge_strength(x: Tensor) -> Tensor:
-    grey = x.mean(1, keepdim=True)
-    corner, right, below, opposite = grey[..., :-1, :-1], grey[..., :-1, 1:], grey[..., 1:, :-1], grey[..., 1:, 1:]
-    edges = torch.cat([opposite - corner, below - right, right - corner, below - corner], 1)
-    return (_box(edges.square()) + 1e-4).sqrt()
-
-
-def _box(x: Tensor) -> Tensor:
-    """Mean over 5x5 with zero borders, `[N, C, H, W]`: as shifted sums, four times faster than pooling with overlap."""
-    x = F.pad(x, (2, 2, 2, 2))
-    x = x[..., :-4] + x[..., 1:-3] + x[..., 2:-2] + x[..., 3:-1] + x[..., 4:]
-    return (x[..., :-4, :] + x[..., 1:-3, :] + x[..., 2:-2, :] + x[..., 3:-1, :] + x[..., 4:, :]) / 25
 
 
 def feature_loss(seen: list[Tensor], wanted: list[Tensor], weight: Tensor) -> Tensor:

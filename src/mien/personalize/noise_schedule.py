@@ -60,12 +60,3 @@ def noise_rates(regions: ClipRegions, steady: Tensor) -> Tensor:
     moving = torch.maximum(often[:, 1:2], often[:, 2:] * (1 - lips))
     share = (_FULL * steady).clamp(LEAST, 1)
     return (1 - (1 - SLOW) * (1.5 * moving).clamp(0, 1)) * torch.maximum(share, lips)
-
-
-def texture_places(regions: ClipRegions, steady: Tensor) -> Tensor:
-    """Where texture is asked for, `[1, 1, 64, 64]` in [0, 1]: on the face, and where the fine picture is steady
-    (`steady [1, 1, 64, 64]`).
-
-    A moving background is known to nothing that is sent: asked for its texture, convolutions answer with a grid.
-    """
-    return torch.maximum(regions.mean(lambda these: these.face), (_FULL * steady).clamp(0, 1))

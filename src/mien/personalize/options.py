@@ -58,8 +58,7 @@ class TrainingOptions:
 
     `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
-    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of `texture`
-    (local strength of edges), of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
+    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
     drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
     block is drawn in a random window only. `motion`, `noise`, `muon`: None
     leaves them out; without Muon, Adam moves all.
@@ -71,7 +70,6 @@ class TrainingOptions:
     generator_rate: float = 6e-3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     perceptual: float = 0.3
-    texture: float = 1.0
     landmarks: float = 0.3
     locality: float = 0.5
     even_sampling: bool = True
@@ -115,7 +113,6 @@ class TuningOptions(TrainingOptions):
             coarse_first=False,
             pixel_loss="l2",
             perceptual=1.0,
-            texture=0.0,
             landmarks=0.0,
             locality=0.0,
             even_sampling=False,

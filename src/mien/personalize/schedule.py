@@ -16,7 +16,7 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
-    own. `warm`: steps until the rates are full. `perceptual`, `locality`, `texture`, `landmarks`: weights beside the
+    own. `warm`: steps until the rates are full. `perceptual`, `locality`, `landmarks`: weights beside the
     `pixel_loss`. `muon`: None for Adam alone. `windows_from`: pixels from which on the last block is drawn in a window,
     None for never."""
 
@@ -28,7 +28,6 @@ class Schedule:
     seed: int
     perceptual: float
     locality: float
-    texture: float = 1.0
     landmarks: float = 0.3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     muon: MuonOptions | None = field(default_factory=MuonOptions)
@@ -46,7 +45,6 @@ class Schedule:
             seed=seed,
             perceptual=options.perceptual,
             locality=options.locality,
-            texture=options.texture,
             landmarks=options.landmarks,
             pixel_loss=options.pixel_loss,
             muon=options.muon,

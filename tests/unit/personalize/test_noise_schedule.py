@@ -11,7 +11,7 @@ from factories.training import quick_schedule
 from mien.face import mesh as lm
 from mien.face.masks import ClipRegions
 from mien.personalize.generator_params import weights_for
-from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness, texture_places
+from mien.personalize.noise_schedule import LEAST, SLOW, noise_rates, steadiness
 from mien.personalize.options import NoiseOptions
 from mien.personalize.sampling import uniform_sampling
 from mien.personalize.trainer import Trainer
@@ -65,6 +65,3 @@ def test_noise_constants_leave_what_moves_to_the_weights() -> None:
     rates = noise_rates(ClipRegions(landmarks, 64), steady)[0, 0]
     assert float(rates[:4, 4:28].min()) > 0.99
     assert LEAST <= float(rates[:4, 36:60].max()) < 0.45
-    places = texture_places(ClipRegions(landmarks, 64), steady)[0, 0]
-    assert float(places[:4, 4:28].min()) > 0.99 and float(places[:4, 36:60].max()) < 0.45
-    assert float(places[30, 40]) == 1, "the face always has texture"
