@@ -56,8 +56,8 @@ class Trainer:
         self._sampler = BatchSampler(data, schedule, probability, self._random)
         self._image_loss = ImageLoss(data, schedule)
         self._noise_rate = noise_rates(data.regions, data.steady) if noise_rate is None else noise_rate
-        groups = [(tensors, rate * factor) for tensors, factor in weights.groups] + list(more)
-        groups = [(list(tensors), r) for tensors, r in groups if len(tensors)]
+        each = [*((tensors, rate * factor) for tensors, factor in weights.groups), *more]
+        groups = [(list(tensors), r) for tensors, r in each if len(tensors)]
         self._trained = [tensor for tensors, _ in groups for tensor in tensors]
         self._rates = [r for _, r in groups]
         self._optimiser = optimiser_of(groups, schedule.muon, data.others.device)

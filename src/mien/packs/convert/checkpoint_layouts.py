@@ -369,7 +369,7 @@ def _without_module(source: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
 
 def _units(source: MappingABC[str, LazyTensor], usual: irse.Units = irse.UNITS) -> irse.Units:
     """The groups of units of a residual trunk, by its second convolutions; `usual` where it has none."""
-    widths = []
+    widths: list[int] = []
     while (name := f"body.{len(widths)}.res_layer.3.weight") in source:
         widths.append(source[name].shape[0])
     return irse.units_of(widths) if widths else usual
