@@ -23,7 +23,7 @@ def page(
     ] = None,
     people: Annotated[
         int, typer.Option(min=0, max=48, metavar="N", help="How many faces of the pack can be chosen.")
-    ] = 12,
+    ] = 6,
     title: Annotated[str, typer.Option(metavar="TEXT", help="The page's heading; the first file's name.")] = "",
     person: PersonFile = None,
 ) -> None:

@@ -39,7 +39,7 @@ GAIN = {"flat": watermark.GAIN_FLAT, "slope": watermark.GAIN_SLOPE, "most": wate
 class PageOptions:
     """What a page shows. `people`: how many faces of each pack can be chosen; `title`: the page's heading."""
 
-    people: int = 12
+    people: int = 6
     title: str = ""
 
     def __post_init__(self) -> None:
