@@ -21,7 +21,9 @@ def test_table_has_the_avatars_styles(pack: Pack) -> None:
     for angles in ([0.0, 0.0], [limit, -limit], [-limit, limit], *random.uniform(-limit, limit, (20, 2))):
         alpha = random.standard_normal(32)
         with torch.no_grad():
-            wanted = avatar.styles(torch.tensor(np.asarray(angles)[None]).float(), torch.from_numpy(alpha)[None].float())
+            wanted = avatar.styles(
+                torch.tensor(np.asarray(angles)[None]).float(), torch.from_numpy(alpha)[None].float()
+            )
         found = table(np.asarray(angles), alpha)
         assert [f.shape for f in found] == [w.shape for w in wanted]
         assert max(float((f - w).abs().max()) for f, w in zip(found, wanted, strict=True)) < 0.02 * unit
