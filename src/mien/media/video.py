@@ -223,7 +223,8 @@ def _video_stream(container: Any, path: Path) -> Any:
     stream = streams[0]
     if stream.codec_context is None or not stream.codec_context.name or stream.width == 0:
         raise VideoError(f"{path} holds a video that cannot be decoded.")
-    stream.thread_type = "AUTO"
+    # FFmpeg's frame threads of VP8 and VP9 can wait for each other for ever where a file is damaged.
+    stream.thread_type = "SLICE" if stream.codec_context.name in ("vp8", "vp9") else "AUTO"
     return stream
 
 
