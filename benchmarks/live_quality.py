@@ -34,10 +34,10 @@ def resident() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def pictures(clip: Clip, face_file: Path, loops: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def pictures(clip: Clip, face_file: Path, loops: int, calibrate: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Each frame's number and the face for it."""
     face = live_face(face_file, None)
-    tracker, fps = MotionTracker(face, LiveOptions()), float(clip.fps)
+    tracker, fps = MotionTracker(face, LiveOptions(calibrate)), float(clip.fps)
     marker = Marker(face.still, Marks(sign=False, watermark=loops > 1))
     frames = itertools.chain.from_iterable(itertools.repeat(clip, loops))
     for i, frame in enumerate(frames):
@@ -50,15 +50,16 @@ def main() -> None:
     parser.add_argument("face", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--calibrate", type=float, default=3.0)
     given = parser.parse_args()
     clip = read_video(given.clip)
     if given.seconds is None:
-        write_video(given.output, (picture for _, picture in pictures(clip, given.face, 1)), clip.fps)
+        write_video(given.output, (picture for _, picture in pictures(clip, given.face, 1, given.calibrate)), clip.fps)
         return
     fps = float(clip.fps)
     loops = int(np.ceil(given.seconds * fps / len(clip)))
     video, begin = VideoFile(given.output, clip.fps), time.monotonic()
-    for i, picture in pictures(clip, given.face, loops):
+    for i, picture in pictures(clip, given.face, loops, given.calibrate):
         video.show(picture, ROW, 0)
         if (i + 1) % round(60 * fps) == 0:
             rate = (i + 1) / (time.monotonic() - begin)

@@ -43,7 +43,9 @@ def test_a_clip_drives_a_face(run: Run, tmp_path: Path, mini: Pack) -> None:
 def test_encoder_reads_what_renders_were_drawn_from(mini: Pack) -> None:
     face, stream = live_face(EXAMPLES / "clip.mien", None), mien.load(EXAMPLES / "clip.mien")
     paint, mesher = face.paint, FaceMesh()
-    rest = facing(mesher(paint(face.neutral))[0])
+    rest = face.reader.rest
+    assert np.allclose(rest, facing(mesher(paint(face.neutral))[0]), atol=0.05 * np.ptp(rest))
+    assert (np.abs(face.reader(mesher(paint(face.neutral))[0], rest)[3:]) < face.unit[3:]).all()
     rows = stream.frames[:: max(len(stream) // 12, 1)][:12].astype(np.float64)
     rows[:, 1], rows[:, 2] = np.linspace(-15, 15, len(rows)), 8 * np.sin(np.arange(len(rows)))
     read = np.stack([face.reader(mesher(paint(row))[0], rest) for row in rows])

@@ -78,11 +78,13 @@ DEFAULTS = ReaderOptions()
 @dataclass(frozen=True)
 class MotionReader:
     """`reader(mesh, rest)` gives a frame's 35 numbers. `weight [FEATURES, 2 + C]`: of what the mesh shows, to yaw and pitch in
-    degrees and alpha; `limit [C]`: the largest alpha. The driven face at rest is that of L_ID: alpha is 0."""
+    degrees and alpha; `limit [C]`: the largest alpha. The driven face at rest is that of L_ID: alpha is 0. `rest [478, 3]`:
+    its shape then, facing the camera: the driver's own where the driver is the person shown."""
 
     weight: Array
     flow: HeadPoseFlow
     limit: Array
+    rest: Array
 
     @torch.no_grad()
     def __call__(self, mesh: NDArray[np.floating], rest: Array) -> Array:
@@ -105,7 +107,8 @@ def fit_reader(
     found = mesher(paint(np.zeros(3 + len(scale))))
     if not found:
         raise FaceError("no face is found in what this face's own generator draws")
-    rest = features_at_rest(facing(found[0]))
+    shape = facing(found[0])
+    rest = features_at_rest(shape)
     features, numbers = [], []
     for _ in range(options.renders):
         angles = flow.clamp(torch.from_numpy(random.normal(0, options.turn)[None]).float())[0].double().numpy()
@@ -119,7 +122,7 @@ def fit_reader(
     if 2 * len(features) < options.renders:
         raise FaceError("no face is found in most of what this face's own generator draws")
     weight = ridge_regression(np.stack(features), np.stack(numbers))
-    return MotionReader(weight, flow, 3.0 * options.spread * scale)
+    return MotionReader(weight, flow, 3.0 * options.spread * scale, shape)
 
 
 def ridge_regression(features: NDArray[np.floating], numbers: NDArray[np.floating]) -> Array:

@@ -53,7 +53,13 @@ def call(
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Show the other end's person without asking.")] = False,
     calibrate: Annotated[
-        float, typer.Option(min=0.2, max=30.0, metavar="S", help="Seconds in which your face at rest is learned.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=30.0,
+            metavar="S",
+            help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
+        ),
     ] = 3.0,
     sign: Sign = True,
     watermark: Mark = True,

@@ -40,7 +40,13 @@ def live(
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates and delays there.")
     ] = None,
     calibrate: Annotated[
-        float, typer.Option(min=0.2, max=30.0, metavar="S", help="Seconds in which your face at rest is learned.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=30.0,
+            metavar="S",
+            help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
+        ),
     ] = 3.0,
     pack: StreamPack = None,
     sign: Sign = True,

@@ -29,7 +29,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """`calibrate`: seconds at the start in which the driver's face at rest is learned. `marks`: what every picture bears."""
+    """`calibrate`: seconds at the start in which the driver's face at rest is learned; 0: the driver is the person
+    shown, whose face at rest is known. `marks`: what every picture bears."""
 
     calibrate: float = 3.0
     marks: Marks = field(default_factory=Marks)
@@ -49,7 +50,7 @@ class MotionTracker:
     """`tracker(captured)` gives a frame's 35 numbers, from it and the frames before it. Used by one thread."""
 
     def __init__(self, face: LiveFace, options: LiveOptions) -> None:
-        self._face, self._rest = face, RestShape(options.calibrate)
+        self._face, self._options, self._rest = face, options, RestShape(options.calibrate)
         self._filter, self._easing = OneEuroFilter(face.unit), LossEasing(face.neutral)
         self._tracker = FaceTracker()
         self._tracker(np.zeros((256, 256, 3), np.uint8))  # the first call sets the networks up
@@ -59,9 +60,10 @@ class MotionTracker:
         begin = time.monotonic()
         mesh, read = self._tracker(captured.frame), None
         if mesh is not None:
-            self._rest.add(mesh, captured.time)
-            assert self._rest.shape is not None
-            read = self._filter(self._face.reader(mesh, self._rest.shape), captured.time)
+            if self._options.calibrate > 0:
+                self._rest.add(mesh, captured.time)
+            rest = self._face.reader.rest if self._rest.shape is None else self._rest.shape
+            read = self._filter(self._face.reader(mesh, rest), captured.time)
         else:
             self._filter.reset()
         row = self._easing(read, captured.time)
