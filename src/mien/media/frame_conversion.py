@@ -43,7 +43,7 @@ def _matrix_data(frame: Any) -> bytes | None:
     # Not `frame.side_data`: the frame would hold it, and it the frame, until the collector frees them in any order.
     found = SideDataContainer.__new__(SideDataContainer)
     with suppress(ValueError):  # at the first of a kind that PyAV does not know, with all before it read
-        found.__init__(frame)  # type: ignore[call-arg,misc]
+        found.__init__(frame)  # type: ignore[misc]
     for number in range(len(found)):
         data = found[number]
         with suppress(ValueError):
