@@ -19,6 +19,7 @@ from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
 from mien.nets.generator import Generator
+from mien.runtime.team import team
 
 # Second difference, in units of a channel's scale, beyond which the smoothing pulls no harder: a frame that went wrong
 # must not take its neighbours along.
@@ -32,7 +33,7 @@ PROBES_AT_ONCE = 11  # renders of the Jacobian
 @dataclass(frozen=True)
 class DescentOptions:
     """`run`: frames that share a preconditioner and are solved together;
-    `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
+    `iterations`, 0 to look at the start alone; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
     `prior_mean` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
     iteration must gain for another one to follow."""
 
@@ -73,31 +74,35 @@ def descend(
     options: DescentOptions,
     tick: Callable[[int], None],
 ) -> DescentResult:
-    """Eq. 9 for all frames, run after run.
+    """Eq. 9 for all frames, run by run; runs know nothing of each other and are shared by threads.
 
     `renders`: how values become pictures in the frames of a slice, at a size; `start`, `prior_mean [T, K]`: where it
     begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `fixed [T, K]` bool: what must not move; `code [1, E]`:
     of the identity frame, for L_ID, None for none; `landmarks`: what expressions measure (`mien.method.landmark_targets`), None to
     compare pictures only. Without `networks.parser` there is no parsing loss.
     """
-    value = start.clone()
-    initial, final = start.new_zeros(len(start)), start.new_zeros(len(start))
-    before: Tensor | None = None
     size = targets[:1].shape[-1]
-    at_once = generator.frames_at_once(options.run, size)
-    for first in range(0, len(start), options.run):
-        part = slice(first, min(first + options.run, len(start)))
-        target = targets[part]
-        with torch.no_grad():
-            render = renders(part, size)
-            labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
-        wanted = None if landmarks is None else landmarks.part(part)
-        objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights, wanted)
-        normal = _normal_matrix(render, objective, value[part], options, min(at_once, PROBES_AT_ONCE))
-        run = _Run(render, objective, networks, code, labels, prior_mean[part], before, at_once, options)
-        value[part], before, initial[part], final[part] = _solve(run, value[part], normal, fixed[part])
-        tick(len(target))
-    return DescentResult(value, initial, final)
+    with team(start.device) as threads:
+        at_once = max(1, generator.frames_at_once(options.run, size) // threads.size)
+
+        def one(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            target = targets[part]
+            with torch.no_grad():
+                render = renders(part, size)
+                labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
+            wanted = None if landmarks is None else landmarks.part(part)
+            objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights, wanted)
+            run = _Run(render, objective, networks, code, labels, prior_mean[part], at_once, options)
+            normal = torch.eye(start.shape[1], device=start.device)
+            if options.iterations:
+                normal = _normal_matrix(render, objective, start[part], options, min(at_once, PROBES_AT_ONCE))
+            return _solve(run, start[part], normal, fixed[part])
+
+        solved = []
+        for of_run in threads.map(one, threads.split(len(start), options.run)):
+            solved.append(of_run)
+            tick(len(of_run[0]))
+    return DescentResult(*(torch.cat(each) for each in zip(*solved, strict=True)))
 
 
 @torch.no_grad()
@@ -128,8 +133,8 @@ def _normal_matrix(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of N frames and its loss. `labels [N, h, w]`: parsing of the targets; `prior_mean [N, K]`; `before`: render minus target
-    of the frame before; `at_once`: pictures whose gradients fit in memory."""
+    """A run of N frames and its loss. `labels [N, h, w]`: parsing of the targets; `prior_mean [N, K]`;
+    `at_once`: pictures whose gradients fit in memory."""
 
     render: Render
     objective: AttributeObjective
@@ -137,7 +142,6 @@ class _Run:
     code: Tensor | None
     labels: Tensor | None
     prior_mean: Tensor
-    before: Tensor | None
     at_once: int
     options: DescentOptions
 
@@ -162,12 +166,12 @@ class _Run:
             loss = loss + self.options.smooth * F.pad((bend / (1 + bend / JUMP**2)).sum(1), (1, 1))
         return loss
 
-    def evaluate(self, value: Tensor, differentiate: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Renders minus targets `[N, 3, R, R]`, fit and loss `[N]`, and the gradient `[N, K]` of all frames but the last
-        that were drawn together, whose gradient is still to be had of the loss: None where there are no others."""
+    def evaluate(self, value: Tensor, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Fit and loss `[N]`, and the gradient `[N, K]` of all frames but the last that were drawn together, whose gradient
+        is still to be had of the loss: None where there are no others."""
         parts = [slice(i, min(i + self.at_once, len(value))) for i in range(0, len(value), self.at_once)]
-        before, gradient = self.before, None
-        wrongs: list[Tensor] = []
+        before: Tensor | None = None
+        gradient: Tensor | None = None
         fits: list[Tensor] = []
         losses: list[Tensor] = []
         for part in parts:
@@ -176,18 +180,17 @@ class _Run:
                 (of_part,) = torch.autograd.grad(loss.sum(), value)
                 gradient = of_part if gradient is None else gradient + of_part
                 loss = loss.detach()
-            wrongs.append((images - self.objective.target[part]).detach())
             fits.append(fit.detach())
             losses.append(loss)
-            before = wrongs[-1][-1:]
-        return torch.cat(wrongs), torch.cat(fits), self.held(value, torch.cat(losses)), gradient
+            before = (images[-1:] - self.objective.target[part][-1:]).detach()
+        return torch.cat(fits), self.held(value, torch.cat(losses)), gradient
 
 
-def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
     where an iteration gains less than `options.enough` of the loss.
 
-    Returns the values `[N, K]`, render minus target of the last frame `[1, 3, R, R]`, and the two losses of `DescentResult`.
+    Returns what `DescentResult` holds.
     """
     options = run.options
     inverse = torch.linalg.inv(normal)
@@ -196,12 +199,11 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
     direction = torch.zeros_like(start)
     length = start.new_ones(len(start))
     first_loss, best_fit = start.new_zeros(len(start)), start.new_zeros(len(start))
-    best_wrong = torch.zeros_like(run.objective.target)
     for iteration in range(options.iterations + 1):
         last = iteration == options.iterations  # only looked at: no step follows
         value = value.detach().requires_grad_(not last)
         with torch.set_grad_enabled(not last):
-            wrong, fit, loss, gradient = run.evaluate(value, not last)
+            fit, loss, gradient = run.evaluate(value, not last)
         now = loss.detach()
         if iteration == 0:
             first_loss = fit
@@ -210,7 +212,6 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
         best = torch.where(better[:, None], value.detach(), best)
         best_loss = torch.where(better, now, best_loss)
         best_fit = torch.where(better, fit, best_fit)
-        best_wrong = torch.where(better[:, None, None, None], wrong, best_wrong)
         if last or gain < options.enough:
             break
         (of_last,) = torch.autograd.grad(loss.sum(), value)
@@ -220,4 +221,4 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
         step = step.masked_fill(fixed, 0.0)
         direction = torch.where(better[:, None], step, direction)
         value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
-    return best, best_wrong[-1:], first_loss, best_fit
+    return best, first_loss, best_fit

@@ -8,6 +8,7 @@ S_t = G(L_t). Only the W+ rows that head pose may change are changed; that is `H
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,13 +22,15 @@ from mien.method.losses import analyse
 from mien.method.problems import PoseProblem
 from mien.method.types import HeadPose
 from mien.nets.perceptual import PerceptualNetwork
+from mien.nets.styleflow import HeadPoseFlow
 from mien.runtime.monitor import UNWATCHED, StageMonitor
+from mien.runtime.team import team
 
 
 @dataclass(frozen=True)
 class PoseOptions:
     """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the perceptual
-    part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
+    part; `iterations`, 0 to keep the measured angles; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
     measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of landmark
     targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
 
@@ -90,49 +93,67 @@ def fit_pose(problem: PoseProblem, options: PoseOptions, *, monitor: StageMonito
 
     angles = measured.clone()
     initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))
-    for sweep in range(options.iterations):
-        for start in range(0, len(angles), batch):
-            part = slice(start, min(start + batch, len(angles)))
-            landmarks = None if problem.landmarks is None else problem.landmarks.part(part)
-            objective = PoseObjective(
-                perceptual, targets[part], problem.masks.part(part), options.perceptual, landmarks, options.measures
-            )
-            now = angles[part]
-            neighbours = _neighbours(angles)[part]
-            penalty = partial(_penalty, measured=measured[part], neighbours=neighbours, options=options)
-            base = objective(render(now), slice(None))
-            columns = []
-            for axis in range(2):
-                moved = now.clone()
-                moved[:, axis] += options.step_deg
-                columns.append((objective(render(moved), slice(None)) - base) / options.step_deg)
-            jacobian = torch.stack(columns, dim=2)
-            normal = jacobian.transpose(1, 2) @ jacobian
-            gradient = (jacobian.transpose(1, 2) @ base[:, :, None])[:, :, 0]
-            gradient = gradient + options.prior * (now - measured[part]) + options.smooth * (now - neighbours)
-            normal = normal + (options.prior + options.smooth) * torch.eye(2, device=now.device)
-            normal = normal + 0.02 * torch.diag_embed(normal.diagonal(dim1=1, dim2=2))
-            step = torch.linalg.solve(normal, gradient).clamp(-6, 6)
-            loss = base.square().sum(1)
-            best, best_loss, best_pixels = now, loss + penalty(now), loss
-            left = torch.arange(len(now), device=now.device)  # frames whose loss has not fallen yet
-            for share in (1.0, 0.4):
-                trial, trial_pixels = now.clone(), loss.clone()
-                trial[left] = flow.clamp(now - share * step)[left]
-                trial_pixels[left] = objective(render(trial[left]), left).square().sum(1)
-                better = trial_pixels + penalty(trial) < best_loss
-                best = torch.where(better[:, None], trial, best)
-                best_loss = torch.where(better, trial_pixels + penalty(trial), best_loss)
-                best_pixels = torch.where(better, trial_pixels, best_pixels)
-                left = left[~better[left]]
-                if not len(left):
-                    break
-            angles[part] = best
-            final[part] = best_pixels
-            if sweep == 0:
-                initial[part] = loss
-            monitor.tick(len(best) if sweep == options.iterations - 1 else 0)
+
+    def objective(part: slice) -> PoseObjective:
+        landmarks = None if problem.landmarks is None else problem.landmarks.part(part)
+        masks = problem.masks.part(part)
+        return PoseObjective(perceptual, targets[part], masks, options.perceptual, landmarks, options.measures)
+
+    with team(angles.device) as threads:
+        parts = threads.split(len(angles), batch)
+        at_start = lambda part: objective(part)(render(angles[part]), slice(None)).square().sum(1)
+        if not options.iterations:
+            for part, loss in zip(parts, threads.map(at_start, parts), strict=True):
+                initial[part] = final[part] = loss
+                monitor.tick(len(loss))
+        for sweep in range(options.iterations):
+            predicted = _neighbours(angles)
+
+            def one(part: slice, predicted: Tensor = predicted) -> tuple[Tensor, Tensor, Tensor]:
+                return _step(objective(part), render, flow, angles[part], measured[part], predicted[part], options)
+
+            for part, (now, loss, best) in zip(parts, threads.map(one, parts), strict=True):
+                angles[part], final[part] = now, best
+                if sweep == 0:
+                    initial[part] = loss
+                monitor.tick(len(now) if sweep == options.iterations - 1 else 0)
     return HeadPose(angles.half().float(), final, initial)
+
+
+def _step(
+    objective: PoseObjective, render: Callable[[Tensor], Tensor], flow: HeadPoseFlow, now: Tensor, measured: Tensor,
+    neighbours: Tensor, options: PoseOptions,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """One step of Gauss-Newton from the angles `now [N, 2]`: the angles after it, and the loss `[N]` before and after."""
+    penalty = partial(_penalty, measured=measured, neighbours=neighbours, options=options)
+    base = objective(render(now), slice(None))
+    columns = []
+    for axis in range(2):
+        moved = now.clone()
+        moved[:, axis] += options.step_deg
+        columns.append((objective(render(moved), slice(None)) - base) / options.step_deg)
+    jacobian = torch.stack(columns, dim=2)
+    normal = jacobian.transpose(1, 2) @ jacobian
+    gradient = (jacobian.transpose(1, 2) @ base[:, :, None])[:, :, 0]
+    gradient = gradient + options.prior * (now - measured) + options.smooth * (now - neighbours)
+    normal = normal + (options.prior + options.smooth) * torch.eye(2, device=now.device)
+    normal = normal + 0.02 * torch.diag_embed(normal.diagonal(dim1=1, dim2=2))
+    step = torch.linalg.solve(normal, gradient).clamp(-6, 6)
+    loss = base.square().sum(1)
+    best, best_loss, best_pixels = now, loss + penalty(now), loss
+    left = torch.arange(len(now), device=now.device)  # frames whose loss has not fallen yet
+    for share in (1.0, 0.4):
+        trial, trial_pixels = now.clone(), loss.clone()
+        trial[left] = flow.clamp(now - share * step)[left]
+        trial_pixels[left] = objective(render(trial[left]), left).square().sum(1)
+        better = trial_pixels + penalty(trial) < best_loss
+        best = torch.where(better[:, None], trial, best)
+        best_loss = torch.where(better, trial_pixels + penalty(trial), best_loss)
+        best_pixels = torch.where(better, trial_pixels, best_pixels)
+        left = left[~better[left]]
+        if not len(left):
+            break
+    return best, loss, best_pixels
 
 
 def _penalty(angles: Tensor, measured: Tensor, neighbours: Tensor, options: PoseOptions) -> Tensor:

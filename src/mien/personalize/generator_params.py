@@ -12,6 +12,7 @@ c is chosen so that the entropy of all numbers meets the size that was asked for
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -51,8 +52,12 @@ class Weights(Protocol):
         """Those of them that are noise constants, `[r, r]` each."""
         ...
 
-    def place(self) -> None:
-        """Put the present weights into `generator`, differentiably. Before each forward pass."""
+    def place(self) -> list[Tensor]:
+        """Put the present weights into `generator`, before each forward pass. Returns them: what gradients are taken of."""
+        ...
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+        """Turn gradients of what `place` returned last into those of the tensors of `groups`, which have none yet."""
         ...
 
     def observe(self, step: int, steps: int) -> None:
@@ -82,7 +87,10 @@ class FixedWeights:
     def state(self) -> list[Tensor]:
         return []
 
-    def place(self) -> None:
+    def place(self) -> list[Tensor]:
+        return []
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
         pass
 
     def observe(self, step: int, steps: int) -> None:
@@ -117,8 +125,12 @@ class FullWeights:
     def state(self) -> list[Tensor]:
         return self._tuned
 
-    def place(self) -> None:
-        pass
+    def place(self) -> list[Tensor]:
+        return [p for p in self._tuned if p.requires_grad]
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+        for tensor, gradient in zip([p for p in self._tuned if p.requires_grad], gradients, strict=True):
+            tensor.grad = gradient
 
     def observe(self, step: int, steps: int) -> None:
         pass
@@ -176,11 +188,17 @@ class CompactWeights:
     def state(self) -> list[Tensor]:
         return [*self._values, self._fisher, self._steps]
 
-    def place(self) -> None:
+    def place(self) -> list[Tensor]:
         values = [_rounded(v, float(s)) for v, s in zip(self._values, self._steps, strict=True)]
-        weights = lowrank.compose(self._before, self.plan, values, self._signs)
-        for (module, name), weight in zip(self._slots, weights, strict=True):
+        self._composed = lowrank.compose(self._before, self.plan, values, self._signs)
+        placed = [weight.detach().requires_grad_(True) for weight in self._composed]
+        for (module, name), weight in zip(self._slots, placed, strict=True):
             setattr(module, name, weight)
+        return placed
+
+    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+        known = [(w, g) for w, g in zip(self._composed, gradients, strict=True) if g is not None and w.requires_grad]
+        torch.autograd.backward([w for w, _ in known], [g for _, g in known])
 
     def observe(self, step: int, steps: int) -> None:
         for i, value in enumerate(self._values):

@@ -66,16 +66,17 @@ def refine(
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
     motion = MotionRegularizer(data, identity, weight, options.seed)
 
+    def once(generator: Generator, batch: Batch) -> Tensor | None:
+        return motion(generator, w, batch.step)
+
     def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
         index = batch.index
         styles = Avatar(generator, flow, channels, w).styles(turn[index], units[index] * scale)
         strayed = (units[index] - units_start[index]).square().sum(1)
         strayed = strayed + (turn[index] - turn_start[index]).square().sum(1)
-        kept = motion(generator, w, batch.step)
-        held = options.hold * strayed.mean()
-        return styles, held if kept is None else held + kept
+        return styles, options.hold * strayed.mean()
 
-    trainer.run(step)
+    trainer.run(step, once)
     _, blob = weights.finish()
     angles = flow.clamp(turn.detach()).half().float()
     delta = np.frombuffer(blob, np.uint8)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mien.runtime.precision import autocast_bf16
+from mien.runtime.team import Team
 
 # Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
 _ROUNDS = 3
@@ -48,11 +49,14 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Adam):
-    """Convolutions of 3x3 by Muon at the group's rate times `share`, everything else by Adam.
+    """Convolutions of 3x3 of groups with `muon` true by Muon at the group's rate times `share`, everything else by Adam.
 
     `share`: the root mean square of a convolution's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
-    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`.
+    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`. `threads` share the
+    convolutions.
     """
+
+    threads = Team()
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, momentum: float, share: float,
@@ -73,12 +77,14 @@ class Muon(torch.optim.Adam):
         """One step of both; `closure` is not used."""
         convolutions: list[tuple[Tensor, Tensor, float]] = []
         for group in self.param_groups:
-            for p in group["params"]:
+            for p in group["params"] if group.get("muon", True) else ():
                 if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and min(p.shape[:2]) >= _SMALLEST:
                     convolutions.append((p, p.grad, group["lr"]))
                     p.grad = None  # out of Adam's sight
         super().step()
-        for p, grad, rate in convolutions:
+
+        def moved(convolution: tuple[Tensor, Tensor, float]) -> None:
+            p, grad, rate = convolution
             state = self.state[p]
             if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p)
@@ -90,3 +96,6 @@ class Muon(torch.optim.Adam):
             update = orthogonalised(rows.reshape(len(p), -1)).view(rows.shape).permute(0, 3, 1, 2)
             p.add_(update, alpha=-rate * self._share)
             p.grad = grad
+
+        for _ in self.threads.map(moved, convolutions):
+            pass

@@ -27,7 +27,7 @@ from mien.personalize.motion_regularizer import MotionRegularizer
 from mien.personalize.options import TuningOptions
 from mien.personalize.sampling import Batch, even_sampling, uniform_sampling
 from mien.personalize.schedule import Schedule
-from mien.personalize.trainer import Trainer
+from mien.personalize.trainer import Once, Step, Trainer
 from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
@@ -99,17 +99,17 @@ def pivotal_tuning(
             return pivots[index]
         return encoder(to_float(data.crops[index.numpy()], device=device)).float()
 
-    trainer.run(_step(latents, weights, data, data.flow.clamp(angles), anchor, options))
+    trainer.run(*_objective(latents, weights, data, data.flow.clamp(angles), anchor, options))
     encoder.requires_grad_(False)
     _, blob = weights.finish()
     found = [p.detach().reshape(-1) for p in encoder.parameters()] if learned else []
     return TunedWeights(np.frombuffer(blob, np.uint8), torch.cat(found) if found else torch.zeros(0))
 
 
-def _step(
+def _objective(
     latents: Callable[[Tensor], Tensor], weights: Weights, data: TrainingData, angles: Tensor, anchor: int,
     options: TuningOptions,
-) -> Callable[[Generator, Batch], tuple[list[Tensor], Tensor | None]]:  # fmt: skip
+) -> tuple[Step, Once]:  # fmt: skip
     """The styles of the frames that are drawn, and the losses beside the image's."""
     flow, channels, pivot_locality = data.flow, data.channels, options.pivot_locality
     with torch.no_grad():
@@ -118,33 +118,37 @@ def _step(
     weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
     motion = MotionRegularizer(data, start, weight, options.seed)
 
-    def along_decoder(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    def along_decoder(generator: Generator, batch: Batch) -> list[Tensor]:
         """Half of the frames as inverted, half as decoded: the anchor's latent turned, with their own values on V."""
-        w_plus = latents(torch.cat([batch.index, torch.tensor([anchor])]))
-        half = len(batch.index) // 2
+        odd = batch.place % 2 == 1
+        order = torch.cat([torch.nonzero(odd)[:, 0], torch.nonzero(~odd)[:, 0]])
+        half = int(odd.sum())
+        if not half:
+            return generator.styles(latents(batch.index))
+        w_plus = latents(torch.cat([batch.index[order], torch.tensor([anchor])]))
         now = angles[anchor : anchor + 1].expand(half, -1)
-        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[batch.index[:half]])
+        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[batch.index[order[:half]]])
         direct = generator.styles(w_plus[half:-1])
         driven = generator.styles(turned)
         own = generator.styles(w_plus[:half])
         wanted = read_channels(own, channels)
         driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
-        return [torch.cat([a, b]) for a, b in zip(driven, direct, strict=True)], w_plus
+        back = order.argsort()
+        return [torch.cat([a, b])[back] for a, b in zip(driven, direct, strict=True)]
 
-    def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
+    def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], None]:
         if options.decoder_path:
-            styles, w_plus = along_decoder(generator, batch)
-        else:
-            w_plus = latents(batch.index)
-            styles = generator.styles(w_plus)
+            return along_decoder(generator, batch), None
+        return generator.styles(latents(batch.index)), None
+
+    def once(generator: Generator, batch: Batch) -> Tensor | None:
         loss = motion(generator, start, batch.step)
         if pivot_locality is not None and weights.groups and batch.step % pivot_locality.interval == 0:
             random = np.random.RandomState([options.seed, batch.step])
             other = data.others[random.randint(len(data.others))]
-            local = pivot_locality_loss(
-                generator, data.original, data.perceptual, w_plus[0].detach(), other, pivot_locality
-            )
+            pivot = latents(batch.index[:1])[0].detach()
+            local = pivot_locality_loss(generator, data.original, data.perceptual, pivot, other, pivot_locality)
             loss = local if loss is None else loss + local
-        return styles, loss
+        return loss
 
-    return step
+    return step, once

@@ -7,7 +7,7 @@ frames of a batch have is the caller's: `Trainer.run` asks for them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -27,12 +27,28 @@ from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import StageMonitor
 from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Loop
+from mien.runtime.team import Team, team
 
 LOCALITY_EVERY = 8  # steps
 LARGEST_GRADIENT = 2.0  # norm
 
-# The styles of the frames of a batch, and a loss of the caller's own.
+# The styles of the frames of a batch, and a loss of the caller's own, a mean over them.
 Step = Callable[[Generator, Batch], tuple[list[Tensor], Tensor | None]]
+# A loss that is taken once a step, whatever frames were drawn; None where it is not its turn.
+Once = Callable[[Generator, Batch], Tensor | None]
+
+
+def _never(generator: Generator, batch: Batch) -> None:
+    """The caller has no loss of that kind."""
+
+
+def _sum(gradients: Iterable[Tensor | None]) -> Tensor | None:
+    """The sum of those that are there, in their order."""
+    total: Tensor | None = None
+    for gradient in gradients:
+        if gradient is not None:
+            total = gradient if total is None else total + gradient
+    return total
 
 
 class Trainer:
@@ -56,28 +72,32 @@ class Trainer:
         self._sampler = BatchSampler(data, schedule, probability, self._random)
         self._image_loss = ImageLoss(data, schedule)
         self._noise_rate = noise_rates(data.regions, data.steady) if noise_rate is None else noise_rate
-        each = [*((tensors, rate * factor) for tensors, factor in weights.groups), *more]
-        groups = [(list(tensors), r) for tensors, r in each if len(tensors)]
-        self._trained = [tensor for tensors, _ in groups for tensor in tensors]
-        self._rates = [r for _, r in groups]
+        self._more = [tensor for tensors, _ in more for tensor in tensors]
+        # Muon for the generator alone: on an encoder it takes a third as long as all else of a step.
+        groups = [(list(tensors), rate * factor, True) for tensors, factor in weights.groups]
+        groups += [(list(tensors), r, False) for tensors, r in more]
+        groups = [group for group in groups if len(group[0])]
+        self._trained = [tensor for tensors, _, _ in groups for tensor in tensors]
+        self._rates = [r for _, r, _ in groups]
         self._optimiser = optimiser_of(groups, schedule.muon, data.others.device)
 
-    def run(self, step: Step) -> None:
-        """Train.
+    def run(self, step: Step, once: Once = _never) -> None:
+        """Train. The frames of a batch are shared by threads, so `step` is called with some of them at a time.
 
         Where the time that is left (`StageMonitor.seconds`) is not enough for all steps, there are fewer, with all of the
         schedule in them.
         """
         planned, tick, limit = self._schedule.steps, self._monitor.tick, self._monitor.seconds
-        more = [t for t in self._trained if not any(t is kept for kept in self.weights.state)]
-        loop = Loop([*self.weights.state, *more], self._optimiser, self._random, self._monitor.checkpoint)
-        with torch.random.fork_rng(devices=[]):
+        loop = Loop([*self.weights.state, *self._more], self._optimiser, self._random, self._monitor.checkpoint)
+        with torch.random.fork_rng(devices=[]), team(self._data.others.device) as threads:
+            if isinstance(self._optimiser, Muon):
+                self._optimiser.threads = threads
             torch.manual_seed(self._schedule.seed)
             done = first = loop.resume()
             tick(done)
             begin = time.monotonic()
             while done < self._schedule.steps:
-                self._one(done, step)
+                self._one(done, step, once, threads)
                 loop.done(done)
                 done += 1
                 tick(1)
@@ -86,25 +106,31 @@ class Trainer:
                     self._schedule = self._schedule.shortened(done, taken / (done - first), limit - taken)
         tick(planned - done)
 
-    def _one(self, number: int, step: Step) -> None:
+    def _one(self, number: int, step: Step, once: Once, threads: Team) -> None:
         """One step: render, losses, gradient, update."""
         schedule, weights = self._schedule, self.weights
         factor = schedule.rate_factor(number)
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         batch = self._sampler.draw(number, number < schedule.low_steps)
-        weights.place()
-        with autocast_bf16(batch.target.device):
-            styles, extra = step(weights.generator, batch)
-            loss = self._image_loss(weights.generator, styles, batch)
-            if schedule.locality and weights.groups and number % LOCALITY_EVERY == 0:
-                data = self._data
-                local = locality_loss(weights.generator, data.original, data.others, self._random)
-                loss = loss + schedule.locality * local
-        if extra is not None:
-            loss = loss + extra
+        placed = weights.place()
+        sources = [*placed, *self._more]
+
+        def gradients_of(part: slice | None) -> tuple[Tensor | None, ...]:
+            """Of what some frames add to the loss, or, for None, of what is added once."""
+            with autocast_bf16(batch.target.device):
+                loss = self._taken_once(once, batch) if part is None else self._of_frames(step, batch, part)
+            if not loss.requires_grad:
+                return (None,) * len(sources)
+            return torch.autograd.grad(loss, sources, allow_unused=True)
+
+        parts = threads.split(len(batch.index), -(-len(batch.index) // threads.size))
+        shares = list(threads.map(gradients_of, [*parts, None]))
+        gradients = [_sum(each) for each in zip(*shares, strict=True)]
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        weights.receive(gradients[: len(placed)])
+        for tensor, gradient in zip(self._more, gradients[len(placed) :], strict=True):
+            tensor.grad = gradient
         weights.observe(number, schedule.steps)
         nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
         before = [constants.detach().clone() for constants in weights.noise]
@@ -113,12 +139,31 @@ class Trainer:
             for constants, old in zip(weights.noise, before, strict=True):
                 constants.copy_(torch.lerp(old, constants, resized(self._noise_rate, constants.shape[-1])))
 
+    def _of_frames(self, step: Step, batch: Batch, part: slice) -> Tensor:
+        """What some frames of a batch add to the loss, which is a mean over all."""
+        some = batch.part(part)
+        styles, extra = step(self.weights.generator, some)
+        loss = self._image_loss(self.weights.generator, styles, some)
+        if extra is not None:
+            loss = loss + extra
+        return loss * (len(some.index) / len(batch.index))
+
+    def _taken_once(self, once: Once, batch: Batch) -> Tensor:
+        """What is added to the loss whatever was drawn."""
+        schedule, weights = self._schedule, self.weights
+        loss = once(weights.generator, batch)
+        if schedule.locality and weights.groups and batch.step % LOCALITY_EVERY == 0:
+            local = locality_loss(weights.generator, self._data.original, self._data.others, self._random)
+            loss = schedule.locality * local if loss is None else loss + schedule.locality * local
+        return batch.target.new_zeros(()) if loss is None else loss
+
 
 def optimiser_of(
-    groups: Sequence[tuple[list[Tensor], float]], muon: MuonOptions | None, device: torch.device
+    groups: Sequence[tuple[list[Tensor], float, bool]], muon: MuonOptions | None, device: torch.device
 ) -> torch.optim.Adam:
-    """Muon for convolutions and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors and their rates."""
-    parameters = [{"params": tensors, "lr": rate} for tensors, rate in groups]
+    """Muon for convolutions and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors, their rate, and
+    whether Muon may move them."""
+    parameters = [{"params": tensors, "lr": rate, "muon": able} for tensors, rate, able in groups]
     fused = device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
     if muon is None:
         return torch.optim.Adam(parameters, betas=(0.9, 0.999), fused=fused)

@@ -152,7 +152,7 @@ def personalize_portrait(
         weights, data, options.generator_rate, objective.parameters(), schedule,
         sampling_probability(len(views), batch_at(data.original.resolution, options.batch)), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
-    trainer.run(objective)
+    trainer.run(objective.styles, objective.motion_loss)
     _, tuning = weights.finish()
     return LearnedFace(objective.identity.detach().half().float(), tuning)
 
@@ -176,7 +176,6 @@ class PortraitObjective:
         self._options, self._driving = options, driving
         self._frame_of_image = torch.from_numpy(np.concatenate([[0], 1 + view_frames]))
         self._random = np.random.RandomState(options.seed)
-        self._steps = 0
         self._avatar = avatar
         self.identity = avatar.identity.clone().requires_grad_(True)
         self._angles = own.angles.clone().requires_grad_(True)
@@ -196,22 +195,22 @@ class PortraitObjective:
             ([self._units], options.channel_rate),
         ]
 
-    def __call__(self, generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
-        """Styles of the images of a batch, and the motion regulariser where it is its turn."""
-        self._steps += 1
+    def styles(self, generator: Generator, batch: Batch) -> tuple[list[Tensor], None]:
+        """Styles of the images of a batch."""
         avatar = self._avatar.with_generator(generator).with_identity(self.identity)
         frames = self._frame_of_image[batch.index]
         angles = torch.cat([self._angles, self._driving.angles])[frames]
         styles = generator.styles(avatar.latents(angles))
         own_values = avatar.read(generator.styles(avatar.latents(self._angles))) + self._units * avatar.scale
         values = torch.cat([own_values, self._driving.values])[frames]
-        return avatar.moved(styles, values - avatar.read(styles)), self._motion_loss(avatar)
+        return avatar.moved(styles, values - avatar.read(styles)), None
 
-    def _motion_loss(self, avatar: Avatar) -> Tensor | None:
-        """Between two of the driver's frames the tuned picture is to change as the pack's does."""
+    def motion_loss(self, generator: Generator, batch: Batch) -> Tensor | None:
+        """Between two of the driver's frames the tuned picture is to change as the pack's does; None at steps between."""
         options, count = self._options, len(self._driving)
-        if not options.motion or self._steps % options.motion_every or count < 2:
+        if not options.motion or (batch.step + 1) % options.motion_every or count < 2:
             return None
+        avatar = self._avatar.with_generator(generator).with_identity(self.identity)
         pair = torch.from_numpy(self._random.choice(count, 2, replace=False))
         return options.motion * change_error(self._coarse(avatar, pair), self._original[pair], self._attention)
 

@@ -105,12 +105,13 @@ def test_short_clips_and_packs_without_landmarks_go_without() -> None:
 
 @pytest.fixture(scope="module")
 def shaken() -> tuple[Pack, Tensor, Tensor, Tensor, Tensor]:
-    """Angles, alphas and pictures of them, and the same numbers shaken."""
+    """Angles, alphas and pictures of them, alike as neighbouring frames are, and the same numbers shaken."""
     pack = tiny_pack()
     random = torch.Generator().manual_seed(4)
     scale = torch.tensor([c.scale for c in pack.channels])
-    angles = 4 * torch.randn(FRAMES, 2, generator=random)
-    alpha = torch.randn(FRAMES, 32, generator=random) * scale
+    draw = lambda *size: torch.randn(*size, generator=random)
+    angles = 4 * (draw(1, 2) + 0.2 * draw(FRAMES, 2))
+    alpha = (draw(1, 32) + 0.2 * draw(FRAMES, 32)) * scale
     avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[0])
     pictures = pack.generator.synthesis_from_styles(avatar.styles(angles, alpha), 64)
     off = torch.randn(FRAMES, 34, generator=random) * 0.3

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from factories.packs import tiny_pack
 from factories.training import quick_schedule
-from mien.personalize.generator_params import FullWeights
+from mien.nets.generator import Generator
+from mien.personalize.generator_params import FullWeights, weights_for
 from mien.personalize.sampling import Batch, uniform_sampling
+from mien.personalize.schedule import Schedule
 from mien.personalize.trainer import Trainer
 from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import StageMonitor
@@ -53,17 +57,17 @@ def taught(windows_from: int | None, steps: int = 60) -> tuple[float, bool]:
 
     weights = FullWeights(generator)
     trainer = Trainer(weights, data, 0.01, [], quick_schedule(steps, windows_from), EACH, StageMonitor(tick))
-    seen: list[bool] = []
+    seen: dict[int, bool] = {}
 
     def step(tuned: torch.nn.Module, batch: Batch) -> tuple[list[torch.Tensor], None]:
-        seen.append(batch.window is not None)
+        seen[batch.step] = batch.window is not None
         return tuned.styles(latents[batch.index]), None
 
     trainer.run(step)
     with torch.no_grad():
         error = (weights.generator.synthesis(latents) - wanted.clamp(-1, 1)).abs().mean()
     assert done == steps == len(seen)
-    return float(error), all(seen)
+    return float(error), all(seen.values())
 
 
 def test_windows_teach_as_whole_pictures_do() -> None:
@@ -74,3 +78,42 @@ def test_windows_teach_as_whole_pictures_do() -> None:
     assert not windows, "the picture is smaller than windows are made for"
     parts, windows = taught(64)
     assert windows and parts < 0.8 * start
+
+
+@pytest.mark.parametrize("size", [None, 20_000])
+def test_threads_share_the_frames_of_a_step(size: int | None) -> None:
+    pack = tiny_pack()
+    random = np.random.RandomState(0)
+    crops = random.randint(0, 255, (6, 64, 64, 3)).astype(np.uint8)
+    data = TrainingData.of(pack, crops, random.rand(6, 478, 2).astype(np.float32) * 64)
+    schedule = Schedule(steps=5, batch=4, resolution=64, low_steps=0, warm=2, seed=0, perceptual=0.3, locality=0.5)
+
+    def train(threads: int) -> tuple[Tensor, set[int]]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            weights = weights_for(pack.generator, size)
+            torch.manual_seed(0)
+            latents = torch.randn(6, pack.generator.num_ws, pack.generator.w_dim, requires_grad=True)
+            counts: set[int] = set()
+
+            def step(tuned: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
+                counts.add(len(batch.index))
+                return tuned.styles(latents[batch.index]), latents[batch.index].square().mean()
+
+            more = [([latents], 0.1)]
+            trainer = Trainer(weights, data, 0.01, more, schedule, uniform_sampling(6), StageMonitor())
+            trainer.run(
+                step,
+                lambda tuned, batch: tuned.get_parameter("blocks.0.bias").square().mean() if size is None else None,
+            )
+            return latents.detach(), counts
+        finally:
+            torch.set_num_threads(before)
+
+    one, of_one = train(1)
+    two, of_two = train(2)
+    again, _ = train(2)
+    assert of_one == {4} and of_two == {2}
+    torch.testing.assert_close(one, two, atol=2e-3, rtol=1e-2)
+    assert torch.equal(two, again), "the same, whichever thread was first"

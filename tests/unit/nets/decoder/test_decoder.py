@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,18 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path)
     (built,) = (tmp_path / "native").iterdir()
     monkeypatch.setenv("CC", "false")
     assert native.library.__wrapped__() is not None and list((tmp_path / "native").iterdir()) == [built]
+
+
+@needs_compiler
+def test_compilers_that_know_other_words_for_this_processor_will_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    narrow = tmp_path / "cc"
+    narrow.write_text('#!/bin/sh\nfor a; do case $a in -march=*|-mcpu=*) exit 1;; esac; done\nexec cc "$@"\n')
+    narrow.chmod(0o755)
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", str(narrow))
+    assert native.library.__wrapped__() is not None
 
 
 def test_frames_made_when_looked_at_are_the_frames() -> None:

@@ -17,10 +17,9 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-FLAGS = (
-    *("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"),
-    *("-Wno-psabi", "-shared", "-fPIC"),
-)
+FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC")
+# How a compiler is told to use all of this processor differs by processor and compiler; the last is understood by all.
+NATIVE: tuple[tuple[str, ...], ...] = (("-march=native",), ("-mcpu=native",), ())
 POINTERS = (
     *("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "border", "y", "rgb", "spread"),
     "scratch",
@@ -116,8 +115,11 @@ def _compiled(name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{secrets.token_hex(8)}.so"
     try:
-        command = [*compiler.split(), *FLAGS, "-x", "c", "-", "-o", str(temporary), "-lm"]
-        subprocess.run(command, input=source, check=True, capture_output=True, timeout=120)
+        for native in NATIVE:
+            command = [*compiler.split(), *native, *FLAGS, "-x", "c", "-", "-o", str(temporary), "-lm"]
+            done = subprocess.run(command, input=source, capture_output=True, timeout=120, check=native == NATIVE[-1])
+            if done.returncode == 0:
+                break
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
