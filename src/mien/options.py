@@ -86,9 +86,9 @@ class EncodeOptions:
 
     @staticmethod
     def mien() -> EncodeOptions:
-        """Ours: the measured angles and A(L_t) on V are where a joint refinement and a re-fit start."""
+        """Ours: stages 4 and 5 give the starting point, in one iteration, of a joint refinement and a re-fit."""
         return EncodeOptions(
-            pose=PoseOptions(iterations=0), attributes=AttributeOptions(descent=DescentOptions(iterations=0))
+            pose=PoseOptions(iterations=1), attributes=AttributeOptions(descent=DescentOptions(iterations=1))
         )
 
     @staticmethod

@@ -33,7 +33,7 @@ PROBES_AT_ONCE = 11  # renders of the Jacobian
 @dataclass(frozen=True)
 class DescentOptions:
     """`run`: frames that share a preconditioner and are solved together;
-    `iterations`, 0 to look at the start alone; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
+    `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
     `prior_mean` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
     iteration must gain for another one to follow."""
 
@@ -93,9 +93,7 @@ def descend(
             wanted = None if landmarks is None else landmarks.part(part)
             objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights, wanted)
             run = _Run(render, objective, networks, code, labels, prior_mean[part], at_once, options)
-            normal = torch.eye(start.shape[1], device=start.device)
-            if options.iterations:
-                normal = _normal_matrix(render, objective, start[part], options, min(at_once, PROBES_AT_ONCE))
+            normal = _normal_matrix(render, objective, start[part], options, min(at_once, PROBES_AT_ONCE))
             return _solve(run, start[part], normal, fixed[part])
 
         solved = []

@@ -30,7 +30,7 @@ from mien.runtime.team import team
 @dataclass(frozen=True)
 class PoseOptions:
     """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the perceptual
-    part; `iterations`, 0 to keep the measured angles; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
+    part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
     measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of landmark
     targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
 
@@ -101,11 +101,6 @@ def fit_pose(problem: PoseProblem, options: PoseOptions, *, monitor: StageMonito
 
     with team(angles.device) as threads:
         parts = threads.split(len(angles), batch)
-        at_start = lambda part: objective(part)(render(angles[part]), slice(None)).square().sum(1)
-        if not options.iterations:
-            for part, loss in zip(parts, threads.map(at_start, parts), strict=True):
-                initial[part] = final[part] = loss
-                monitor.tick(len(loss))
         for sweep in range(options.iterations):
             predicted = _neighbours(angles)
 
