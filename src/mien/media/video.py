@@ -258,6 +258,7 @@ def _sizes(path: Path) -> list[tuple[int, int]]:
         stream = _video_stream(container, path)
         context, ratio = stream.codec_context, stream.sample_aspect_ratio
         context.skip_frame = "NONKEY"
+        stream.thread_type = "SLICE"  # frame threads that skip may wait for each other for ever
         looked = -KEY_FRAME_SECONDS
         for packet in container.demux(stream):
             time = float((packet.pts or 0) * stream.time_base)
