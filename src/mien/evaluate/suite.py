@@ -114,7 +114,7 @@ def read_suite(path: str | Path) -> Suite:
         clips, methods = ([str(entry["name"]) for entry in data[kind]] for kind in ("clip", "method"))
         columns, layout = tuple(data.get("columns", ())), str(data.get("layout", LAYOUTS[0]))
         unknown = [str(key) for key in columns if key not in BY_KEY]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} is not a suite: something is wrong with {error}.") from error
     if unknown:
         raise InputError(f"{path} is not a suite: there is no metric {unknown[0]!r} for a column.")

@@ -251,3 +251,10 @@ def test_bad_usage(toml: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     toml.write_text(twice)
     with pytest.raises(InputError, match="each its own"):
         read_suite(toml)
+
+
+def test_a_size_that_is_no_number_of_pixels_is_a_sentence(tmp_path: Path) -> None:
+    entries = '[[clip]]\nname = "c"\nreference = "c.mp4"\n[[method]]\nname = "m"\noutput = "o.mp4"\n'
+    (tmp_path / "a.toml").write_text("size = inf\n" + entries)
+    with pytest.raises(InputError, match="is not a suite"):
+        read_suite(tmp_path / "a.toml")
