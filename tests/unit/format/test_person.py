@@ -158,3 +158,11 @@ def test_two_encodes_with_one_seed_are_one_file(tmp_path: Path, pack_file: Path)
         for seed in (5, 5, 6)
     )
     assert first == second != other
+
+
+def test_weights_that_are_learned_already_are_not_made_smaller(run: Run, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned.mien"
+    replace(make_stream(), tuning=PERSON.tuning * 4000).save(tuned)
+    assert len(Stream.load(tuned).tuning) > 12_000
+    code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--size", "12k")
+    assert code == 2 and "give the clip itself" in err and not (tmp_path / "ann.person").exists()

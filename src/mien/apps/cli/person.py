@@ -22,6 +22,7 @@ from mien.apps.cli.common import (
     person_bytes,
 )
 from mien.apps.cli.encoding import encode_with_bars, resumable
+from mien.errors import InputError
 
 
 def person(
@@ -60,6 +61,9 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
+        if size is not None and len(stream.tuning) > size:
+            raise InputError(f"{clip} carries {len(stream.tuning):,} bytes of weights, and they cannot be made smaller after "
+                             "tuning: give the clip itself, or leave out --size.")  # fmt: skip
     else:
         from mien.options import EncodeOptions
 
