@@ -31,7 +31,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from PIL import Image, ImageCms
@@ -357,7 +356,6 @@ def answer(target: Target, path: Path) -> str:
 
 def work(name: str, folder: Path, more: list[Path], seed: int, pipe: Connection) -> None:
     """Mutate and read until killed; for each file the pipe gets its name, and what came of it."""
-    av.logging.set_level(av.logging.PANIC)
     warnings.simplefilter("ignore")
     target = TARGETS[name](folder)
     seeds = target.seeds + [(path.suffix.lower(), path.read_bytes()) for path in more]
