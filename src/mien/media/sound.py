@@ -253,11 +253,11 @@ class Sound:
             self._source.seek(int((first - 1) * av.time_base))
         position = None
         for frame in self._decoded(rate, layout):
-            time = clock(frame.time)
-            if time is None:
+            time = None if frame.pts is None else clock(frame.time)
+            if time is None and (frame.pts is not None or position is None):  # in a hole, or with nothing to follow on
                 continue
             samples = frame.to_ndarray()
-            here = round((time - first) * rate)
+            here = position if time is None else round((time - first) * rate)
             # Rounded time stamps (Matroska: milliseconds) are no gap; what follows on is appended.
             if position is None or abs(here - position) > rate // 50:
                 position = here if position is None else max(here, position)

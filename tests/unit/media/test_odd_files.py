@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from factories import GOLDEN
 from factories.clips import make_clip, pictures
 from mien.errors import OutputError, VideoError
 from mien.media import hdr
@@ -183,6 +184,11 @@ def test_sound_that_cannot_be_decoded_counts_as_silent() -> None:
 
 
 @shared
+def test_sound_without_time_stamps_follows_on() -> None:
+    path = GOLDEN / "untimed_sound.ts"  # a damaged transport stream
+    assert extract_audio(path)
+
+
 def test_sound_that_changes_its_layout_is_whole() -> None:
     with av.open(io.BytesIO(extract_audio(FAULTS / "stereo_then_mono.ts"))) as container:
         samples = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], 1)
