@@ -251,13 +251,16 @@ class Sound:
         end = None if self._duration is None else round(self._duration * rate)
         if self._start > 1 and not several:
             self._source.seek(int((first - 1) * av.time_base))
-        position = None
+        position: int | None = None
         for frame in self._decoded(rate, layout):
             time = None if frame.pts is None else clock(frame.time)
-            if time is None and (frame.pts is not None or position is None):  # in a hole, or with nothing to follow on
+            if time is not None:
+                here = round((time - first) * rate)
+            elif frame.pts is None and position is not None:  # it follows on what came before
+                here = position
+            else:
                 continue
             samples = frame.to_ndarray()
-            here = position if time is None else round((time - first) * rate)
             # Rounded time stamps (Matroska: milliseconds) are no gap; what follows on is appended.
             if position is None or abs(here - position) > rate // 50:
                 position = here if position is None else max(here, position)
