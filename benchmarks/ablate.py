@@ -1,14 +1,15 @@
 """What each layer beyond the paper is worth: it is left out alone, and judged by models that nothing was fitted to.
 
-    python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3] [--effort 0.2]
+    python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3] [--effort
+    0.2]
                                 [--only NAME ...] [-o runs/ablate.jsonl]
     python benchmarks/ablate.py --table runs/ablate.jsonl
 
 Each run is one clip, one seed and the default method without one layer (`full`: with all). It is judged twice: the
-render beside the clip's crops, and a puppet, the person doing what DRIVER does, beside DRIVER's own render, with identity
-by the crops. A run is one line of the output file; those that are there are not made again. Seeds go round first,
-so that a file that was stopped has whole rounds. The table has the mean of (full less without) over clips, each clip's
-seeds averaged first, with the 95 % interval of Student's t over clips.
+render beside the clip's crops, and a puppet, the person doing what DRIVER does, beside DRIVER's own render, with
+identity by the crops. A run is one line of the output file; those that are there are not made again. Seeds go round
+first, so that a file that was stopped has whole rounds. The table has the mean of (full less without) over clips, each
+clip's seeds averaged first, with the 95 % interval of Student's t over clips.
 """
 
 from __future__ import annotations

@@ -154,7 +154,8 @@ def _crops(
 
 
 def covered(frames: Any, first: int, last: int) -> Any:
-    """Frames with a grey box over the mouth from frame `first` to `last`, at the place where the mouth is at `first`."""
+    """Frames with a grey box over the mouth from frame `first` to `last`, at the place where the mouth is at
+    `first`."""
     box: tuple[slice, slice] | None = None
     mesh = lm.FaceMesh()
     for i, frame in enumerate(frames):
@@ -192,8 +193,8 @@ def fit(
     networks: LossNetworks | None = None, start: Tensor | None = None, blink: Tensor | None = None,
     found: HeadPose | None = None,
 ) -> Fit:  # fmt: skip
-    """Stages 4 and 5 of a case by the solver `name`, or with other options. `found`: a pose to take as it is; `start`: another start of
-    stage 5."""
+    """Stages 4 and 5 of a case by the solver `name`, or with other options. `found`: a pose to take as it is; `start`:
+    another start of stage 5."""
     pack, solver, avatar = case.pack, solver_named(name), case.avatar(channels)
     size = min(pack.stage_sizes.pose, case.generator.resolution)
     targets = synthesise(case.generator, case.w_plus, size)

@@ -5,7 +5,8 @@
 
 Files are read in a process of their own, so that a crash of the interpreter is a finding and not the end. A finding is
 any exception but MienError, a message of more than one line, an answer after more than 10 s of processor time or two
-minutes by the clock, an end of the process, or more than 2 GB. Findings are written to --keep. The same seed gives the same files.
+minutes by the clock, an end of the process, or more than 2 GB. Findings are written to --keep. The same seed gives the
+same files.
 """
 
 from __future__ import annotations

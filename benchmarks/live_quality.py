@@ -3,7 +3,8 @@
     python benchmarks/live_quality.py CLIP FACE.mien -o live.mkv [--seconds N]
     mien evaluate CROPS live.mkv                          # CROPS: `mien align CLIP`, or the clip where it is aligned
 
-With --seconds the clip is looped for so long and nothing is written but a line every minute of it: frames, memory and rate.
+With --seconds the clip is looped for so long and nothing is written but a line every minute of it: frames, memory and
+rate.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
-"""The paper's method and what its ablation changes in it (Sec. 4.2, Tables 1 and 3), judged by models that nothing was fitted to.
+"""The paper's method and what its ablation changes in it (Sec. 4.2, Tables 1 and 3), judged by models that nothing was
+fitted to.
 
-    python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12] [--every 2]
+    python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12]
+    [--every 2]
                                         [--effort 0.1] [--epochs 0.3] [-o runs/paper_ablation.jsonl]
     python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
 
-`--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one row,
-and one line of the output file; those that are there are not made again. Rows that tune alike share the tuned generator.
-`--effort`: so many times the usual steps of tuning; `--epochs`: so many times those of the paper's gradient descent. PSNR
-and SSIM are of the render beside the frames I_t and beside S_t = G(L_t) of the generator that was rendered with; `pose
-loss` is Eq. 2 at the angles that were fitted, and at those that the mesh measured. Seconds are of one core, without those
-of stages that another row had done.
+`--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one
+row, and one line of the output file; those that are there are not made again. Rows that tune alike share the tuned
+generator. `--effort`: so many times the usual steps of tuning; `--epochs`: so many times those of the paper's gradient
+descent. PSNR and SSIM are of the render beside the frames I_t and beside S_t = G(L_t) of the generator that was
+rendered with; `pose loss` is Eq. 2 at the angles that were fitted, and at those that the mesh measured. Seconds are of
+one core, without those of stages that another row had done.
 
 Rows:
     mien                    the default method
@@ -17,7 +19,8 @@ Rows:
     paper, GN               the same with Eq. 2 and 3 by Gauss-Newton, as in the rows below
     paper, GN, I_t          real frames as the target of stage 5
     paper, GN, untuned      without tuning of the generator
-    paper, GN, several looks  a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder that
+    paper, GN, several looks  a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder
+    that
                             was trained for one look, for packs without a ReStyle network
     paper, GN, pose measured  the angles that the face mesh measured, given to the flow as they are
 """

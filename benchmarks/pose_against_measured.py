@@ -2,8 +2,8 @@
 
     python benchmarks/pose_against_measured.py CLIP CLIP CLIP CLIP CLIP [--frames 50] [--reference]
 
-The loss is `method.stage4_pose.PoseObjective`'s: L2 over the rigid face plus the perceptual distance over the face, without
-the terms that hold an angle near its neighbours. Times 1000. Ours must be the lower one on every clip.
+The loss is `method.stage4_pose.PoseObjective`'s: L2 over the rigid face plus the perceptual distance over the face,
+without the terms that hold an angle near its neighbours. Times 1000. Ours must be the lower one on every clip.
 """
 
 from __future__ import annotations

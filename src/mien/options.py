@@ -32,7 +32,8 @@ COMPACT_EFFORT = 1.3
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """Which part of the clip is encoded: from `start`, for `duration` seconds (None: to its end). `sound`: carry it along."""
+    """Which part of the clip is encoded: from `start`, for `duration` seconds (None: to its end). `sound`: carry it
+    along."""
 
     start: float = 0.0
     duration: float | None = None
@@ -44,11 +45,11 @@ class EncodeOptions:
     """How a clip is encoded. What is None is left out.
 
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
-    targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each frame,
-    against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights.
-    `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
-    `effort` is the most that is taken, and what the result is depends on the machine's speed. `size`: side of the picture in pixels, None:
-    the pack's own. The same `seed` gives the same stream on one machine.
+    targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each
+    frame, against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None:
+    all weights. `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the
+    encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's speed.
+    `size`: side of the picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.
     """
@@ -98,7 +99,8 @@ class EncodeOptions:
 
     @staticmethod
     def paper() -> EncodeOptions:
-        """The paper's method and nothing after it: fixed pivots, Eq. 1 and 2, Algorithm 1 with Eq. 7 to 12, against S_t."""
+        """The paper's method and nothing after it: fixed pivots, Eq. 1 and 2, Algorithm 1 with Eq. 7 to 12, against
+        S_t."""
         return EncodeOptions(
             method="paper",
             tuning=TuningOptions.paper(),
@@ -131,11 +133,11 @@ class EncodeOptions:
     ) -> EncodeOptions:
         """The options of a preset, changed by the keywords of `mien.encode` and of the command line.
 
-        `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune the
-        generator to the person first, and send the difference. `inversion`: `encoder`, or `restyle` for several looks at
-        each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4 and 5 are
-        solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`: stage 5 fits
-        the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
+        `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
+        the generator to the person first, and send the difference. `inversion`: `encoder`, or `restyle` for several
+        looks at each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4
+        and 5 are solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`:
+        stage 5 fits the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
 
         Raises InputError.
         """

@@ -42,9 +42,9 @@ PREVIEWS = 6  # frames that are shown while the work goes on
 @dataclass(frozen=True)
 class Encoding:
     """What stages 2 to 5 gave. `avatar` and `motion` are what is sent, with the generator's difference to the pack's,
-    `weights`. The others are what they came from: S_t of the pack's own generator, `first_inversion`, and of the tuned one,
-    `inversion`; L_ID as stage 3 chose it; `pose` and `attributes`, which are the motion where nothing followed them, and its
-    start where refinement did."""
+    `weights`. The others are what they came from: S_t of the pack's own generator, `first_inversion`, and of the tuned
+    one, `inversion`; L_ID as stage 3 chose it; `pose` and `attributes`, which are the motion where nothing followed
+    them, and its start where refinement did."""
 
     avatar: Avatar
     motion: Motion
@@ -58,8 +58,8 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that stand for the person at some point: `generator`, `encoder`, and the generator's difference to the
-    pack's, `weights`. `fixed`: a person was given, whose weights stay."""
+    """The networks that stand for the person at some point: `generator`, `encoder`, and the generator's difference to
+    the pack's, `weights`. `fixed`: a person was given, whose weights stay."""
 
     pack: Pack
     generator: Generator
@@ -83,8 +83,8 @@ class Networks:
         return weights_for(self.pack.generator, options.person_size, self.weights, noise=noise)
 
     def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
-        """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned encoder, if
-        it was tuned: fixed pivots are those of the pack's own."""
+        """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned
+        encoder, if it was tuned: fixed pivots are those of the pack's own."""
         generator = apply_delta(self.pack.generator, delta.tobytes())
         encoder = self.encoder
         if tuned is not None and len(tuned.encoder):
@@ -98,8 +98,8 @@ def encode_track(
     """Stages 2 to 5 of Fig. 2, and what the options add to them.
 
     Without tuning the numbers are those of Eq. 2 and 3, fitted to S_t of the pack's generator; with tuning and nothing
-    more (`EncodeOptions.paper`), to S_t of the tuned one (Sec. 4.1). A refinement and a re-fit (ours) take them as their
-    start and fit the frames I_t.
+    more (`EncodeOptions.paper`), to S_t of the tuned one (Sec. 4.1). A refinement and a re-fit (ours) take them as
+    their start and fit the frames I_t.
 
     Raises InputError where the pack cannot do what the options ask for.
     """
@@ -138,8 +138,8 @@ def encode_track(
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What tuning and refinement draw from: the clip's frames, and after them the augmented ones, with the `angles [N, 2]` of
-    each and the number of the clip's frame that it is or was, `frames [N]`."""
+    """What tuning and refinement draw from: the clip's frames, and after them the augmented ones, with the `angles [N,
+    2]` of each and the number of the clip's frame that it is or was, `frames [N]`."""
 
     data: TrainingData
     angles: Tensor
@@ -267,8 +267,8 @@ def _refine(
 
 @torch.no_grad()
 def _gaze_change(nets: Networks, avatar: Avatar, augmented: GazeAugmentation, inversion: Inversion) -> Tensor:
-    """Change of the gaze channels caused by the augmentation: the encoder's value on the gaze-warped crop minus its value
-    on the original, `[N, C]`, zero for other channels."""
+    """Change of the gaze channels caused by the augmentation: the encoder's value on the gaze-warped crop minus its
+    value on the original, `[N, C]`, zero for other channels."""
     seen = invert(nets.encoder, augmented.pictures, nets.pack.device)
     before = inversion.w_plus[torch.from_numpy(augmented.frames)]
     now, was = (avatar.read(nets.generator.styles(w)) for w in (seen, before))

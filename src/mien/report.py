@@ -34,8 +34,8 @@ class EncodeReport:
     `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`), the render against
     S_t (`fit`) and against I_t (`resynthesis`); `pose_loss`: Eq. 2 at the measured and at the fitted angles;
     `minimises`: the loss of which each number is the minimum; `unreliable`: frames whose fit is not to be trusted;
-    `lost`: frames without a face; `cuts`: at which another shot of the same person begins; `resumed`: the stages that an earlier run had done, whose seconds are not counted
-    again.
+    `lost`: frames without a face; `cuts`: at which another shot of the same person begins; `resumed`: the stages that
+    an earlier run had done, whose seconds are not counted again.
     """
 
     method: str

@@ -1,9 +1,9 @@
 """A device that no machine has, so that what runs on a GPU can be tested without one.
 
 Tensors that live *elsewhere* keep their numbers on the CPU, say that they are on the device `elsewhere`, and refuse, as
-CUDA's do, to meet tensors of the CPU (but for scalars, copies, and indices) or to become NumPy arrays. Run as a program:
-the whole pipeline of a tiny pack on that device; prints means of what came out, or fails where two devices meet. `--cpu`:
-the same on the CPU. It changes torch for its whole process, so tests start it as one of its own.
+CUDA's do, to meet tensors of the CPU (but for scalars, copies, and indices) or to become NumPy arrays. Run as a
+program: the whole pipeline of a tiny pack on that device; prints means of what came out, or fails where two devices
+meet. `--cpu`: the same on the CPU. It changes torch for its whole process, so tests start it as one of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""docs/format.md is enough to read a file: a second reader, written from that page alone and sharing no code with mien."""
+"""docs/format.md is enough to read a file: a second reader, written from that page alone and sharing no code with
+mien."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def clip(value: int, limit: int) -> int:
     return max(-limit, min(limit, value))
 
 
-class Belief:
+class BitModel:
     def __init__(self, start: int = 32768) -> None:
         self.quick, self.slow, self.count = start, start, 5
 
@@ -75,8 +76,8 @@ class Source:
             self.range = self.range * 256 % 2**32
             self.code = (self.code * 256 + next(self.bytes, 0)) % 2**32
 
-    def decide(self, belief: Belief) -> bool:
-        p = max(64, min(32704, (belief.quick + belief.slow) // 4))
+    def decide(self, model: BitModel) -> bool:
+        p = max(64, min(32704, (model.quick + model.slow) // 4))
         bound = self.range // 32768 * p
         yes = self.code < bound
         if yes:
@@ -85,9 +86,9 @@ class Source:
             self.code -= bound
             self.range -= bound
         target = 65535 if yes else 0
-        belief.quick += (target - belief.quick) // min(belief.count, 24)
-        belief.slow += (target - belief.slow) // belief.count
-        belief.count = min(belief.count + 1, 120)
+        model.quick += (target - model.quick) // min(model.count, 24)
+        model.slow += (target - model.slow) // model.count
+        model.count = min(model.count + 1, 120)
         self.refill()
         return yes
 
@@ -106,17 +107,17 @@ STARTS = [655, 1966, 3277, 6554, 10486, 16384, 22938, 29491, 36045, 42598, 49152
 
 def decode_block(block: bytes, count: int) -> list[list[int]]:
     source = Source(block)
-    nonzero = [[Belief(start) for _ in range(4)] for start in STARTS]
-    sign = [Belief() for _ in range(3)]
-    more = [[Belief(20000) for _ in range(14)] for _ in STARTS]
-    prefix = [Belief() for _ in range(18)]
+    nonzero = [[BitModel(start) for _ in range(4)] for start in STARTS]
+    sign = [BitModel() for _ in range(3)]
+    more = [[BitModel(20000) for _ in range(14)] for _ in STARTS]
+    prefix = [BitModel() for _ in range(18)]
     scale, last = [256] * 35, [0] * 35
     weights = [[0] * 38 for _ in range(35)]
     mean = [0] * 35
     rows: list[list[int]] = []
 
-    def residual(context: int, lively: int, c: int) -> int:
-        if not source.decide(nonzero[context][lively]):
+    def residual(context: int, activity: int, c: int) -> int:
+        if not source.decide(nonzero[context][activity]):
             return 0
         negative = source.decide(sign[last[c]])
         size = 1
@@ -145,8 +146,8 @@ def decode_block(block: bytes, count: int) -> list[list[int]]:
             total = sum(weight * value for weight, value in zip(weights[c], inputs, strict=True))
             prediction = clip(x1 + total // 65536, 2**23)
             context = sum(threshold < scale[c] for threshold in THRESHOLDS)
-            lively = 3 if c < 3 else 2 if 2 * seen > 3 * expected + 64 else 1 if 3 * seen < 2 * expected else 0
-            r = residual(context, lively, c)
+            activity = 3 if c < 3 else 2 if 2 * seen > 3 * expected + 64 else 1 if 3 * seen < 2 * expected else 0
+            r = residual(context, activity, c)
             seen += min(256 * abs(r), 2048)
             expected += min(scale[c], 2048)
             scale[c] += (256 * abs(r) - scale[c]) // 16

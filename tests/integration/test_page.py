@@ -1,4 +1,5 @@
-"""The page of `mien page` in a browser: it plays, another face can be chosen, curves can be bent, and nothing else is asked."""
+"""The page of `mien page` in a browser: it plays, another face can be chosen, curves can be bent, and nothing else is
+asked."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def picture(page: Any, index: int) -> np.ndarray:
 
 
 def wait_for(page: Any, condition: str, seconds: int = 60) -> None:
-    """Wait until a JavaScript expression is true. (The page's policy forbids `eval`, which `wait_for_function` needs.)"""
+    """Wait until a JavaScript expression is true. (The page's policy forbids `eval`, which `wait_for_function`
+    needs.)"""
     done = page.evaluate(
         f"(async () => {{ const end = Date.now() + {1000 * seconds}; while (!({condition}) && Date.now() < end) "
         f"await new Promise((next) => setTimeout(next, 50)); return Boolean({condition}); }})()"

@@ -4,9 +4,9 @@
 
     stronger = edit(stream, [Scale("mouth", 1.4), Offset("yaw", 10.0, start=1.0, end=2.5), Smooth("pose", 0.3)])
 
-Operations are small frozen values, applied in order; the result is an ordinary `Stream`. `mien.editing.recipe` reads them from
-a file. What they work on is named: a curve (`roll`, `yaw`, `pitch`, `mouth.1`, ...), an attribute of the pack's
-channels (`mouth`, `jaw`, `eyes`, `brows`, `gaze`), `pose` (roll, yaw, pitch), `expression` (all 32) or `all`.
+Operations are small frozen values, applied in order; the result is an ordinary `Stream`. `mien.editing.recipe` reads
+them from a file. What they work on is named: a curve (`roll`, `yaw`, `pitch`, `mouth.1`, ...), an attribute of the
+pack's channels (`mouth`, `jaw`, `eyes`, `brows`, `gaze`), `pose` (roll, yaw, pitch), `expression` (all 32) or `all`.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves
 
 
 def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) -> Array:
-    """Return the other stream's numbers from second `at`, at this one's rate, its channels as offsets of this identity."""
+    """Return the other stream's numbers from second `at`, at this one's rate, its channels as offsets of this
+    identity."""
     if other.pack != stream.pack or not np.array_equal(other.channels, stream.channels):
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()

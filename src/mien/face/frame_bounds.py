@@ -14,8 +14,8 @@ LEAST_OUTSIDE = 0.01  # of a crop, under which nothing is done about it
 
 @dataclass(frozen=True)
 class FrameBounds:
-    """The frame's edges seen from T crops: `quads [T, 4, 2]`, the crops' corners in frame pixels (top left, bottom left, bottom
-    right, top right), and `frame_size`, width and height."""
+    """The frame's edges seen from T crops: `quads [T, 4, 2]`, the crops' corners in frame pixels (top left, bottom
+    left, bottom right, top right), and `frame_size`, width and height."""
 
     quads: NDArray[np.float64]
     frame_size: tuple[int, int]

@@ -52,8 +52,8 @@ class Regions:
     `mouth`: mouth, chin and jaw; `eyes`: eyes and eyebrows; `pupils`: the irises within the lids; `face`: the whole
     face and forehead (the 81-point region of Sec. 3.3); `rigid`: the face without eyes, brows, mouth and chin, which
     only the head's own motion moves; `lips`: lips and the mouth between them; `opening`: the eyes between the lids;
-    `nose`: from its bridge to its wings; `within`: what lies within the frame that the crop was cut from, to which the others
-    are confined.
+    `nose`: from its bridge to its wings; `within`: what lies within the frame that the crop was cut from, to which the
+    others are confined.
     """
 
     mouth: Tensor
@@ -80,8 +80,8 @@ class Regions:
 
     @property
     def attention(self) -> Tensor:
-        """Weight of each pixel for a viewer: 0.6 for the background, 1 for the face, up to 4 for its features, and little for
-        what the camera did not see."""
+        """Weight of each pixel for a viewer: 0.6 for the background, 1 for the face, up to 4 for its features, and
+        little for what the camera did not see."""
         features = torch.maximum(self.eyes, self.mouth * 0.7)
         background = 0.6 * (OUTSIDE + (1 - OUTSIDE) * self.within)
         return background + 0.4 * self.face + 2.0 * features + 1.5 * self.pupils
@@ -97,7 +97,8 @@ class Masks(Protocol):
 
 class ClipRegions:
     """The masks of T frames with mesh `landmarks [T, 478, 2]` in pixels of crops of side `size`, computed on access:
-    those of a clip would fill more memory than its crops. `bounds`: of the frame, None where all crops lie within it."""
+    those of a clip would fill more memory than its crops. `bounds`: of the frame, None where all crops lie within
+    it."""
 
     def __init__(
         self, landmarks: NDArray[np.floating], size: int, device: torch.device | str = "cpu",

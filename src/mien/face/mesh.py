@@ -81,8 +81,8 @@ def check_installed() -> None:
 class FaceMesh:
     """MediaPipe's face mesh, from files inside its wheel; nothing is fetched.
 
-    `video=True` tracks from frame to frame (smoother, for clips); `False` treats each image alone. Raises MissingPackageError where
-    the package is not installed.
+    `video=True` tracks from frame to frame (smoother, for clips); `False` treats each image alone. Raises
+    MissingPackageError where the package is not installed.
     """
 
     def __init__(self, *, video: bool = False, max_faces: int = 1, min_confidence: float = 0.3) -> None:
@@ -120,7 +120,8 @@ def canonical_face() -> Array:
 
 
 def fit_similarity(source: Array, target: Array, weights: Array | None = None) -> tuple[float, Array, Array]:
-    """Least-squares similarity (Umeyama 1991): scale s, rotation R `[D, D]`, translation t `[D]`, target = s R source + t."""
+    """Least-squares similarity (Umeyama 1991): scale s, rotation R `[D, D]`, translation t `[D]`, target = s R source +
+    t."""
     w = np.ones(len(source)) if weights is None else weights
     w = w / w.sum()
     mean_source, mean_target = w @ source, w @ target

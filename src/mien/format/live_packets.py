@@ -1,9 +1,9 @@
 """The 35 numbers of a frame as one datagram, for a line that loses some: `mien call` (docs/format.md, "Live packets").
 
 A number is a whole number of its step. A datagram holds the differences from one frame that the receiver is known to
-have, since it acknowledged it, or the numbers themselves (a key frame) as long as it has none. What is lost is therefore
-never needed again: the next datagram that arrives shows its frame. Whole numbers are coded by the range coder with
-beliefs that do not learn from one datagram to the next.
+have, since it acknowledged it, or the numbers themselves (a key frame) as long as it has none. What is lost is
+therefore never needed again: the next datagram that arrives shows its frame. Whole numbers are coded by the range coder
+with models that do not learn from one datagram to the next.
 
     frame   uint16, little endian: the frame's number modulo 1024, plus 1024 times the distance to its reference (0: key
             frame); then the range coder's bytes
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mien.errors import StreamError
 from mien.format.limits import PARAMETERS
-from mien.format.live_packet_beliefs import DELTA, KEY, Beliefs
+from mien.format.live_packet_models import DELTA, KEY, BitModels
 from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder
 
 Array = NDArray[np.float64]
@@ -40,8 +40,8 @@ _PREFIX = 12  # bits of the largest escaped magnitude
 _HEAD = struct.Struct("<H")
 
 
-class _Belief(Bit):
-    """A belief that stays as it is: a datagram cannot build on one that may be lost."""
+class _FixedBit(Bit):
+    """A model that stays as it is: a datagram cannot build on one that may be lost."""
 
     def learn(self, bit: int) -> None:
         del bit
@@ -87,7 +87,8 @@ class PacketWriter:
         return _HEAD.pack(number % NUMBERS | (0 if key else number - reference) * NUMBERS) + coder.finish()
 
     def acknowledged(self, data: bytes) -> int | None:
-        """Take account of an acknowledgement (`is_acknowledgement(data)`); the frame's number, None for none that is known."""
+        """Take account of an acknowledgement (`is_acknowledgement(data)`); the frame's number, None for none that is
+        known."""
         low = _HEAD.unpack(data)[0]
         number = next((n for n in reversed(self._sent) if n % NUMBERS == low), None)
         if number is not None:
@@ -145,24 +146,24 @@ def is_acknowledgement(data: bytes) -> bool:
 
 def _code(coder: RangeEncoder | RangeDecoder, base: list[int], key: bool, write: list[int] | None = None) -> list[int]:
     """Write 35 differences, or read them; returns them."""
-    beliefs = KEY if key else DELTA
-    lively, out = beliefs.start, []
+    models = KEY if key else DELTA
+    activity, out = models.start, []
     for channel in range(PARAMETERS):
         value = 0 if write is None else write[channel]
-        value = _one(coder, beliefs, beliefs.context(lively), beliefs.place(base[channel]), value)
+        value = _one(coder, models, models.context(activity), models.place(base[channel]), value)
         out.append(value)
-        lively = beliefs.livelier(lively, abs(value))
+        activity = models.next_activity(activity, abs(value))
     return out
 
 
-def _one(coder: RangeEncoder | RangeDecoder, beliefs: Beliefs, context: int, place: int, value: int) -> int:
+def _one(coder: RangeEncoder | RangeDecoder, models: BitModels, context: int, place: int, value: int) -> int:
     size = abs(value)
-    if not coder.bit(_Belief(beliefs.nonzero[context][place]), size != 0):
+    if not coder.bit(_FixedBit(models.nonzero[context][place]), size != 0):
         return 0
     negative = not coder.plain(0 if value < 0 else 1)
     read = 1
-    more = beliefs.more[context]
-    while read < _UNARY and coder.bit(_Belief(more[min(read, len(more)) - 1]), size > read):
+    more = models.more[context]
+    while read < _UNARY and coder.bit(_FixedBit(more[min(read, len(more)) - 1]), size > read):
         read += 1
     if read == _UNARY:
         for bit in range(_PREFIX, -1, -1):

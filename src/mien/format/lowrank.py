@@ -210,7 +210,7 @@ def _shift(magnitude: NDArray[np.int64]) -> int:
     return int(min(max(math.floor(math.log2(mean / 0.7)), 0), MAX_SHIFT)) if mean > 0.7 else 0
 
 
-class _Beliefs:
+class _BitModels:
     """New for every piece: is it zero, and is it larger, by what the two numbers before were."""
 
     def __init__(self) -> None:
@@ -220,14 +220,14 @@ class _Beliefs:
 
 
 def _write(coder: RangeEncoder, magnitudes: list[int]) -> None:
-    beliefs = _Beliefs()
+    models = _BitModels()
     last = before = 0
     for magnitude in magnitudes:
         context = min(last, 2) + min(before, 2)
         before, last = last, magnitude
-        if not coder.bit(beliefs.nonzero[context], magnitude > 0):
+        if not coder.bit(models.nonzero[context], magnitude > 0):
             continue
-        more = beliefs.more[(context + 1) // 2]
+        more = models.more[(context + 1) // 2]
         value = 1
         while value < _UNARY and coder.bit(more[value], magnitude > value):
             value += 1
@@ -237,27 +237,27 @@ def _write(coder: RangeEncoder, magnitudes: list[int]) -> None:
             if width >= _PREFIX:
                 raise ValueError("a number is too large for its step")
             for length in range(width):
-                coder.bit(beliefs.prefix[length], True)
-            coder.bit(beliefs.prefix[width], False)
+                coder.bit(models.prefix[length], True)
+            coder.bit(models.prefix[width], False)
             for place in range(width - 1, -1, -1):
                 coder.plain((rest >> place) & 1)
 
 
 def _read(coder: RangeDecoder, count: int) -> list[int]:
-    beliefs = _Beliefs()
+    models = _BitModels()
     out: list[int] = []
     last = before = 0
     for _ in range(count):
         context = min(last, 2) + min(before, 2)
         value = 0
-        if coder.bit(beliefs.nonzero[context]):
-            more = beliefs.more[(context + 1) // 2]
+        if coder.bit(models.nonzero[context]):
+            more = models.more[(context + 1) // 2]
             value = 1
             while value < _UNARY and coder.bit(more[value]):
                 value += 1
             if value == _UNARY:
                 width = 0
-                while coder.bit(beliefs.prefix[width]):
+                while coder.bit(models.prefix[width]):
                     width += 1
                     if width >= _PREFIX:
                         raise StreamError("the tuned weights in this stream are damaged")

@@ -24,7 +24,7 @@ _INPUT_LIMIT = 1 << 13
 _RATE = 1966  # 0.03 in 1/65536
 _MEAN_SHIFT = 4
 
-# The residual's contexts: how large the channel's residuals are of late, and how lively this frame is so far.
+# The residual's contexts: how large the channel's residuals are of late, and how active this frame is so far.
 _SCALES = (8, 16, 32, 56, 90, 128, 180, 256, 400, 640, 1024, 2048, 4096)
 _SCALE_SHIFT = 4
 _SCALE_START = 256
@@ -108,9 +108,9 @@ class ResidualCoder:
 
     def code(self, coder: RangeEncoder | RangeDecoder, channel: int, key: bool, residual: int = 0) -> int:
         """Writes `residual` with an encoder, or ignores it and reads one with a decoder; returns the residual."""
-        context, lively = (_KEY, 0) if key else self._context(channel)
+        context, activity = (_KEY, 0) if key else self._context(channel)
         magnitude = abs(residual)
-        if not coder.bit(self._nonzero[context][lively], magnitude != 0):
+        if not coder.bit(self._nonzero[context][activity], magnitude != 0):
             value = 0
         else:
             negative = coder.bit(self._sign[self._last_sign[channel]], residual < 0)
@@ -128,9 +128,9 @@ class ResidualCoder:
 
     def bits(self, channel: int, residual: int) -> float:
         """About what `residual` would cost now; small magnitudes only."""
-        context, lively = self._context(channel)
+        context, activity = self._context(channel)
         magnitude = abs(residual)
-        bits = cost(self._nonzero[context][lively], magnitude != 0)
+        bits = cost(self._nonzero[context][activity], magnitude != 0)
         if magnitude:
             bits += cost(self._sign[self._last_sign[channel]], residual < 0)
             for value in range(1, min(magnitude + 1, UNARY)):

@@ -1,8 +1,8 @@
 """An adaptive binary range coder in integer arithmetic (docs/format.md, "Range coder").
 
-A `Bit` is the coder's belief about one kind of decision: a quick and a slow estimate of how often it is 1, averaged.
-The coder narrows an interval of 32 bits by that belief; carries are resolved by holding back the last byte and any
-0xFF after it, as in Martin's range encoder.
+A `Bit` is the coder's adaptive model of one kind of decision: a quick and a slow estimate of how often it is 1,
+averaged. The coder narrows an interval of 32 bits by that model; carries are resolved by holding back the last byte and
+any 0xFF after it, as in Martin's range encoder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LEAST, _MOST = 64, 32704  # the probability of a 1, in 1/32768
 
 
 class Bit:
-    """Belief in a 1 for one kind of decision, in 1/65536; it learns fast at first."""
+    """An adaptive estimate of the probability of a 1 for one kind of decision, in 1/65536; it learns fast at first."""
 
     __slots__ = ("count", "quick", "slow")
 
@@ -38,9 +38,9 @@ class Bit:
             self.count = count + 1
 
 
-def cost(belief: Bit, bit: bool) -> float:
+def cost(model: Bit, bit: bool) -> float:
     """Bits that the decision would take; for the encoder's choices only, since it is floating point."""
-    chance = belief.chance()
+    chance = model.chance()
     return -math.log2((chance if bit else 32768 - chance) / 32768)
 
 
@@ -54,15 +54,15 @@ class RangeEncoder:
         self._pending = 0  # how many 0xFF follow it
         self._out = bytearray()
 
-    def bit(self, belief: Bit, bit: int | bool) -> bool:
+    def bit(self, model: Bit, bit: int | bool) -> bool:
         """Writes one decision and learns from it."""
-        bound = (self._range >> 15) * belief.chance()
+        bound = (self._range >> 15) * model.chance()
         if bit:
             self._range = bound
         else:
             self._low += bound
             self._range -= bound
-        belief.learn(bit)
+        model.learn(bit)
         while self._range < _TOP:
             self._range = (self._range << 8) & _MASK
             self._shift()
@@ -113,9 +113,9 @@ class RangeDecoder:
         self._range = _MASK
         self._code = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
 
-    def bit(self, belief: Bit, bit: int | bool = 0) -> bool:
+    def bit(self, model: Bit, bit: int | bool = 0) -> bool:
         """Reads one decision and learns from it. The second argument is there for the encoder's sake."""
-        bound = (self._range >> 15) * belief.chance()
+        bound = (self._range >> 15) * model.chance()
         if self._code < bound:
             self._range = bound
             read = True
@@ -123,7 +123,7 @@ class RangeDecoder:
             self._code -= bound
             self._range -= bound
             read = False
-        belief.learn(read)
+        model.learn(read)
         if self._range < _TOP:
             self._fill()
         return read

@@ -53,7 +53,8 @@ def transcode(
         sensitivity: float [35], root mean square change of the image in [-1, 1] for a change of each parameter by 1, or
             [35, 35], the mean products of these changes (`measure_sensitivity`), which saves about a tenth. None: as
             if every curve's spread were equally visible.
-        look: PSNR in dB [N] of frames rendered from curves [T, 35] against those of the raw stream (`RenderProbe.psnr`).
+        look: PSNR in dB [N] of frames rendered from curves [T, 35] against those of the raw stream
+        (`RenderProbe.psnr`).
             The loop is closed with it: steps get finer until the worst frame has the quality.
         key_interval: frames from one key frame to the next, 1 to 512.
         tick: called with the number of frames done since the last call.
@@ -156,7 +157,8 @@ def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np
 
 
 def assumed_sensitivity(frames: np.ndarray) -> np.ndarray:
-    """Assume a sensitivity from the curves alone: equal visibility of each one's spread, and `STILL_PSNR` of all together.
+    """Assume a sensitivity from the curves alone: equal visibility of each one's spread, and `STILL_PSNR` of all
+    together.
 
     Args:
         frames: float16 [T, 35].

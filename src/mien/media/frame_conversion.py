@@ -39,7 +39,8 @@ def display_matrix(frame: Any, codec: str = "") -> NDArray[np.int64]:
 
 
 def _matrix_data(frame: Any) -> bytes | None:
-    """A copy of the display matrix; None where there is none, or it comes after side data of a kind that PyAV does not know."""
+    """A copy of the display matrix; None where there is none, or it comes after side data of a kind that PyAV does not
+    know."""
     # Not `frame.side_data`: the frame would hold it, and it the frame, until the collector frees them in any order.
     found = SideDataContainer.__new__(SideDataContainer)
     with suppress(ValueError):  # at the first of a kind that PyAV does not know, with all before it read
@@ -99,7 +100,8 @@ class Converter:
 
 
 def _fitted(own: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of a picture `own`, scaled to fit into `size`: the whole of it where shapes differ by rounding."""
+    """Width and height of a picture `own`, scaled to fit into `size`: the whole of it where shapes differ by
+    rounding."""
     scale = min(size[0] / own[0], size[1] / own[1])
     width, height = max(round(own[0] * scale), 1), max(round(own[1] * scale), 1)
     return size if abs(width - size[0]) <= 2 and abs(height - size[1]) <= 2 else (width, height)

@@ -13,8 +13,8 @@ from mien.runtime.files import atomic_path
 
 
 def join_sound(video: Path, sound: Path | None, target: Path) -> None:
-    """Copy the frames and the metadata of `video` to `target`, whose ending names the same container, and mux `sound` beside
-    them (a file, or None). `target` appears whole or not at all. Raises MienError."""
+    """Copy the frames and the metadata of `video` to `target`, whose ending names the same container, and mux `sound`
+    beside them (a file, or None). `target` appears whole or not at all. Raises MienError."""
     form = {".mkv": "matroska", ".mov": "mov"}.get(target.suffix.lower(), "mp4")
     options = {} if form == "matroska" else {"movflags": "+faststart"}
     try:

@@ -55,7 +55,8 @@ def extract_audio(path: str | os.PathLike[str], start: float = 0.0, duration: fl
 
 
 def choose_track(container: Any) -> tuple[int | None, str]:
-    """The first sound track that can be decoded, as its number among the sound tracks, and what is to be said of the others.
+    """The first sound track that can be decoded, as its number among the sound tracks, and what is to be said of the
+    others.
 
     None where there is none. `container` is read on the way: open it anew for anything else.
     """

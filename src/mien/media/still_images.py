@@ -45,8 +45,8 @@ def check_file(path: Path) -> None:
 def read_image(path: PathLike) -> Frame:
     """Read an image as uint8 [H, W, 3] RGB: upright, its colour profile applied, transparency over white.
 
-    Of an animation the first picture. More than `LARGE_PIXELS` are reduced. Raises VideoError when it is missing, no image, or
-    has more than `MOST_PIXELS`.
+    Of an animation the first picture. More than `LARGE_PIXELS` are reduced. Raises VideoError when it is missing, no
+    image, or has more than `MOST_PIXELS`.
     """
     path = Path(path)
     check_file(path)

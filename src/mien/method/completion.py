@@ -1,13 +1,12 @@
 """Crops that reach beyond their frame, completed by the generator (ours).
 
 Stage 1 mirrors the frame at its border: a face that is cut at the forehead gets a second one, an ear a twin. An encoder
-takes them for real, and a generator that is tuned to them draws them. So what lies outside is drawn anew: by the inversion,
-which knows how heads go on, in colours that meet the frame's at its border.
+takes them for real, and a generator that is tuned to them draws them. So what lies outside is drawn anew: by the
+inversion, which knows how heads go on, in colours that meet the frame's at its border.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -31,13 +30,9 @@ _LEAST = 0.02  # share of the frame under the blur, from which on its colours sa
 Image = NDArray[np.uint8]
 
 
-def completed(
-    faces: FaceTrack, encoder: nn.Module, generator: Generator, tick: Callable[[int], None] = lambda frames: None
-) -> FaceTrack:
-    """The track with crops whose part outside the frame is the generator's; itself where the crops lie within the frame.
-
-    `tick` is called with the number of frames done since the last call.
-    """
+def completed(faces: FaceTrack, encoder: nn.Module, generator: Generator) -> FaceTrack:
+    """The track with crops whose part outside the frame is the generator's; itself where the crops lie within the
+    frame."""
     bounds = faces.bounds
     if bounds is None:
         return faces
@@ -46,7 +41,6 @@ def completed(
         part = slice(start, start + BATCH)
         for crop in complete(faces.crops[part], FrameBounds(bounds.quads[part], bounds.frame_size), encoder, generator):
             crops.append(crop)
-            tick(1)
     return replace(faces, crops=crops)
 
 

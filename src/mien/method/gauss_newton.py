@@ -1,8 +1,8 @@
 """The solver of stage 5 and of the last re-fit: preconditioned descent for a short run of frames at once.
 
 A frame's unknowns are K numbers in units of about a standard deviation each. The step is Gauss-Newton's: the exact
-gradient of the whole loss (Eq. 9 and what holds it in place), preconditioned by J'J of the residual at the middle of the
-run. J'J carries each number's sensitivity on its diagonal, which is what the learning rates of Eq. 8 are for.
+gradient of the whole loss (Eq. 9 and what holds it in place), preconditioned by J'J of the residual at the middle of
+the run. J'J carries each number's sensitivity on its diagonal, which is what the learning rates of Eq. 8 are for.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def descend(
 
     `renders`: how values become pictures in the frames of a slice, at a size; `start`, `prior_mean [T, K]`: where it
     begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `fixed [T, K]` bool: what must not move; `code [1, E]`:
-    of the identity frame, for L_ID, None for none; `landmarks`: what expressions measure (`mien.method.landmark_targets`), None to
-    compare pictures only. Without `networks.parser` there is no parsing loss.
+    of the identity frame, for L_ID, None for none; `landmarks`: what expressions measure
+    (`mien.method.landmark_targets`), None to compare pictures only. Without `networks.parser` there is no parsing loss.
     """
     size = targets[:1].shape[-1]
     with team(start.device) as threads:
@@ -107,8 +107,8 @@ def descend(
 def _normal_matrix(
     render: Render, objective: AttributeObjective, value: Tensor, options: DescentOptions, at_once: int
 ) -> Tensor:
-    """J'J `[K, K]` of the residual at the middle frame of `value [N, K]`, by forward differences of half a unit, plus the
-    curvature of ridge and smoothing, and damping. `at_once`: pictures that fit in memory."""
+    """J'J `[K, K]` of the residual at the middle frame of `value [N, K]`, by forward differences of half a unit, plus
+    the curvature of ridge and smoothing, and damping. `at_once`: pictures that fit in memory."""
     middle = len(value) // 2
     count = value.shape[1]
     unit = torch.eye(count, device=value.device)
@@ -165,8 +165,8 @@ class _Run:
         return loss
 
     def evaluate(self, value: Tensor, differentiate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Fit and loss `[N]`, and the gradient `[N, K]` of all frames but the last that were drawn together, whose gradient
-        is still to be had of the loss: None where there are no others."""
+        """Fit and loss `[N]`, and the gradient `[N, K]` of all frames but the last that were drawn together, whose
+        gradient is still to be had of the loss: None where there are no others."""
         parts = [slice(i, min(i + self.at_once, len(value))) for i in range(0, len(value), self.at_once)]
         before: Tensor | None = None
         gradient: Tensor | None = None

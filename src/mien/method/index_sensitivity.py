@@ -3,8 +3,8 @@
     Gamma_{f,i} = 1/|{delta_k}|  sum over k of  LPIPS(S_k * M_f, S_{k-1} * M_f) / |delta_k - delta_{k-1}|
 
 with S_k = G_ss(L^ss + delta_k on channel i) and the binary mask M_f of attribute f; Gamma_i is the same with a mask of
-ones. A forward perturbation of every channel, not a gradient: StyleSpace is not unique (Eq. 6), so a gradient splits its
-credit among channels that do the same thing. LPIPS is the pack's perceptual distance, which is LPIPS where the pack
+ones. A forward perturbation of every channel, not a gradient: StyleSpace is not unique (Eq. 6), so a gradient splits
+its credit among channels that do the same thing. LPIPS is the pack's perceptual distance, which is LPIPS where the pack
 holds it; delta is in units of the channel's own scale.
 """
 

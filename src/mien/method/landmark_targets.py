@@ -1,12 +1,14 @@
 """What landmarks say of each frame's expression, in the units in which the embedded parser reads it off pictures.
 
-Stage 1 has measured mouth, lids, brows, irises and head on the real frames (MediaPipe's mesh); the parser reads the same
-measures off any picture, with a gradient (`expression_measures`, `pose_measures`). So they can be asked for: a lid that is half shut is
-some dark pixels to an L2, and the whole matter to a viewer. Beyond the paper, whose Eq. 10-12 compare pictures only.
+Stage 1 has measured mouth, lids, brows, irises and head on the real frames (MediaPipe's mesh); the parser reads the
+same measures off any picture, with a gradient (`expression_measures`, `pose_measures`). So they can be asked for: a lid
+that is half shut is some dark pixels to an L2, and the whole matter to a viewer. Beyond the paper, whose Eq. 10-12
+compare pictures only.
 
-The parser has its own bias on a person, and is trusted as far as it agrees with the mesh over the clip. Renders of a tuned
-generator, which look like the frames, are to be read as the frames are, with that bias (`targets_from_frames`). S_t of an untuned one does not follow a real face well, and looks like what the
-parser was trained on: there the mesh's own values are asked for (`targets_from_inversions`).
+The parser has its own bias on a person, and is trusted as far as it agrees with the mesh over the clip. Renders of a
+tuned generator, which look like the frames, are to be read as the frames are, with that bias (`targets_from_frames`).
+S_t of an untuned one does not follow a real face well, and looks like what the parser was trained on: there the mesh's
+own values are asked for (`targets_from_inversions`).
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ _OPEN = 0.06
 
 @dataclass(frozen=True)
 class LandmarkTargetOptions:
-    """`fewest`: frames, under which a clip says nothing of how well the pack reads its landmarks, so that there are no targets;
-    `most`: frames that are looked at for it."""
+    """`fewest`: frames, under which a clip says nothing of how well the pack reads its landmarks, so that there are no
+    targets; `most`: frames that are looked at for it."""
 
     fewest: int = 12
     most: int = 240
@@ -45,8 +47,8 @@ DEFAULTS = LandmarkTargetOptions()
 
 @dataclass(frozen=True)
 class LandmarkTargets:
-    """`target [T, 10]`: what the parser is to read off a render of each frame (`mien.face.measures.face_measures`); `weight [T, 10]`: how much that
-    counts, 0 for not at all."""
+    """`target [T, 10]`: what the parser is to read off a render of each frame (`mien.face.measures.face_measures`);
+    `weight [T, 10]`: how much that counts, 0 for not at all."""
 
     target: Tensor
     weight: Tensor
@@ -68,9 +70,9 @@ class LandmarkTargets:
 
 
 def landmark_residual(measures: Tensor, targets: LandmarkTargets) -> Tensor:
-    """Weighted differences `[N, 10]` between the `measures` of renders and their targets, whose squares grow in proportion
-    to the difference from `PROPORTIONAL_FROM` on (pseudo-Huber): a glance that the channels V cannot show must not bend
-    the face."""
+    """Weighted differences `[N, 10]` between the `measures` of renders and their targets, whose squares grow in
+    proportion to the difference from `PROPORTIONAL_FROM` on (pseudo-Huber): a glance that the channels V cannot show
+    must not bend the face."""
     x = (measures - targets.target) / PROPORTIONAL_FROM
     grown = 2 * ((1 + x.square()).sqrt() - 1)
     return PROPORTIONAL_FROM * targets.weight * x.sign() * (grown + 1e-12).sqrt()
@@ -84,8 +86,8 @@ def measures_of_mesh(landmarks: NDArray[np.floating], size: int) -> Tensor:
 def targets_from_frames(
     reader: LandmarkReader | None, frames: ImageSequence, mesh: Tensor, options: LandmarkTargetOptions = DEFAULTS
 ) -> LandmarkTargets | None:
-    """For renders that look like the frames I_t; `mesh [T, 10]`: see `measures_of_mesh`. None where the pack reads no landmarks
-    or the clip is too short to calibrate it."""
+    """For renders that look like the frames I_t; `mesh [T, 10]`: see `measures_of_mesh`. None where the pack reads no
+    landmarks or the clip is too short to calibrate it."""
     if reader is None or len(mesh) < options.fewest:
         return None
     read = _read(reader, frames, torch.arange(len(mesh)))
@@ -101,8 +103,8 @@ def targets_from_inversions(
     real: LandmarkTargets | None,
     options: LandmarkTargetOptions = DEFAULTS,
 ) -> LandmarkTargets | None:
-    """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on average.
-    `real`: the targets of the frames I_t, whose weights are taken; None where those are."""
+    """For renders that look like S_t, `frames`: the mesh's own changes, around what the parser reads off S_t on
+    average. `real`: the targets of the frames I_t, whose weights are taken; None where those are."""
     if real is None or reader is None:
         return None
     some = _some(len(mesh), options.most)

@@ -1,10 +1,10 @@
 """The 35 numbers of a frame in one pass, from its face mesh alone: stages 1, 4 and 5 without looking ahead.
 
-Roll is the rigid head's. Yaw, pitch and alpha are linear in what the mesh shows (`mien.face.mesh_features`), relative to
-the same face at rest. The linear map is fitted to the face that is to be driven (`fit_reader`): its own generator draws
-it with random numbers, the mesh is found in the renders, and the numbers are regressed on what it shows. The labels are
-exact, tuned weights are taken as they are, and any pack will do. What the driver looks like at rest is learned while they
-speak (`RestShape`).
+Roll is the rigid head's. Yaw, pitch and alpha are linear in what the mesh shows (`mien.face.mesh_features`), relative
+to the same face at rest. The linear map is fitted to the face that is to be driven (`fit_reader`): its own generator
+draws it with random numbers, the mesh is found in the renders, and the numbers are regressed on what it shows. The
+labels are exact, tuned weights are taken as they are, and any pack will do. What the driver looks like at rest is
+learned while they speak (`RestShape`).
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class RestShape:
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """`renders`: that the map is fitted to; `spread`: of the channels in them, in the channels' units; `turn`: of yaw and
-    pitch, degrees."""
+    """`renders`: that the map is fitted to; `spread`: of the channels in them, in the channels' units; `turn`: of yaw
+    and pitch, degrees."""
 
     renders: int = 140
     spread: float = 1.2
@@ -77,9 +77,9 @@ DEFAULTS = ReaderOptions()
 
 @dataclass(frozen=True)
 class MotionReader:
-    """`reader(mesh, rest)` gives a frame's 35 numbers. `weight [FEATURES, 2 + C]`: of what the mesh shows, to yaw and pitch in
-    degrees and alpha; `limit [C]`: the largest alpha. The driven face at rest is that of L_ID: alpha is 0. `rest [478, 3]`:
-    its shape then, facing the camera: the driver's own where the driver is the person shown."""
+    """`reader(mesh, rest)` gives a frame's 35 numbers. `weight [FEATURES, 2 + C]`: of what the mesh shows, to yaw and
+    pitch in degrees and alpha; `limit [C]`: the largest alpha. The driven face at rest is that of L_ID: alpha is 0.
+    `rest [478, 3]`: its shape then, facing the camera: the driver's own where the driver is the person shown."""
 
     weight: Array
     flow: HeadPoseFlow
@@ -101,7 +101,8 @@ def fit_reader(
 ) -> MotionReader:  # fmt: skip
     """The reader for a face that `paint` draws from 35 numbers, uint8 RGB `[R, R, 3]`.
 
-    `scale [C]`: the channels' units. `tick` is called with the number of renders done since the last call. Raises FaceError where the face at rest, or most of the renders, show no face to the mesh.
+    `scale [C]`: the channels' units. `tick` is called with the number of renders done since the last call. Raises
+    FaceError where the face at rest, or most of the renders, show no face to the mesh.
     """
     random, mesher = np.random.default_rng(options.seed), FaceMesh(min_confidence=0.2)
     found = mesher(paint(np.zeros(3 + len(scale))))
@@ -128,7 +129,8 @@ def fit_reader(
 def ridge_regression(features: NDArray[np.floating], numbers: NDArray[np.floating]) -> Array:
     """The map `[F, K]` through the origin from `features [N, F]` to `numbers [N, K]`, in the dual, since F > N.
 
-    Each number's ridge is the one of `RIDGES` that predicts it best where the sample itself is left out (PRESS, Allen 1974).
+    Each number's ridge is the one of `RIDGES` that predicts it best where the sample itself is left out (PRESS, Allen
+    1974).
     """
     x, y = features.astype(np.float64), numbers.astype(np.float64)
     values, vectors = np.linalg.eigh(x @ x.T)
@@ -146,7 +148,8 @@ def ridge_regression(features: NDArray[np.floating], numbers: NDArray[np.floatin
 
 
 class OneEuroFilter:
-    """A low-pass filter whose cutoff rises with speed (Casiez et al. 2012): still where the face is, quick where it moves.
+    """A low-pass filter whose cutoff rises with speed (Casiez et al. 2012): still where the face is, quick where it
+    moves.
 
     `unit [N]`: the size of a usual motion of each number; `least`: the cutoff at rest, Hz; `slope`: Hz for each unit a
     second.
@@ -179,8 +182,8 @@ def _share(cutoff: NDArray[np.floating] | float, step: float) -> NDArray[np.floa
 
 
 class LossEasing:
-    """What is shown while the face is out of sight: held for `hold` seconds, then eased to neutral within `ease`, and back
-    to what is seen within `back`. `neutral [35]`."""
+    """What is shown while the face is out of sight: held for `hold` seconds, then eased to neutral within `ease`, and
+    back to what is seen within `back`. `neutral [35]`."""
 
     def __init__(self, neutral: Array, hold: float = 0.5, ease: float = 1.0, back: float = 0.3) -> None:
         self._neutral, self._hold, self._ease, self._back = neutral, hold, ease, back

@@ -1,4 +1,5 @@
-"""Styles of one person at any angles, from a table: what the flow and the affine layers take a fifth of a frame's time for.
+"""Styles of one person at any angles, from a table: what the flow and the affine layers take a fifth of a frame's time
+for.
 
 A(flow(L_ID, Y, P)) is smooth in the two angles, so it is computed once on a grid, and between its nodes by Catmull-Rom
 splines (cubic convolution, Keys 1981).

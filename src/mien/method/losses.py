@@ -24,8 +24,8 @@ class AttributeWeights:
     """Weights of Eq. 9-12. The paper's are in its supplement; these are ours, in units where L2 over the mouth is 1.
 
     `face`: an L2 over the whole face, which the paper does not have: it keeps cheeks and forehead in place where a
-    channel reaches beyond its attribute. `measures`: squared differences of what the embedded parser's landmarks measure
-    (`mien.method.landmark_targets`), which the paper does not have either.
+    channel reaches beyond its attribute. `measures`: squared differences of what the embedded parser's landmarks
+    measure (`mien.method.landmark_targets`), which the paper does not have either.
     """
 
     l2_mouth: float = 1.0
@@ -61,7 +61,8 @@ class LossNetworks:
 class AttributeObjective:
     """Eq. 9 for a batch of consecutive frames against S_t, without the identity and parsing terms.
 
-    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `landmarks`: what their expressions measure, if known.
+    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `landmarks`: what their expressions measure, if
+    known.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class AttributeObjective:
         self, images: Tensor, index: Tensor | slice = slice(None), seen: ImageAnalysis | None = None
     ) -> Tensor:
         """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
-        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `analyse` gave, where that is known."""
+        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `analyse` gave, where that is
+        known."""
         parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
         seen = self.analyse(images) if seen is None else seen
         for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
@@ -111,8 +113,8 @@ class AttributeObjective:
         return torch.cat(parts, dim=1)
 
     def inter_frame(self, images: Tensor, index: slice, before: Tensor | None) -> Tensor:
-        """L_IF `[n]` of renders of the frames `index`: squared difference between the render's and the target's change from
-        the frame before.
+        """L_IF `[n]` of renders of the frames `index`: squared difference between the render's and the target's change
+        from the frame before.
 
         `before [1, 3, R, R]`: render minus target of the frame before these, or None at the start of the clip.
         Errors of the frame before are bounded by `CARRIED`.
@@ -140,8 +142,8 @@ def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageAnalysis:
-    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`face_measures`), logits `[N, K, h, w]`;
-    None for what was not asked for or cannot be had."""
+    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`face_measures`), logits `[N,
+    K, h, w]`; None for what was not asked for or cannot be had."""
 
     features: list[Tensor]
     measures: Tensor | None = None
@@ -151,7 +153,7 @@ class ImageAnalysis:
 def analyse(
     perceptual: PerceptualNetwork, images: Tensor, parser: Any | None = None, measures: bool = False
 ) -> ImageAnalysis:
-    """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the three
-    are the embedded parser's."""
+    """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the
+    three are the embedded parser's."""
     seen = perceptual.analyse(images, parser, landmarks=measures)
     return ImageAnalysis(seen.features, None if seen.landmarks is None else face_measures(seen.landmarks), seen.logits)

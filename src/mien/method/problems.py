@@ -18,8 +18,8 @@ from mien.nets.perceptual import PerceptualNetwork
 class PoseProblem:
     """Eq. 2: the yaw and pitch of T frames.
 
-    `targets [T, 3, R, R]`: S_t, at the size that is looked at; `measured [T, 2]`: the mesh's angles in degrees; `masks` of
-    the frames; `landmarks`: what the head's landmarks measure, None to compare pictures only.
+    `targets [T, 3, R, R]`: S_t, at the size that is looked at; `measured [T, 2]`: the mesh's angles in degrees; `masks`
+    of the frames; `landmarks`: what the head's landmarks measure, None to compare pictures only.
     """
 
     avatar: Avatar
@@ -34,11 +34,11 @@ class PoseProblem:
 class AttributeProblem:
     """Eq. 3: the channels alpha of T frames.
 
-    `angles [T, 2]`: of stage 4, in degrees; `targets [T, 3, R, R]`: S_t (or I_t, the paper's ablation), at the size that is
-    looked at; `masks` of the frames; `start [T, C]`: alpha read off A(L_t); `blink [T]` bool: frames whose gaze channels are
-    left alone (Sec. 3.4); `identity_image [1, 3, R, R]`: the identity frame, for L_ID; `landmarks`: what expressions
-    measure (`mien.method.landmark_targets`; of the head's measures it must know nothing, which channels would imitate), None
-    to compare pictures only.
+    `angles [T, 2]`: of stage 4, in degrees; `targets [T, 3, R, R]`: S_t (or I_t, the paper's ablation), at the size
+    that is looked at; `masks` of the frames; `start [T, C]`: alpha read off A(L_t); `blink [T]` bool: frames whose gaze
+    channels are left alone (Sec. 3.4); `identity_image [1, 3, R, R]`: the identity frame, for L_ID; `landmarks`: what
+    expressions measure (`mien.method.landmark_targets`; of the head's measures it must know nothing, which channels
+    would imitate), None to compare pictures only.
     """
 
     avatar: Avatar

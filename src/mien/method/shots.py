@@ -21,8 +21,9 @@ EASE_SECONDS = 0.3  # from the numbers that were held to those with which the fa
 def changes_of_person(faces: FaceTrack, network: nn.Module, device: torch.device | str = "cpu") -> list[int]:
     """The frames at which a shot of another person begins, of all cuts `faces.cuts`.
 
-    `network`: `mini`'s identity network, by which `SAME_PERSON` was measured, on `device`. Two shots show one person if any two of their frames look
-    alike: pose and expression part frames of one person, and hardly bring two people together.
+    `network`: `mini`'s identity network, by which `SAME_PERSON` was measured, on `device`. Two shots show one person if
+    any two of their frames look alike: pose and expression part frames of one person, and hardly bring two people
+    together.
     """
     borders = [0, *faces.cuts.tolist(), len(faces)]
     images = faces.images(min(SIZE, faces.size), device)
@@ -40,9 +41,11 @@ def changes_of_person(faces: FaceTrack, network: nn.Module, device: torch.device
 
 
 def hold_while_lost(rows: NDArray[np.float16], lost: NDArray[np.bool_], fps: float) -> NDArray[np.float16]:
-    """The numbers `[T, 3 + C]` with those of frames whose face is `lost [T]` held from before, and eased into what follows.
+    """The numbers `[T, 3 + C]` with those of frames whose face is `lost [T]` held from before, and eased into what
+    follows.
 
-    A face that is lost at the start or to the end holds the nearest numbers there are. No face was fitted in those frames.
+    A face that is lost at the start or to the end holds the nearest numbers there are. No face was fitted in those
+    frames.
     """
     seen = np.flatnonzero(~lost)
     if len(seen) in (0, len(rows)):

@@ -29,10 +29,10 @@ from mien.runtime.team import team
 
 @dataclass(frozen=True)
 class PoseOptions:
-    """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the perceptual
-    part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying from the
-    measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of landmark
-    targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
+    """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the
+    perceptual part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying
+    from the measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of
+    landmark targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
 
     size: int | None = None
     perceptual: float = 0.05
@@ -47,7 +47,8 @@ class PoseOptions:
 class PoseObjective:
     """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss.
 
-    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `landmarks`, if there are targets.
+    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `landmarks`, if there are
+    targets.
     """
 
     def __init__(self, perceptual: PerceptualNetwork, target: Tensor, regions: Regions, weight: float,
@@ -119,7 +120,8 @@ def _step(
     objective: PoseObjective, render: Callable[[Tensor], Tensor], flow: HeadPoseFlow, now: Tensor, measured: Tensor,
     neighbours: Tensor, options: PoseOptions,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """One step of Gauss-Newton from the angles `now [N, 2]`: the angles after it, and the loss `[N]` before and after."""
+    """One step of Gauss-Newton from the angles `now [N, 2]`: the angles after it, and the loss `[N]` before and
+    after."""
     penalty = partial(_penalty, measured=measured, neighbours=neighbours, options=options)
     base = objective(render(now), slice(None))
     columns = []

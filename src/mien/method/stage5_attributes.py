@@ -23,8 +23,8 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 @dataclass(frozen=True)
 class AttributeOptions:
-    """Stage 5 by Gauss-Newton. `target`: what is fitted, S_t or the frames I_t themselves (the paper's ablation, Sec. 4.2);
-    `size`: pixels that the losses look at, None: the pack's."""
+    """Stage 5 by Gauss-Newton. `target`: what is fitted, S_t or the frames I_t themselves (the paper's ablation, Sec.
+    4.2); `size`: pixels that the losses look at, None: the pack's."""
 
     target: Literal["inversion", "frame"] = "inversion"
     size: int | None = None
@@ -43,8 +43,8 @@ def fit_attributes(
 ) -> Attributes:
     """Eq. 3 for all frames, by Gauss-Newton from `start`.
 
-    At blinks the values of gaze channels go straight across. Bounded and damped: a frame that cannot be explained (a hand
-    before the mouth) ends near its start, not far away.
+    At blinks the values of gaze channels go straight across. Bounded and damped: a frame that cannot be explained (a
+    hand before the mouth) ends near its start, not far away.
     """
     avatar, networks, blink, descent = problem.avatar, problem.networks, problem.blink, options.descent
     generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze

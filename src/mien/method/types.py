@@ -101,8 +101,8 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Identity:
-    """Stage 3: `frame`: index of the chosen frame; `similarity`: of I_t and S_t there, in [-1, 1]; `w_plus [L, D]`: L_ID
-    facing the camera, rounded to half floats as it travels."""
+    """Stage 3: `frame`: index of the chosen frame; `similarity`: of I_t and S_t there, in [-1, 1]; `w_plus [L, D]`:
+    L_ID facing the camera, rounded to half floats as it travels."""
 
     frame: int
     similarity: float
@@ -131,8 +131,8 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Motion:
-    """The numbers of each frame, 35 with 32 channels: `roll [T]` and `angles [T, 2]` (yaw, pitch) in degrees, `alpha [T, C]`
-    in units of StyleSpace."""
+    """The numbers of each frame, 35 with 32 channels: `roll [T]` and `angles [T, 2]` (yaw, pitch) in degrees, `alpha
+    [T, C]` in units of StyleSpace."""
 
     roll: Tensor
     angles: Tensor

@@ -69,8 +69,8 @@ def input_layer(channels: int, width: int = 64) -> nn.Sequential:
 
 
 def body(groups: Units = UNITS, squeeze: bool = True) -> nn.Sequential:
-    """All units, with squeeze-and-excitation or without: `[N, C, H, W] -> [N, D, H / 16, W / 16]`, C and D the widths of
-    the first and the last group."""
+    """All units, with squeeze-and-excitation or without: `[N, C, H, W] -> [N, D, H / 16, W / 16]`, C and D the widths
+    of the first and the last group."""
     units: list[nn.Module] = []
     width = groups[0][0]
     for group_width, count in groups:

@@ -28,7 +28,8 @@ PARTS = ("generator", "flow", "encoder")
 
 @dataclass(frozen=True)
 class Exported:
-    """One written file, and by how much ONNX Runtime's result differs from PyTorch's, relative to its largest number."""
+    """One written file, and by how much ONNX Runtime's result differs from PyTorch's, relative to its largest
+    number."""
 
     path: Path
     difference: float
@@ -71,8 +72,8 @@ def check_exportable(folder: Path) -> None:
 def export(pack: Pack, folder: Path) -> Iterator[Exported]:
     """Write `generator.onnx`, `flow.onnx` and `encoder.onnx`, each checked against PyTorch, and yield them one by one.
 
-    Files of these names are replaced, each whole or not at all. Raises InputError as `check_exportable`, PackError for a
-    network that the pack lacks or an encoder that is several, MienError where the results differ by more than 1e-3.
+    Files of these names are replaced, each whole or not at all. Raises InputError as `check_exportable`, PackError for
+    a network that the pack lacks or an encoder that is several, MienError where the results differ by more than 1e-3.
     """
     check_exportable(folder)
     for slot in PARTS:

@@ -39,7 +39,8 @@ EMBEDDED = {"mini": 128}
 
 @dataclass(frozen=True)
 class StageSizes:
-    """Sides, in pixels, of the pictures that stages 3 to 5 look at (a generator that is smaller is looked at as it is)."""
+    """Sides, in pixels, of the pictures that stages 3 to 5 look at (a generator that is smaller is looked at as it
+    is)."""
 
     identity: int = 128
     pose: int = 64
@@ -129,8 +130,8 @@ class Pack:
         return self.networks[slot]
 
     def at(self, size: int | None) -> Pack:
-        """The pack with its pictures at another size (None: its own). Raises PackError for one that its generator does not
-        draw."""
+        """The pack with its pictures at another size (None: its own). Raises PackError for one that its generator does
+        not draw."""
         if size is None or size == self.resolution:
             return self
         try:
@@ -257,7 +258,8 @@ class _Header:
 
     @staticmethod
     def read(metadata: dict[str, str], path: Path) -> _Header:
-        """Raises PackError for another kind of file or format, ValueError, TypeError or KeyError for what is damaged."""
+        """Raises PackError for another kind of file or format, ValueError, TypeError or KeyError for what is
+        damaged."""
         if "mien" not in metadata:
             raise PackError(f"{path} is a safetensors file but not a mien pack")
         header = json.loads(metadata["mien"])

@@ -225,9 +225,10 @@ def pull(
     """Download a pack's files into `folder` (default `$MIEN_HOME/downloads/NAME`), convert them, install the pack.
 
     `accept` is shown each file that has to be downloaded, with its licence, and says whether the user takes it;
-    without it no file is downloaded. `files`: by their roles, in place of those of `PACKS`. Files that are in the folder already, downloaded before or put there by hand, are
-    checked and used. Raises `PackError` for an unknown name or a wrong file in the folder, `MienError` (exit code 1)
-    where a file cannot be had, with one sentence that says how to go on.
+    without it no file is downloaded. `files`: by their roles, in place of those of `PACKS`. Files that are in the
+    folder already, downloaded before or put there by hand, are checked and used. Raises `PackError` for an unknown name
+    or a wrong file in the folder, `MienError` (exit code 1) where a file cannot be had, with one sentence that says how
+    to go on.
     """
     if name in EMBEDDED:
         raise PackError(f"the pack {name} is embedded and needs no download.")

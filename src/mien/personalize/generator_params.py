@@ -53,7 +53,8 @@ class Weights(Protocol):
         ...
 
     def place(self) -> list[Tensor]:
-        """Put the present weights into `generator`, before each forward pass. Returns them: what gradients are taken of."""
+        """Put the present weights into `generator`, before each forward pass. Returns them: what gradients are taken
+        of."""
         ...
 
     def receive(self, gradients: Sequence[Tensor | None]) -> None:

@@ -22,8 +22,8 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 @dataclass(frozen=True)
 class RefinementResult:
-    """`delta`: the tuned generator's difference to the pack's as it travels, uint8 `[B]`; `identity [L, D]`, `angles [T, 2]` in
-    degrees, `alpha [T, C]`, all rounded to half floats."""
+    """`delta`: the tuned generator's difference to the pack's as it travels, uint8 `[B]`; `identity [L, D]`, `angles
+    [T, 2]` in degrees, `alpha [T, C]`, all rounded to half floats."""
 
     delta: NDArray[np.uint8]
     identity: Tensor
@@ -47,8 +47,9 @@ def refine(
     The paper found real frames a bad target for its stage 5, where the generator is fixed and what it cannot draw
     turns into wrong numbers. Here the weights move too, and `hold` keeps the numbers where S_t put them.
 
-    `identity [L, D]`, facing the camera; `angles [T, 2]` in degrees and `alpha [T, C]`: where they start; `fixed [T, C]` bool:
-    values of `alpha` that stay, None for none. A run that was stopped and taken up again ends with the same numbers.
+    `identity [L, D]`, facing the camera; `angles [T, 2]` in degrees and `alpha [T, C]`: where they start; `fixed [T,
+    C]` bool: values of `alpha` that stay, None for none. A run that was stopped and taken up again ends with the same
+    numbers.
     """
     flow, channels = data.flow, data.channels
     w = identity.clone().requires_grad_(True)

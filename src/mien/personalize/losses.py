@@ -51,9 +51,9 @@ def pivot_locality_loss(
     generator: Generator, original: Generator, perceptual: PerceptualNetwork, pivot: Tensor, other: Tensor,
     options: PivotLocalityOptions,
 ) -> Tensor:  # fmt: skip
-    """PTI's locality regularisation (Roich et al. 2021, Eq. 4 to 6): both generators at a latent `options.distance` away from
-    the `pivot [L, D]` towards an `other [L, D]` (at the other, where that is nearer), compared by L2 and perceptual
-    distance."""
+    """PTI's locality regularisation (Roich et al. 2021, Eq. 4 to 6): both generators at a latent `options.distance`
+    away from the `pivot [L, D]` towards an `other [L, D]` (at the other, where that is nearer), compared by L2 and
+    perceptual distance."""
     toward = other - pivot
     share = (options.distance / toward.norm().clamp_min(1e-6)).clamp_max(1.0)
     latents = (pivot + share * toward)[None]

@@ -1,10 +1,10 @@
 """Motion regulariser: a tuned generator goes on moving as the pack's does.
 
-A clip teaches the motions that are in it. What its person never does, a mouth that stays shut for the whole clip, tuning
-would forget, and a driver could not move it afterwards; one picture (`mien.reenact.portrait`) teaches none at all. So tuning compares
-how the picture of the person *changes* between two sets of angles and channel values in the tuned generator and in the
-pack's, at 32x32: where things go, not how sharp they are. The paper has no counterpart; it is to motion what locality
-(Roich et al. 2021) is to other people.
+A clip teaches the motions that are in it. What its person never does, a mouth that stays shut for the whole clip,
+tuning would forget, and a driver could not move it afterwards; one picture (`mien.reenact.portrait`) teaches none at
+all. So tuning compares how the picture of the person *changes* between two sets of angles and channel values in the
+tuned generator and in the pack's, at 32x32: where things go, not how sharp they are. The paper has no counterpart; it
+is to motion what locality (Roich et al. 2021) is to other people.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Adam whose convolutions learn by orthogonalised momentum (Muon, Jordan et al. 2024).
 
 Adam scales each number by itself, so the few directions in which all gradients agree take most of a step. Muon moves a
-weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that carry
-a person's fine detail, move as far as the strong ones. On a clip three quarters of the steps do more than all of Adam's
-(research/personalization.md has the figures). The rest (biases, noise constants, styles, latents, numbers of frames) keeps Adam.
+weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that
+carry a person's fine detail, move as far as the strong ones. On a clip three quarters of the steps do more than all of
+Adam's (research/personalization.md has the figures). The rest (biases, noise constants, styles, latents, numbers of
+frames) keeps Adam.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Adam):
-    """Convolutions of 3x3 of groups with `muon` true by Muon at the group's rate times `share`, everything else by Adam.
+    """Convolutions of 3x3 of groups with `muon` true by Muon at the group's rate times `share`, everything else by
+    Adam.
 
     `share`: the root mean square of a convolution's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
     Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`. `threads` share the
@@ -66,7 +68,8 @@ class Muon(torch.optim.Adam):
         self._momentum, self._share = momentum, share
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Adam looks for its `step` in every state; those of convolutions have none, and are kept out of its sight here too."""
+        """Adam looks for its `step` in every state; those of convolutions have none, and are kept out of its sight here
+        too."""
         ours = {p: kept for p, kept in state["state"].items() if kept and "step" not in kept}
         adams = {p: kept for p, kept in state["state"].items() if p not in ours}
         super().__setstate__(state | {"state": defaultdict(dict, adams)})

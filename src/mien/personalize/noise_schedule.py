@@ -51,9 +51,9 @@ def noise_rates(regions: ClipRegions, steady: Tensor) -> Tensor:
     """How fast noise constants learn, `[1, 1, 64, 64]`, as a share of their rate.
 
     As fast as the fine picture is steady, `steady [1, 1, 64, 64]` (`steadiness`). At eyes, brows, chin and jaw it would
-    hold what has to move, so there the weights have to be ahead of it: `SLOW`. Closed altogether, those places are left to
-    the weights, and eyes come out smeared (research/personalization.md has the figures). Lips and what is between them are free, for
-    teeth and folds of the lips are drawn by nothing else.
+    hold what has to move, so there the weights have to be ahead of it: `SLOW`. Closed altogether, those places are left
+    to the weights, and eyes come out smeared (research/personalization.md has the figures). Lips and what is between
+    them are free, for teeth and folds of the lips are drawn by nothing else.
     """
     often = regions.mean(lambda these: torch.cat([these.lips, these.eyes, these.mouth], 1))
     lips = (3 * F.max_pool2d(often[:, :1], 3, 1, 1)).clamp(0, 1)

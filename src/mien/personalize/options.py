@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 @dataclass(frozen=True)
 class MuonOptions:
-    """Muon for convolutions (`mien.personalize.muon`). `momentum` of their gradients; `max_update`: how far they move at a
-    step, in learning rates."""
+    """Muon for convolutions (`mien.personalize.muon`). `momentum` of their gradients; `max_update`: how far they move
+    at a step, in learning rates."""
 
     momentum: float = 0.85
     max_update: float = 0.6
@@ -25,8 +25,8 @@ class NoiseOptions:
 
 @dataclass(frozen=True)
 class GazeAugmentationOptions:
-    """Frames of the clip with their irises moved (`mien.personalize.gaze_augmentation`), for packs that read landmarks and
-    have gaze channels. `share` of the clip's frames, but `fewest` at least."""
+    """Frames of the clip with their irises moved (`mien.personalize.gaze_augmentation`), for packs that read landmarks
+    and have gaze channels. `share` of the clip's frames, but `fewest` at least."""
 
     share: float = 0.15
     fewest: int = 8
@@ -34,8 +34,8 @@ class GazeAugmentationOptions:
 
 @dataclass(frozen=True)
 class MotionRegularizerOptions:
-    """A tuned generator goes on moving as the pack's does (`mien.personalize.motion_regularizer`). `weight` beside the image
-    losses."""
+    """A tuned generator goes on moving as the pack's does (`mien.personalize.motion_regularizer`). `weight` beside the
+    image losses."""
 
     weight: float = 5.0
 
@@ -58,10 +58,11 @@ class TrainingOptions:
 
     `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
-    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are
-    drawn as before); 0 leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
-    block is drawn in a random window only. `motion`, `noise`, `muon`: None
-    leaves them out; without Muon, Adam moves all.
+    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of
+    `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are drawn as before); 0
+    leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the
+    last block is drawn in a random window only. `motion`, `noise`, `muon`: None leaves them out; without Muon, Adam
+    moves all.
     """
 
     steps: int = 60
@@ -90,10 +91,10 @@ class TrainingOptions:
 class TuningOptions(TrainingOptions):
     """Pivotal tuning (the paper, Sec. 4.1).
 
-    `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the pivots
-    are fixed. `decoder_path`: half of the renders take the way that the decoder will take, the identity frame's latent
-    turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `coarse_first`: two thirds of the steps
-    run at `resolution`, but at most half of the generator's own, and the last third at that.
+    `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the
+    pivots are fixed. `decoder_path`: half of the renders take the way that the decoder will take, the identity frame's
+    latent turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `coarse_first`: two thirds of
+    the steps run at `resolution`, but at most half of the generator's own, and the last third at that.
     """
 
     encoder_rate: float | None = 4e-4
@@ -127,9 +128,9 @@ class TuningOptions(TrainingOptions):
 
 @dataclass(frozen=True)
 class RefinementOptions(TrainingOptions):
-    """The joint pass after stage 5 (ours): weights, L_ID and the numbers of each frame. Learning rates of identity latent,
-    angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near where stages 4 and 5
-    put them."""
+    """The joint pass after stage 5 (ours): weights, L_ID and the numbers of each frame. Learning rates of identity
+    latent, angles (degrees) and channels (units of their scale); `hold`: weight that keeps the numbers near where
+    stages 4 and 5 put them."""
 
     steps: int = 120
     passes: float = 4.8

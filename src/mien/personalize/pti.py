@@ -38,8 +38,8 @@ LARGEST_TUNED_ENCODER = 50_000_000
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """What tuning gave: the generator's difference to the pack's as it travels, `delta` uint8 `[B]`, and the weights of the
-    `encoder [P]`, empty where it was not tuned."""
+    """What tuning gave: the generator's difference to the pack's as it travels, `delta` uint8 `[B]`, and the weights of
+    the `encoder [P]`, empty where it was not tuned."""
 
     delta: NDArray[np.uint8]
     encoder: Tensor
@@ -73,9 +73,9 @@ def pivotal_tuning(
 ) -> TunedWeights:
     """Tune `weights`, and a copy of the encoder where that is small, to a clip; the pack's networks stay as they are.
 
-    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame; `pivots [T, L, D]`: the latents that
-    stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one machine; a run that was stopped and taken up
-    again ends with the same weights.
+    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame; `pivots [T, L, D]`: the latents
+    that stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one
+    machine; a run that was stopped and taken up again ends with the same weights.
     """
     rates: list[tuple[list[Tensor], float]] = []
     learned = learns_encoder(encoder, options)

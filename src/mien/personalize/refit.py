@@ -1,8 +1,8 @@
 """The last step (ours): each frame's 34 numbers against the frame itself, with the tuned generator fixed.
 
 Refinement draws a frame some five times, and each time Adam moves its numbers by a good part of a unit: the weights end
-where they should, the numbers end shaken. Here they are put where Eq. 9 is least, angles and channels together. The paper
-found real frames I_t a bad target for its stage 5, whose generator cannot draw this person; the tuned one can.
+where they should, the numbers end shaken. Here they are put where Eq. 9 is least, angles and channels together. The
+paper found real frames I_t a bad target for its stage 5, whose generator cannot draw this person; the tuned one can.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class RefitOptions:
 
 @dataclass(frozen=True)
 class RefitResult:
-    """`angles [T, 2]` in degrees and `alpha [T, C]`, rounded to half floats as they travel; `initial_loss`, `loss` `[T]`:
-    Eq. 9's L2 and perceptual part against I_t, before and after."""
+    """`angles [T, 2]` in degrees and `alpha [T, C]`, rounded to half floats as they travel; `initial_loss`, `loss`
+    `[T]`: Eq. 9's L2 and perceptual part against I_t, before and after."""
 
     angles: Tensor
     alpha: Tensor
@@ -57,10 +57,10 @@ def refit_to_frames(
 ) -> RefitResult:
     """Eq. 9 of every frame, over its two angles and its channels.
 
-    `angles [T, 2]`, `alpha [T, C]`: where they start; `targets [T, 3, R, R]`: I_t; `fixed [T]` bool: frames that stay as
-    they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone; `landmarks`:
-    what expressions measure (`mien.method.landmark_targets`), None to compare pictures only. The ridge of `options` pulls to
-    where the numbers were. There are no identity and parsing losses.
+    `angles [T, 2]`, `alpha [T, C]`: where they start; `targets [T, 3, R, R]`: I_t; `fixed [T]` bool: frames that stay
+    as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone;
+    `landmarks`: what expressions measure (`mien.method.landmark_targets`), None to compare pictures only. The ridge of
+    `options` pulls to where the numbers were. There are no identity and parsing losses.
     """
     scale, flow, unit = avatar.scale, avatar.flow, options.angle_unit_deg
     gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])

@@ -1,4 +1,4 @@
-"""Which frames a training step is taught by, at which size, and in which window of the picture.
+"""Which frames a training step learns from, at which size, and in which window of the picture.
 
 At large sizes a step draws the whole picture at half its size and the last block in a random window only, which is
 nearly as cheap as half the size and sees every pixel in turn.
@@ -18,9 +18,8 @@ from mien.nets.generator import Window
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
 
-WINDOW_RIM_PX = (
-    24  # half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim
-)
+# Half of how far windows may begin outside, to be moved inside: else few ever hold the picture's rim.
+WINDOW_RIM_PX = 24
 
 
 def even_sampling(landmarks: NDArray[np.floating], groups: int = 24) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The loop that tuning, refinement and portraits share: one optimiser step a batch, rates by the schedule, a deadline.
 
-Which frames a step draws is `mien.personalize.sampling`'s, how far they are off `mien.personalize.image_loss`'s. What styles the
-frames of a batch have is the caller's: `Trainer.run` asks for them.
+Which frames a step draws is `mien.personalize.sampling`'s, how far they are off `mien.personalize.image_loss`'s. What
+styles the frames of a batch have is the caller's: `Trainer.run` asks for them.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Trainer:
         monitor: StageMonitor,
         noise_rate: Tensor | None = None,
     ) -> None:
-        """`rate` of the weights; `more`: other tensors that are trained, with their rates; `probability [T]` of drawing each
-        frame; `noise_rate [1, 1, h, w]`: of noise constants, by default `noise_rates` of the data."""
+        """`rate` of the weights; `more`: other tensors that are trained, with their rates; `probability [T]` of drawing
+        each frame; `noise_rate [1, 1, h, w]`: of noise constants, by default `noise_rates` of the data."""
         self.weights, self._data, self._schedule, self._monitor = weights, data, schedule, monitor
         self._random = np.random.RandomState(schedule.seed)
         self._sampler = BatchSampler(data, schedule, probability, self._random)
@@ -84,8 +84,8 @@ class Trainer:
     def run(self, step: Step, once: Once = _never) -> None:
         """Train. The frames of a batch are shared by threads, so `step` is called with some of them at a time.
 
-        Where the time that is left (`StageMonitor.seconds`) is not enough for all steps, there are fewer, with all of the
-        schedule in them.
+        Where the time that is left (`StageMonitor.seconds`) is not enough for all steps, there are fewer, with all of
+        the schedule in them.
         """
         planned, tick, limit = self._schedule.steps, self._monitor.tick, self._monitor.seconds
         loop = Loop([*self.weights.state, *self._more], self._optimiser, self._random, self._monitor.checkpoint)
@@ -161,8 +161,8 @@ class Trainer:
 def optimiser_of(
     groups: Sequence[tuple[list[Tensor], float, bool]], muon: MuonOptions | None, device: torch.device
 ) -> torch.optim.Adam:
-    """Muon for convolutions and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors, their rate, and
-    whether Muon may move them."""
+    """Muon for convolutions and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors, their rate,
+    and whether Muon may move them."""
     parameters = [{"params": tensors, "lr": rate, "muon": able} for tensors, rate, able in groups]
     fused = device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
     if muon is None:

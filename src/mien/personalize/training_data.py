@@ -52,8 +52,8 @@ class TrainingData:
         options: LandmarkTargetOptions | None = None,
         bounds: FrameBounds | None = None,
     ) -> TrainingData:
-        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None. `bounds`: of
-        the frame, None where all crops lie within it."""
+        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None.
+        `bounds`: of the frame, None where all crops lie within it."""
         targets = None
         if options is not None:
             frames = CropFrames(crops, min(pack.stage_sizes.attributes, pack.resolution), pack.device)
@@ -73,8 +73,8 @@ class TrainingData:
         )
 
     def extended(self, crops: CropFile, landmarks: NDArray[np.floating], frames: NDArray[np.int64]) -> TrainingData:
-        """With more pictures of the person after those that it has, made of the pictures `frames`. What is steady, and what expressions measure, stays: of
-        the additional ones that is unknown."""
+        """With more pictures of the person after those that it has, made of the pictures `frames`. What is steady, and
+        what expressions measure, stays: of the additional ones that is unknown."""
         if not len(crops):
             return self
         targets = self.landmark_targets

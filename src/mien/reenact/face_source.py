@@ -35,8 +35,8 @@ PERSON_FRAMES = 8  # of a person's own stream, which they are learned from when 
 @dataclass(frozen=True)
 class FaceExamples:
     """Images that a face is learned from: `crops` uint8 RGB `[N, S, S, 3]` in FFHQ framing, the portrait first; mesh
-    `landmarks [N, 478, 2]` in pixels; `angles [N, 2]`: yaw and pitch in degrees; `values [N, C]` of the channels V, None
-    for a single portrait, whose values its inversion tells."""
+    `landmarks [N, 478, 2]` in pixels; `angles [N, 2]`: yaw and pitch in degrees; `values [N, C]` of the channels V,
+    None for a single portrait, whose values its inversion tells."""
 
     crops: NDArray[np.uint8]
     landmarks: NDArray[np.floating]

@@ -20,9 +20,9 @@ class PuppetOptions:
 
     `retargeting`: the driver's numbers in the person's own units; None: the driver's numbers as they are, bit for bit.
     `tuning`: learn the face (an image, or a person whose weights are known) for this driver, or tune to an image around
-    its inversion, whoever drives it (`PivotalImageTuning`, the paper's); None: an image is inverted and drawn by the pack's
-    weights. A stream or person that is not learned keeps L_ID and weights. `views`: warped views of the portrait to
-    tune to; None: the one image. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
+    its inversion, whoever drives it (`PivotalImageTuning`, the paper's); None: an image is inverted and drawn by the
+    pack's weights. A stream or person that is not learned keeps L_ID and weights. `views`: warped views of the portrait
+    to tune to; None: the one image. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
     renders. Views and eyes have a use with `PortraitTuning` only.
     """
 
@@ -38,8 +38,8 @@ class PuppetOptions:
 
     @staticmethod
     def paper() -> PuppetOptions:
-        """The paper's form (Sec. 4.3): the other's L_ID and weights, the driver's 35 numbers unchanged. The weights of an
-        image's person are had as those of a clip's, by pivotal tuning (Sec. 4.1)."""
+        """The paper's form (Sec. 4.3): the other's L_ID and weights, the driver's 35 numbers unchanged. The weights of
+        an image's person are had as those of a clip's, by pivotal tuning (Sec. 4.1)."""
         return PuppetOptions(None, None, None, PivotalImageTuning())
 
     @staticmethod

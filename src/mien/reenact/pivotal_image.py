@@ -1,4 +1,5 @@
-"""Pivotal tuning to one image around its fixed inversion (the paper, Sec. 4.1 and 4.3; Roich et al. 2021), and no more."""
+"""Pivotal tuning to one image around its fixed inversion (the paper, Sec. 4.1 and 4.3; Roich et al. 2021), and no
+more."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from mien.runtime.monitor import StageMonitor
 
 @dataclass(frozen=True)
 class PivotalImageTuning:
-    """`training`: as of a clip, one image a step; `person_size`: most bytes of the tuned weights, None for all of them."""
+    """`training`: as of a clip, one image a step; `person_size`: most bytes of the tuned weights, None for all of
+    them."""
 
     training: TuningOptions = field(default_factory=lambda: replace(TuningOptions.paper(), batch=1))
     person_size: int | None = None
@@ -37,8 +39,8 @@ def tune_to_image(
 ) -> LearnedFace:
     """Tune the pack's generator until it draws the portrait at its inversion E(I), which stays as it is, as does L_ID.
 
-    `person`: L_ID, E(I) turned to face the camera; `tick`: called with 1 after each step. Deterministic for a seed on one
-    machine.
+    `person`: L_ID, E(I) turned to face the camera; `tick`: called with 1 after each step. Deterministic for a seed on
+    one machine.
     """
     pivot = invert(pack.encoder, portrait.crops[:1], pack.device)
     weights = weights_for(pack.generator, options.person_size, noise=options.training.noise)

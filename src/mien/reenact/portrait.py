@@ -50,9 +50,9 @@ class PortraitTuning:
     """How a generator is tuned to a portrait and its warped views.
 
     `steps` of `batch` images, the portrait in each of them once; the first two thirds at `resolution` pixels where the
-    pack's is larger. `frames`: at most so many of the driver's are views made for, and motion compared between. Learning
-    rates of weights, identity latent, angles (degrees) and channels (units of their scale). Weights beside the pixel
-    loss: `perceptual`; `locality` of other people; `motion` of changing as the pack's generator does between two
+    pack's is larger. `frames`: at most so many of the driver's are views made for, and motion compared between.
+    Learning rates of weights, identity latent, angles (degrees) and channels (units of their scale). Weights beside the
+    pixel loss: `perceptual`; `locality` of other people; `motion` of changing as the pack's generator does between two
     driving frames, at 32x32, every `motion_every` steps. `noise`: train noise maps too. `max_update`: how far a
     convolution moves at a step, in learning rates (Muon). `person_size`: most bytes
     of the tuned weights, None for all of them.
@@ -95,7 +95,8 @@ def portrait_views(
     gaze: NDArray[np.float64] | None,
     eyes: EyeTransferOptions | None,
 ) -> WarpedPortraits:
-    """The portrait under the motion of `driving`, N frames; `own`: the portrait's, one frame; `gaze [N, 2]`: the driver's."""
+    """The portrait under the motion of `driving`, N frames; `own`: the portrait's, one frame; `gaze [N, 2]`: the
+    driver's."""
     both = own.followed_by(driving)
     # One after the other: sums of a batch are rounded otherwise than those of one image.
     styles = [avatar.styles_at(both.angles[i : i + 1], both.values[i : i + 1]) for i in range(len(both))]
@@ -206,7 +207,8 @@ class PortraitObjective:
         return avatar.moved(styles, values - avatar.read(styles)), None
 
     def motion_loss(self, generator: Generator, batch: Batch) -> Tensor | None:
-        """Between two of the driver's frames the tuned picture is to change as the pack's does; None at steps between."""
+        """Between two of the driver's frames the tuned picture is to change as the pack's does; None at steps
+        between."""
         options, count = self._options, len(self._driving)
         if not options.motion or (batch.step + 1) % options.motion_every or count < 2:
             return None
@@ -223,8 +225,8 @@ class PortraitObjective:
 def noise_learning_rates(data: TrainingData) -> Tensor:
     """Learning rate of each pixel of the noise maps, as a share of their rate, `[1, 1, 64, 64]`.
 
-    With views: as for a clip, and slow at nose and lips too, where views disagree in detail. Of a single image noise maps
-    would draw the face itself and hold it still, so they are trained around it alone.
+    With views: as for a clip, and slow at nose and lips too, where views disagree in detail. Of a single image noise
+    maps would draw the face itself and hold it still, so they are trained around it alone.
     """
     if len(data.crops) == 1:
         return 1 - dilate(data.regions.part(slice(1)).face, NOISE_MARGIN_MASK_PX)

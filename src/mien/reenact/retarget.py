@@ -27,8 +27,8 @@ class RetargetOptions:
     `relative`: take the change of each channel from the driver's identity frame, and head pose about the driver's usual
     one; otherwise the values themselves: channels take the driver's values in StyleSpace. None: as the pack's channels
     ask (`Pack.channels_absolute`). `strength`, 0 to 3, scales all motion about the driver's usual pose and expression
-    (the medians): 0 holds that still, 1 is the driver's motion. `smoothing_seconds`, 0 to 10: full width at half maximum
-    of a Gaussian over time. Without `blink` the lids, without `gaze` the eyes' direction stay the person's own.
+    (the medians): 0 holds that still, 1 is the driver's motion. `smoothing_seconds`, 0 to 10: full width at half
+    maximum of a Gaussian over time. Without `blink` the lids, without `gaze` the eyes' direction stay the person's own.
 
     Raises InputError for a value out of range.
     """

@@ -21,9 +21,9 @@ Image = NDArray[np.uint8]
 class CropFile:
     """Crops uint8 RGB `[T, size, size, 3]` in a temporary file without a name, which goes with the object.
 
-    Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is read is
-    the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of temporary files.
-    Raises MienError where no temporary file can be made, and `append` where the disk is full.
+    Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is
+    read is the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of
+    temporary files. Raises MienError where no temporary file can be made, and `append` where the disk is full.
     """
 
     dtype = np.dtype(np.uint8)

@@ -24,8 +24,8 @@ def _ignore(done: int) -> None:
 
 @dataclass(frozen=True)
 class StageMonitor:
-    """What one stage reports to. `tick(n)`: n more frames or steps are done; `checkpoint`: where its training loop keeps
-    its state; `seconds`: how long that loop may take, None for as long as it needs."""
+    """What one stage reports to. `tick(n)`: n more frames or steps are done; `checkpoint`: where its training loop
+    keeps its state; `seconds`: how long that loop may take, None for as long as it needs."""
 
     tick: Tick = _ignore
     checkpoint: Checkpoint = NO_CHECKPOINT
@@ -38,8 +38,8 @@ UNWATCHED = StageMonitor()
 class Monitor:
     """Runs stages: shows their progress, measures their seconds, and takes results of an earlier run from `cache`.
 
-    `limits`: seconds that a stage's training loop may take, by stage. `seconds`: by stage. `resumed`: the stages and loops
-    that an earlier run had done, whose seconds are not counted again.
+    `limits`: seconds that a stage's training loop may take, by stage. `seconds`: by stage. `resumed`: the stages and
+    loops that an earlier run had done, whose seconds are not counted again.
     """
 
     def __init__(

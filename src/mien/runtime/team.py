@@ -41,7 +41,8 @@ class Team:
         return self._pool.map(one, items)
 
     def split(self, count: int, most: int) -> list[slice]:
-        """`range(count)` in parts of at most `most`: for several threads of nearly equal length, and as many for each."""
+        """`range(count)` in parts of at most `most`: for several threads of nearly equal length, and as many for
+        each."""
         parts = -(-count // max(most, 1))
         if self.size == 1:
             return [slice(i * most, min((i + 1) * most, count)) for i in range(parts)]

@@ -96,8 +96,8 @@ def run_all(jobs: Sequence[Job], pool: Pool, attempts: int = ATTEMPTS) -> Iterat
 
 
 def local_devices(device: str = "auto", jobs: int | None = None, *, gpus: int | None = None) -> list[str]:
-    """A device for each worker of this machine: every CUDA device, or `cpu` once a core. `jobs` limits or sets it; `gpus`:
-    how many CUDA devices there are, if not as PyTorch counts them."""
+    """A device for each worker of this machine: every CUDA device, or `cpu` once a core. `jobs` limits or sets it;
+    `gpus`: how many CUDA devices there are, if not as PyTorch counts them."""
     if gpus is None:
         gpus = _cuda_devices()
     if device == "auto" and gpus:

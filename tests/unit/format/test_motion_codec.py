@@ -49,14 +49,14 @@ def coded_stream(frames: int = 100, key_interval: int = 30) -> Stream:
 def test_range_coder_round_trip_and_size() -> None:
     rng = np.random.RandomState(1)
     bits = (rng.rand(8_000) < np.repeat([0.02, 0.5, 0.98, 0.3], 2_000)).tolist()
-    encoder, belief = RangeEncoder(), Bit()
+    encoder, model = RangeEncoder(), Bit()
     for bit in bits:
-        encoder.bit(belief, bit)
+        encoder.bit(model, bit)
         encoder.plain(int(bit))
     data = encoder.finish()
-    decoder, belief = RangeDecoder(data), Bit()
+    decoder, model = RangeDecoder(data), Bit()
     for bit in bits:
-        assert decoder.bit(belief) == bit and decoder.plain() == int(bit)
+        assert decoder.bit(model) == bit and decoder.plain() == int(bit)
     entropy = 2_000 * (0.1414 + 1 + 0.1414 + 0.8813) + 8_000
     assert entropy - 100 < 8 * len(data) < 1.04 * entropy
 
@@ -67,13 +67,13 @@ def test_range_coder_carries(chance: float) -> None:
     for seed in range(10):
         rng = np.random.RandomState(seed)
         bits = (rng.rand(200) < chance).tolist()
-        encoder, belief = RangeEncoder(), Bit()
+        encoder, model = RangeEncoder(), Bit()
         for bit in bits:
-            encoder.bit(belief, bit)
+            encoder.bit(model, bit)
             encoder.plain(0)
         data = encoder.finish()
-        decoder, belief = RangeDecoder(data), Bit()
-        assert [(decoder.bit(belief), decoder.plain()) for _ in bits] == [(bit, 0) for bit in bits]
+        decoder, model = RangeDecoder(data), Bit()
+        assert [(decoder.bit(model), decoder.plain()) for _ in bits] == [(bit, 0) for bit in bits]
 
 
 @pytest.mark.parametrize("key_interval", [1, 7, 120, 512])

@@ -1,4 +1,5 @@
-"""Files as the world makes them: clocks that restart or jump, sizes that change, HDR, colour profiles, odd sound, odd names."""
+"""Files as the world makes them: clocks that restart or jump, sizes that change, HDR, colour profiles, odd sound, odd
+names."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def test_a_loop_ends_at_its_deadline() -> None:
 
 
 def taught(windows_from: int | None, steps: int = 60) -> tuple[float, bool]:
-    """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, and whether in windows."""
+    """Teach the tiny generator one of its own pictures turned upside down; the distance at the end, and whether in
+    windows."""
     pack = tiny_pack()
     generator = pack.generator
     generator.rgb_valid_from = 32  # the random generator's sums are no pictures

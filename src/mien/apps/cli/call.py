@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.apps.cli.common import Mark, Sign, progress_bars
+from mien.apps.cli.common import Calibrate, Mark, Sign, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,15 +52,7 @@ def call(
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates, losses and freezes there.")
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Show the other end's person without asking.")] = False,
-    calibrate: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=30.0,
-            metavar="S",
-            help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
-        ),
-    ] = 3.0,
+    calibrate: Calibrate = 3.0,
     sign: Sign = True,
     watermark: Mark = True,
 ) -> None:
@@ -69,8 +61,8 @@ def call(
     One end prints an invitation, one line of text: send it to the other end, who joins with it and sends its answer
     back. Or one end listens and the other connects. Your person is sent once, and shown only if they accept it.
 
-    Nothing listens beyond this machine unless --host names an address of it; no server is asked unless --stun names one.
-    The invitation holds the key of the call: send it over a line that you trust.
+    Nothing listens beyond this machine unless --host names an address of it; no server is asked unless --stun names
+    one. The invitation holds the key of the call: send it over a line that you trust.
 
     Example: mien call --person me.person --host 192.168.1.5
 

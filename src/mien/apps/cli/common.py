@@ -91,6 +91,15 @@ C2paKey = Annotated[
     typer.Option("--c2pa-key", envvar="MIEN_C2PA_KEY", metavar="KEY.pem", help="The certificate's private key."),
 ]
 
+Calibrate = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=30.0,
+        metavar="S",
+        help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
+    ),
+]
 Sign = Annotated[
     bool, typer.Option("--sign/--no-sign", help="The words `synthetic (mien)` in a corner of the picture.")
 ]

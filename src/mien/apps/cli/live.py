@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.apps.cli.common import Mark, Sign, StreamPack, progress_bars
+from mien.apps.cli.common import Calibrate, Mark, Sign, StreamPack, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,15 +39,7 @@ def live(
     statistics: Annotated[
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates and delays there.")
     ] = None,
-    calibrate: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=30.0,
-            metavar="S",
-            help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
-        ),
-    ] = 3.0,
+    calibrate: Calibrate = 3.0,
     pack: StreamPack = None,
     sign: Sign = True,
     watermark: Mark = True,
@@ -55,7 +47,8 @@ def live(
     """Drive a face with a camera or a clip, with little delay.
 
     Look into the camera with a calm face for the first three seconds. Frames that are late are dropped, never queued;
-    a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a desktop.
+    a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a
+    desktop.
 
     Example: mien live --camera 0 --person me.person
 

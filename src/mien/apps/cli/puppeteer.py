@@ -132,8 +132,9 @@ def puppeteer(
 
     With --method mien (the default) the driver's motion is put into FACE's own units, and the generator is tuned, for
     this driver, to FACE and to what it looks like where the driver takes it. With --method paper the identity latent
-    and weights are exchanged and nothing else; to an image the generator is tuned around its fixed inversion. A video as DRIVER is encoded first. OUT may be a .mien file too: FACE's
-    identity with 35 numbers a frame; of a .person it then names the person as it is.
+    and weights are exchanged and nothing else; to an image the generator is tuned around its fixed inversion. A video
+    as DRIVER is encoded first. OUT may be a .mien file too: FACE's identity with 35 numbers a frame; of a .person it
+    then names the person as it is.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
@@ -181,7 +182,8 @@ def puppeteer(
 
 
 def _faces(path: Path, face: int | None, driver_face: int | None) -> tuple[FaceSource, int | None, int | None]:
-    """FACE, and which face of it and of the driver: a stream or a person is one face, so that the number is the driver's.
+    """FACE, and which face of it and of the driver: a stream or a person is one face, so that the number is the
+    driver's.
 
     Raises FaceError for an image without that face, before the driver is encoded.
     """

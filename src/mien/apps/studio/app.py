@@ -84,8 +84,8 @@ def make_app(folder: Path, pack_name: str, hosts: tuple[str, ...], size: int | N
 
 
 def serve(host: str, port: int, pack_name: str, size: int | None = None) -> None:
-    """Serve until Ctrl-C. Raises PackError where the pack is not there or does not draw pictures of `size`, InputError where
-    the port cannot be had."""
+    """Serve until Ctrl-C. Raises PackError where the pack is not there or does not draw pictures of `size`, InputError
+    where the port cannot be had."""
     listening = _listen(host, port)
     with listening, studio_folder() as folder:
         from mien.packs.pack import Pack, locate

@@ -32,8 +32,8 @@ EXAMPLES = Path(__file__).parents[4] / "examples"  # of a checkout; an installed
 
 @dataclass
 class Studio:
-    """One running studio. The pack is loaded when it is first needed (`warm` does it while the page comes up). `size`: side
-    of its pictures, None: 256 where the pack draws that, else the pack's own."""
+    """One running studio. The pack is loaded when it is first needed (`warm` does it while the page comes up). `size`:
+    side of its pictures, None: 256 where the pack draws that, else the pack's own."""
 
     pack_name: str
     sessions: Sessions

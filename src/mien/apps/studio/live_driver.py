@@ -28,7 +28,8 @@ _HEAD = struct.Struct("<4f")
 
 @dataclass(frozen=True)
 class LiveAnswer:
-    """A JPEG of the face, seconds of `track` and `draw`, `kbit_s` of the numbers in the last second, whether a face was seen."""
+    """A JPEG of the face, seconds of `track` and `draw`, `kbit_s` of the numbers in the last second, whether a face was
+    seen."""
 
     jpeg: bytes
     track: float
@@ -42,7 +43,8 @@ class LiveAnswer:
 
 
 class LiveDriver:
-    """Drives one face for one visitor. Two pictures may be under way: one is tracked while the one before it is drawn."""
+    """Drives one face for one visitor. Two pictures may be under way: one is tracked while the one before it is
+    drawn."""
 
     def __init__(self, face: LiveFace) -> None:
         self._face, self._marker = face, Marker(face.still, Marks())

@@ -89,7 +89,8 @@ def driven_face(
 
 
 def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = None) -> DrawnFace:
-    """A face that its pack can draw; `folder`: where a stream's person is looked for. Raises FaceError, StreamError, PackError."""
+    """A face that its pack can draw; `folder`: where a stream's person is looked for. Raises FaceError, StreamError,
+    PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):

@@ -90,7 +90,8 @@ class VideoFile:
 
 
 class MotionRecord:
-    """Keeps the numbers of every frame of the source, `rows`, float64 `[T, 35]`; those of dropped frames are the ones before."""
+    """Keeps the numbers of every frame of the source, `rows`, float64 `[T, 35]`; those of dropped frames are the ones
+    before."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
@@ -124,7 +125,8 @@ class Window:
 
 
 class VirtualCamera:
-    """A camera that other programs see, 1280x720 at 30 frames/s. Raises InputError where the extra or the driver is missing."""
+    """A camera that other programs see, 1280x720 at 30 frames/s. Raises InputError where the extra or the driver is
+    missing."""
 
     def __init__(self) -> None:
         try:

@@ -43,8 +43,8 @@ class Source(Protocol):
 
 
 class ClipSource:
-    """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first, and the first at `begin`,
-    seconds of the clock, or as soon as it is asked for."""
+    """A clip that runs as if it were filmed now: frame i is there i / fps seconds after the first, and the first at
+    `begin`, seconds of the clock, or as soon as it is asked for."""
 
     def __init__(self, clip: Clip, now: Callable[[], float] = time.monotonic) -> None:
         self.fps, self._clip, self._now = clip.fps, clip, now

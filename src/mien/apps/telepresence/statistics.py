@@ -10,8 +10,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame that was shown: its number in the source, when it was captured and when it was out, in seconds of the clock;
-    seconds of `track` and `draw`; whether the face was seen; bytes that its numbers take as a live packet."""
+    """A frame that was shown: its number in the source, when it was captured and when it was out, in seconds of the
+    clock; seconds of `track` and `draw`; whether the face was seen; bytes that its numbers take as a live packet."""
 
     index: int
     captured: float

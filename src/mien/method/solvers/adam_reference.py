@@ -1,7 +1,8 @@
 """Stages 4 and 5 in the paper's plain form: gradient descent, one frame after the other (Eq. 2, Algorithm 1, Eq. 7-12).
 
-The reference that `method.stage4_pose` and `method.stage5_attributes` are measured against (`--optimizer reference`), with the same
-problems and the same results. Slow on purpose: nothing here is shared between frames but what the paper shares.
+The reference that `method.stage4_pose` and `method.stage5_attributes` are measured against (`--optimizer reference`),
+with the same problems and the same results. Slow on purpose: nothing here is shared between frames but what the paper
+shares.
 
 The paper's numbers of epochs, learning rates and weights are in its supplement; those here are ours.
 """
@@ -43,8 +44,9 @@ class AdamPoseOptions:
 
 @dataclass(frozen=True)
 class AdamAttributeOptions:
-    """`target`, `size`: as in `AttributeOptions`; `epochs` of Adam a frame; `rate`: its step in units of a channel's scale where Eq. 8's rate is one; `limit`:
-    largest |alpha| in those units; `probes`: frames over which Gamma is averaged for Eq. 8."""
+    """`target`, `size`: as in `AttributeOptions`; `epochs` of Adam a frame; `rate`: its step in units of a channel's
+    scale where Eq. 8's rate is one; `limit`: largest |alpha| in those units; `probes`: frames over which Gamma is
+    averaged for Eq. 8."""
 
     target: Literal["inversion", "frame"] = "inversion"
     size: int | None = None

@@ -1,4 +1,5 @@
-"""The ways to solve stages 4 and 5: Gauss-Newton, which is ours, and Adam, the paper's plain form. The options say which."""
+"""The ways to solve stages 4 and 5: Gauss-Newton, which is ours, and Adam, the paper's plain form. The options say
+which."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Stage 1: a stabilised crop of one face from every frame (the paper, Sec. 3.2 "Preprocessing").
 
-One pass over the frames; only the crops are kept, on disk, and the face's surroundings of at most half a second of frames while
-the face is out of sight.
+One pass over the frames; only the crops are kept, on disk, and the face's surroundings of at most half a second of
+frames while the face is out of sight.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """`aligned`: the clip's frames are face crops in FFHQ framing already, so that the roll is 0; `face`: which face, from 1 at the
-    left, None: the largest."""
+    """`aligned`: the clip's frames are face crops in FFHQ framing already, so that the roll is 0; `face`: which face,
+    from 1 at the left, None: the largest."""
 
     aligned: bool = False
     face: int | None = None

@@ -8,8 +8,8 @@ says where the head went, and the frame becomes a key frame.
 What keeps the crop still and in its place:
 - the motion since the frame before is that of the registration to the frame before (`register.neighbour`), which is
   the finer one; what the key frame says is followed slowly (`KEY_PULL`), which takes the drift away;
-- of both a little (`STILL_SIDES`) counts as none, so that a head that does not move gives a crop that does not move at all;
-- key frames that follow one another drift. The crop is held within `MAX_DRIFT` of where the mesh, averaged over
+- of both a little (`STILL_SIDES`) counts as none, so that a head that does not move gives a crop that does not move at
+all; - key frames that follow one another drift. The crop is held within `MAX_DRIFT` of where the mesh, averaged over
   `DRIFT_MEMORY_S` seconds, puts it, and goes back to where the first key frame put it when that is seen again. Such
   corrections are made only while the head moves, as a part of its motion, so that they cannot be seen.
 """
@@ -39,27 +39,23 @@ from mien.method.stage1_align.registration import (
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-NEW_KEY_TURN_DEG = (
-    6.0  # degrees of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
-)
+NEW_KEY_TURN_DEG = 6.0  # of yaw or pitch from the key frame, by the mesh, after which another key frame is taken
 REUSE_TURN_DEG = 3.0  # degrees within which an earlier key frame is taken up again
 MAX_KEYS = 24  # key frames that are remembered
 MIN_SUPPORT = 0.6  # least support of a registration that is believed
 FIRM_SUPPORT = 0.75  # support from which on it is believed against the mesh
 MAX_RESIDUAL_GREY = 12.0  # most robust rms residual, grey levels
 MAX_RESIDUAL_GROWTH = 1.8  # and most of it against the key frame's first residual, plus two grey levels
-MAX_DISAGREEMENT_SIDES = (
-    0.06  # difference, in parts of the crop, of the mesh's and the registration's motion since the last frame
-)
+# Difference, in parts of the crop, of the mesh's and the registration's motion since the last frame.
+MAX_DISAGREEMENT_SIDES = 0.06
 IMPLAUSIBLE_SIDES = 0.25  # such a difference is never believed
 FAST_SIDES = 0.03  # motion by the mesh, in parts of the crop, from which on it is the first guess
 STILL_SIDES = 0.04 / 256  # parts of the crop: as long as the key frame says no more than this, nothing moves
 QUIET_SIDES = 0.02 / 256  # the same for the motion since the frame before
 KEY_PULL = 0.1  # part of what the key frame says differently that is followed in a frame
 KEY_SNAP_SIDES = 0.02  # parts of the crop: what it says beyond this is followed at once
-MAX_DRIFT = np.array(
-    [0.012, 0.012, 0.015, 0.012]
-)  # centre x and y in parts of the crop, log of its side, roll in radians
+# Centre x and y in parts of the crop, log of its side, roll in radians.
+MAX_DRIFT = np.array([0.012, 0.012, 0.015, 0.012])
 # The same in the short term, always enforced: a turning head of little texture can look like one that shrinks.
 MAX_SHORT_DRIFT = np.array([0.04, 0.04, 0.025, 0.04])
 DRIFT_MEMORY_S = 1.0  # seconds

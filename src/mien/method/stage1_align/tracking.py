@@ -85,8 +85,8 @@ class Detector:
         )
 
     def __call__(self, frame: Image, *, every: bool = False) -> list[Box]:
-        """`frame`: RGB uint8 `[H, W, 3]`. Boxes from left to right; tiles are tried where the whole frame has none, or to find
-        `every` face: of two that stand apart the whole frame may show one."""
+        """`frame`: RGB uint8 `[H, W, 3]`. Boxes from left to right; tiles are tried where the whole frame has none, or
+        to find `every` face: of two that stand apart the whole frame may show one."""
         height, width = frame.shape[:2]
         ratio = min(1.0, DETECTOR_PIXELS / max(height, width))
         small = frame

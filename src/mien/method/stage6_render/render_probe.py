@@ -69,8 +69,8 @@ class RenderProbe:
 
     def sensitivity(self, probes: int = DEFAULT_PROBES) -> np.ndarray:
         """Mean products of the changes of the image for changes of the parameters by 1, float [35, 35], measured at
-        `probes` frames with 70 images each (`mien.format.rate_control.measure_sensitivity`). What R has to do with is 0: it turns
-        the crop in the clip's frame and does not change the crop itself."""
+        `probes` frames with 70 images each (`mien.format.rate_control.measure_sensitivity`). What R has to do with is
+        0: it turns the crop in the clip's frame and does not change the crop itself."""
         return measure_sensitivity(self.draw, self._curves, probes)
 
     def psnr(self, frames: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Decoding on a CPU: `Generator.synthesis_from_styles` to bytes, with weights prepared once for a whole clip.
 
-The layers with many pixels run as the compiled functions of `mien.nets.decoder.native`: by Winograd's F(4x4, 3x3), or F(4, 2) for
-the phases of an upsampling layer, with style, demodulation, noise, bias, leaky ReLU and ToRGB done on the way; in the
-largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are made once. The result is that of the generator but for rounding (research/speed.md has the figures);
-`exact=True`, a GPU, or a machine without a C compiler take the generator itself.
+The layers with many pixels run as the compiled functions of `mien.nets.decoder.native`: by Winograd's F(4x4, 3x3), or
+F(4, 2) for the phases of an upsampling layer, with style, demodulation, noise, bias, leaky ReLU and ToRGB done on the
+way; in the largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are
+made once. The result is that of the generator but for rounding (research/speed.md has the figures); `exact=True`, a
+GPU, or a machine without a C compiler take the generator itself.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _ODD = ((0, 1, 0),)
 def transformed(weight: Tensor, up: bool = False) -> Tensor:
     """The 36 matrices of a 3x3 convolution `[N, C, 3, 3]`, as synthesis.c reads them: `[36, N / 16, C, 16]`.
 
-    For upsampling, of the transposed convolution: (row, column) phase even and even (25), even and odd (5), odd and even
-    (5), odd and odd (1)."""
+    For upsampling, of the transposed convolution: (row, column) phase even and even (25), even and odd (5), odd and
+    even (5), odd and odd (1)."""
     if up:
         even, odd = (torch.tensor(x, dtype=torch.float64) for x in (_EVEN, _ODD))
         rows = torch.cat([torch.kron(a, b) for a in (even, odd) for b in (even, odd)])
@@ -89,8 +90,8 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Small:
-    """A convolution with few pixels, as one product: its time is that of reading the weights, which lie as they are read
-    (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `_Prepared`."""
+    """A convolution with few pixels, as one product: its time is that of reading the weights, which lie as they are
+    read (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `_Prepared`."""
 
     up: bool
     weight: Tensor
@@ -315,7 +316,8 @@ class Decoder:
             over(library.convolution_layer)
 
     def _spread_of(self, layer: _Prepared) -> Tensor:
-        """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`; the same every time."""
+        """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`; the same every
+        time."""
         side = 2 * layer.resolution + 1
         if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:
             self._widest = zeros_on_huge_pages((side + 1) * side * layer.outputs)

@@ -55,8 +55,8 @@ def quantised_panels(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def picture_rows(rows: Tensor) -> Tensor:
-    """What makes the picture's 12 bands, `[12, ..]` sorted by `band_order` -> `[16, ..]`: four bands of red, green, blue
-    and zero, halved for the inverse Haar transform."""
+    """What makes the picture's 12 bands, `[12, ..]` sorted by `band_order` -> `[16, ..]`: four bands of red, green,
+    blue and zero, halved for the inverse Haar transform."""
     bands = 0.5 * rows.float().reshape(4, 3, -1)
     return F.pad(bands, (0, 0, 0, 1)).reshape(COLUMNS, *rows.shape[1:]).contiguous()
 

@@ -1,8 +1,8 @@
 """`python -m mien.train.mobile STEP`: train what the pack `ffhq-mobile` adds to its generator, one command a network.
 
 Each step is seeded and resumes from its own folder. The generator is that of the wheel: `mien models pull ffhq-mobile`
-leaves it in `$MIEN_HOME/downloads/ffhq-mobile`. Order: pictures, head (128, 256, 512), samples, encoder, flow, channels,
-export.
+leaves it in `$MIEN_HOME/downloads/ffhq-mobile`. Order: pictures, head (128, 256, 512), samples, encoder, flow,
+channels, export.
 """
 
 from __future__ import annotations

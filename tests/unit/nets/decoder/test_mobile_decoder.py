@@ -1,4 +1,5 @@
-"""The compiled decoder of MobileStyleGAN is the generator, but for rounding, at every size; else the generator decodes."""
+"""The compiled decoder of MobileStyleGAN is the generator, but for rounding, at every size; else the generator
+decodes."""
 
 from __future__ import annotations
 

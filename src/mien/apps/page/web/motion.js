@@ -3,7 +3,7 @@
 import { crc32 } from "./crc32.js";
 import { StreamError, check } from "./errors.js";
 import { toHalf } from "./half.js";
-import { Belief, RangeDecoder } from "./range_coder.js";
+import { BitModel, RangeDecoder } from "./range_coder.js";
 
 const PARAMETERS = 35;
 const INPUTS = 38;
@@ -64,16 +64,16 @@ export function decodeFrames(data, info = readInfo(data)) {
 class Residuals {
   constructor(bytes) {
     this.source = new RangeDecoder(bytes);
-    this.nonzero = STARTS.map((start) => [0, 1, 2, 3].map(() => new Belief(start)));
-    this.sign = [0, 1, 2].map(() => new Belief());
-    this.more = STARTS.map(() => Array.from({ length: UNARY }, () => new Belief(20000)));
-    this.prefix = Array.from({ length: MOST_PREFIX + 1 }, () => new Belief());
+    this.nonzero = STARTS.map((start) => [0, 1, 2, 3].map(() => new BitModel(start)));
+    this.sign = [0, 1, 2].map(() => new BitModel());
+    this.more = STARTS.map(() => Array.from({ length: UNARY }, () => new BitModel(20000)));
+    this.prefix = Array.from({ length: MOST_PREFIX + 1 }, () => new BitModel());
     this.last = new Int8Array(PARAMETERS);
   }
 
-  next(context, liveliness, c) {
+  next(context, activity, c) {
     const { source } = this;
-    if (!source.decide(this.nonzero[context][liveliness])) return 0;
+    if (!source.decide(this.nonzero[context][activity])) return 0;
     const negative = source.decide(this.sign[this.last[c]]);
     let size = 1;
     while (size < UNARY && source.decide(this.more[context][size])) size++;
@@ -103,7 +103,7 @@ function learn(inputs, weights, r) {
   for (let j = 0; j < INPUTS; j++) weights[j] = clip(weights[j] + Math.floor((gain * inputs[j]) / 256), 2 ** 18);
 }
 
-function liveliness(c, seen, expected) {
+function activity(c, seen, expected) {
   if (c < 3) return 3;
   if (2 * seen > 3 * expected + 64) return 2;
   return 3 * seen < 2 * expected ? 1 : 0;
@@ -129,7 +129,7 @@ function decodeBlock(bytes, count) {
         const prediction = predict(inputs, weights[c], c, row, back(1), back(2), back(3), mean);
         let context = 0;
         while (context < THRESHOLDS.length && THRESHOLDS[context] < scale[c]) context++;
-        const r = residuals.next(context, liveliness(c, seen, expected), c);
+        const r = residuals.next(context, activity(c, seen, expected), c);
         seen += Math.min(256 * Math.abs(r), 2048);
         expected += Math.min(scale[c], 2048);
         scale[c] += Math.floor((256 * Math.abs(r) - scale[c]) / 16);

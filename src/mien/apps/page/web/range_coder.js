@@ -1,9 +1,9 @@
-// docs/format.md, "Beliefs" and "Range coder".
+// docs/format.md, "Bit models" and "Range coder".
 
 import { check } from "./errors.js";
 
 /** The estimates of the probability of a yes, in 1/65536. */
-export class Belief {
+export class BitModel {
   constructor(start = 32768) {
     this.quick = start;
     this.slow = start;
@@ -32,8 +32,8 @@ export class RangeDecoder {
   }
 
   /** One decision, true for a yes. */
-  decide(belief) {
-    const p = Math.min(Math.max((belief.quick + belief.slow) >> 2, 64), 32704);
+  decide(model) {
+    const p = Math.min(Math.max((model.quick + model.slow) >> 2, 64), 32704);
     const bound = (this.range >>> 15) * p;
     const yes = this.code < bound;
     if (yes) {
@@ -43,9 +43,9 @@ export class RangeDecoder {
       this.range -= bound;
     }
     const target = yes ? 65535 : 0;
-    belief.quick += Math.floor((target - belief.quick) / Math.min(belief.count, 24));
-    belief.slow += Math.floor((target - belief.slow) / belief.count);
-    if (belief.count < 120) belief.count++;
+    model.quick += Math.floor((target - model.quick) / Math.min(model.count, 24));
+    model.slow += Math.floor((target - model.slow) / model.count);
+    if (model.count < 120) model.count++;
     this.refill();
     return yes;
   }

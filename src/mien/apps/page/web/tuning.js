@@ -1,7 +1,7 @@
 // docs/format.md, "tune" and "Compact tuned weights": what is added to the tensors of the pack's generator.
 
 import { check } from "./errors.js";
-import { Belief, RangeDecoder } from "./range_coder.js";
+import { BitModel, RangeDecoder } from "./range_coder.js";
 import { shake256 } from "./shake256.js";
 import { inflate } from "./zstd.js";
 
@@ -100,9 +100,9 @@ function addSigns(values, tensor) {
 }
 
 function readMagnitudes(coder, count) {
-  const nonzero = STARTS.map((start) => new Belief(start));
-  const more = [0, 1, 2].map(() => Array.from({ length: UNARY }, () => new Belief(20000)));
-  const prefix = Array.from({ length: MOST_PREFIX + 1 }, () => new Belief());
+  const nonzero = STARTS.map((start) => new BitModel(start));
+  const more = [0, 1, 2].map(() => Array.from({ length: UNARY }, () => new BitModel(20000)));
+  const prefix = Array.from({ length: MOST_PREFIX + 1 }, () => new BitModel());
   const out = new Float64Array(count);
   let last = 0;
   let before = 0;
@@ -110,9 +110,9 @@ function readMagnitudes(coder, count) {
     const context = Math.min(last, 2) + Math.min(before, 2);
     let value = 0;
     if (coder.decide(nonzero[context])) {
-      const beliefs = more[(context + 1) >> 1];
+      const models = more[(context + 1) >> 1];
       value = 1;
-      while (value < UNARY && coder.decide(beliefs[value])) value++;
+      while (value < UNARY && coder.decide(models[value])) value++;
       if (value === UNARY) value += coder.golomb(prefix, MOST_PREFIX, DAMAGED);
     }
     before = last;

@@ -1,4 +1,5 @@
-"""What the two ends tell each other before and beside the numbers: short messages in JSON, and a person's file in pieces.
+"""What the two ends tell each other before and beside the numbers: short messages in JSON, and a person's file in
+pieces.
 
 Whatever comes from the other end is checked here: `read_message` and `PersonArrival` raise StreamError for anything
 else, and never take more than they announced.
@@ -32,8 +33,8 @@ WANT, READY, DECLINE, BYE = "want", "ready", "decline", "bye"
 
 @dataclass(frozen=True)
 class Hello:
-    """Who an end is: `fps` of its numbers and their `steps` (`mien.format.live_packets`); its person's file by `sha256` and
-    `size` in bytes, and a `name` to ask by."""
+    """Who an end is: `fps` of its numbers and their `steps` (`mien.format.live_packets`); its person's file by `sha256`
+    and `size` in bytes, and a `name` to ask by."""
 
     fps: Fraction
     steps: tuple[int, ...]
@@ -124,7 +125,8 @@ class PersonArrival:
         self._hello, self._data = hello, bytearray()
 
     def add(self, piece: bytes) -> Person | None:
-        """Take a piece; the person once it is whole. Raises StreamError: it is longer, or another than was announced."""
+        """Take a piece; the person once it is whole. Raises StreamError: it is longer, or another than was
+        announced."""
         if len(self._data) + len(piece) > self._hello.size or not piece:
             raise StreamError("the other end sent more of its person than it announced.")
         self._data += piece

@@ -28,8 +28,9 @@ class Line:
     """A connection to the other end.
 
     `addresses`: of this machine, that it listens at; ALL for all of them. `stun`: HOST:PORT of a server that tells this
-    machine's public address, or None: none is asked. `sound`: an aiortc track to send. `heard` is called with each frame
-    of sound (an av.AudioFrame), `moved` with each datagram; messages wait in `messages`: str, bytes, or None at the end.
+    machine's public address, or None: none is asked. `sound`: an aiortc track to send. `heard` is called with each
+    frame of sound (an av.AudioFrame), `moved` with each datagram; messages wait in `messages`: str, bytes, or None at
+    the end.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class Line:
         return bool(sent)
 
     async def bytes_moved(self) -> tuple[int, int]:
-        """Bytes sent and received, with everything that encryption and retransmission add (not UDP's and IP's heads)."""
+        """Bytes sent and received, with everything that encryption and retransmission add (not UDP's and IP's
+        heads)."""
         for value in (await self._peer.getStats()).values():
             if value.type == "transport":
                 return value.bytesSent, value.bytesReceived

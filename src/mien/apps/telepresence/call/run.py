@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +40,8 @@ SWITCH = 0.0003  # seconds a thread may hold the interpreter while others wait: 
 
 @dataclass(frozen=True)
 class Meeting:
-    """How the ends meet: `join` an invitation ("-": read it), `listen` at a port, `connect` to one, or print an invitation
-    and read the answer. `host`: the address of this machine to listen at; `stun`: a server, or None."""
+    """How the ends meet: `join` an invitation ("-": read it), `listen` at a port, `connect` to one, or print an
+    invitation and read the answer. `host`: the address of this machine to listen at; `stun`: a server, or None."""
 
     join: str | None = None
     listen: str | None = None
@@ -106,7 +105,8 @@ class Terminal(Protocol):
 
 
 def prepare(plan: CallPlan, progress: Progress) -> Prepared:
-    """Check everything, and learn to read the face. Raises InputError, StreamError, PackError, VideoError and FaceError."""
+    """Check everything, and learn to read the face. Raises InputError, StreamError, PackError, VideoError and
+    FaceError."""
     if plan.meeting.connect is not None:
         _check_reach(plan.meeting, host_and_port(plan.meeting.connect)[0])
     if plan.meeting.listen is not None:
@@ -173,8 +173,7 @@ async def _call(
         options = LiveOptions(plan.calibrate, plan.marks)
         session = CallSession(line, prepared.face, prepared.source, sound, ends, options)
         sessions.append(session)
-        with suppress(NotImplementedError):  # Windows has no such handlers: Ctrl-C ends the program there
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, session.stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, session.stop)
         return await session.run()
     finally:
         await line.close()

@@ -56,7 +56,8 @@ FAREWELL = 0.3  # seconds for the goodbye to leave
 @dataclass(frozen=True)
 class CallEnds:
     """What a call needs of its surroundings. `ask(hello, kept)`: whether the user wants to see that person, who
-    may be here from an earlier call (`kept`): whoever knows the hash can claim to be them; `outputs(face, hello)`: where the other end's pictures go; `own`: bytes of the own person's file."""
+    may be here from an earlier call (`kept`): whoever knows the hash can claim to be them; `outputs(face, hello)`:
+    where the other end's pictures go; `own`: bytes of the own person's file."""
 
     own: bytes
     name: str

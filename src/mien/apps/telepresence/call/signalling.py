@@ -97,7 +97,8 @@ async def exchange_as_server(invitation: str, host: str, port: int, ready: async
 
 
 class Visit:
-    """A connection to an end that listens: `invitation()`, then `answer(line)`. Raises InputError where none is there."""
+    """A connection to an end that listens: `invitation()`, then `answer(line)`. Raises InputError where none is
+    there."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port

@@ -11,8 +11,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Drawn:
-    """A frame of the other end: its number, when its datagram came and when its picture was out, seconds of the clock; seconds
-    of `draw`."""
+    """A frame of the other end: its number, when its datagram came and when its picture was out, seconds of the clock;
+    seconds of `draw`."""
 
     number: int
     came: float
@@ -45,8 +45,8 @@ class CallStatistics:
     """Counts of a call. Bytes of face and sound are payload; those of the line have what encryption adds.
 
     `frames`: that the other end had; `read`: datagrams of frames that could be used; `refused`: that were none;
-    `not_sent`: own frames that the line did not take in time; `sound_seconds`: of sound that came; `gap`: the longest time, seconds,
-    from one frame that could be used to the next: the line's part of the longest freeze.
+    `not_sent`: own frames that the line did not take in time; `sound_seconds`: of sound that came; `gap`: the longest
+    time, seconds, from one frame that could be used to the next: the line's part of the longest freeze.
     """
 
     drawn: list[Drawn] = field(default_factory=list)
