@@ -154,7 +154,8 @@ def write_video(
     `.mkv` H.264 too. H.264 needs even sizes: an odd one gets its last row or column twice. `audio_from` is a video or
     audio file, of which `start` and `duration` (seconds) name the part, or the bytes that `sound.extract_audio` gave.
     Sound is copied packet by packet where the container can hold it and nothing is cut, and re-encoded to AAC where
-    not; a source without sound gives a silent video. `preset`: x264's, from ultrafast to veryslow. The file appears at `path` whole or not at all.
+    not; a source without sound gives a silent video. `preset`: x264's, from ultrafast to veryslow. The file appears at
+    `path` whole or not at all.
 
     Raises OutputError (folder missing, ending unknown), InputError (no frames, or sizes that differ), MienError.
     """
@@ -223,8 +224,7 @@ def _video_stream(container: Any, path: Path) -> Any:
     stream = streams[0]
     if stream.codec_context is None or not stream.codec_context.name or stream.width == 0:
         raise VideoError(f"{path} holds a video that cannot be decoded.")
-    # FFmpeg's frame threads of VP8 and VP9 can wait for each other for ever where a file is damaged.
-    stream.thread_type = "SLICE" if stream.codec_context.name in ("vp8", "vp9") else "AUTO"
+    stream.thread_type = "AUTO"
     return stream
 
 
@@ -258,7 +258,6 @@ def _sizes(path: Path) -> list[tuple[int, int]]:
         stream = _video_stream(container, path)
         context, ratio = stream.codec_context, stream.sample_aspect_ratio
         context.skip_frame = "NONKEY"
-        stream.thread_type = "SLICE"  # frame threads that skip may wait for each other for ever
         looked = -KEY_FRAME_SECONDS
         for packet in container.demux(stream):
             time = float((packet.pts or 0) * stream.time_base)
