@@ -316,8 +316,7 @@ class Decoder:
             over(library.convolution_layer)
 
     def _spread_of(self, layer: _Prepared) -> Tensor:
-        """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`; the same every
-        time."""
+        """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`, made once."""
         side = 2 * layer.resolution + 1
         if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:
             self._widest = zeros_on_huge_pages((side + 1) * side * layer.outputs)
