@@ -1,8 +1,7 @@
 """What each layer beyond the paper is worth: it is left out alone, and judged by models that nothing was fitted to.
 
-    python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3] [--effort
-    0.2]
-                                [--only NAME ...] [-o runs/ablate.jsonl]
+    python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3]
+                                [--effort 0.2] [--only NAME ...] [-o runs/ablate.jsonl]
     python benchmarks/ablate.py --table runs/ablate.jsonl
 
 Each run is one clip, one seed and the default method without one layer (`full`: with all). It is judged twice: the

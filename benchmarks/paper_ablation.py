@@ -2,8 +2,7 @@
 fitted to.
 
     python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12]
-    [--every 2]
-                                        [--effort 0.1] [--epochs 0.3] [-o runs/paper_ablation.jsonl]
+                                        [--every 2] [--effort 0.1] [--epochs 0.3] [-o runs/paper_ablation.jsonl]
     python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
 
 `--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one
@@ -20,8 +19,7 @@ Rows:
     paper, GN, I_t          real frames as the target of stage 5
     paper, GN, untuned      without tuning of the generator
     paper, GN, several looks  a latent that is corrected by E(I) - E(G(w)) four times: ReStyle's form, with an encoder
-    that
-                            was trained for one look, for packs without a ReStyle network
+                            that was trained for one look, for packs without a ReStyle network
     paper, GN, pose measured  the angles that the face mesh measured, given to the flow as they are
 """
 
