@@ -226,12 +226,12 @@ def person_target(folder: Path) -> Target:
     """Persons, and their weights put into a generator."""
     pack = tiny_pack()
     weights = weights_for(pack.generator, None, b"")
-    weights.place()
-    _, delta = weights.finish()
+    weights.materialize()
+    _, delta = weights.export()
     whole = Person("ann", pack.fingerprint, pack.name, 64, np.zeros((pack.generator.num_ws, 32)), delta)
     compact = weights_for(pack.generator, 20_000, b"")
-    compact.place()
-    small = replace(whole, tuning=compact.finish()[1])
+    compact.materialize()
+    small = replace(whole, tuning=compact.export()[1])
     seeds = [(".person", person.to_bytes()) for person in (whole, small)]
 
     def use(path: Path) -> None:

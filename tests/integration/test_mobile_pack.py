@@ -79,7 +79,7 @@ def test_weights_learned_at_a_small_size_draw_larger_ones(stream, mobile_pack):
     with torch.no_grad():
         for parameter in tuned.generator.parameters():
             parameter.mul_(1.01)
-    small = replace(stream, resolution=64, tuning=tuned.finish()[1])
+    small = replace(stream, resolution=64, tuning=tuned.export()[1])
     drawn = tuned_generator(small, mobile_pack)
     learned = tuned_generator(small, mobile_pack.at(64))
     assert drawn.resolution == 128

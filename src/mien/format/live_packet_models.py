@@ -17,7 +17,7 @@ Table = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class BitModels:
-    """`start`: activity before the first number; `nonzero [8, 4]` by context and place; `more [8, 4]`: larger than 1,
+    """`start`: activity before the first number; `nonzero [8, 4]` by context and magnitude class; `more [8, 4]`: larger than 1,
     2, 3, and than any size from 4 on."""
 
     start: int
@@ -30,7 +30,7 @@ class BitModels:
         return sum(activity > edge for edge in _EDGES)
 
     @staticmethod
-    def place(base: int) -> int:
+    def magnitude_class(base: int) -> int:
         """How far from zero a reference's number lies: 0, 1, 2 to 3, or more."""
         return min(abs(base).bit_length(), 3)
 

@@ -150,7 +150,7 @@ def _code(coder: RangeEncoder | RangeDecoder, base: list[int], key: bool, write:
     activity, out = models.start, []
     for channel in range(PARAMETERS):
         value = 0 if write is None else write[channel]
-        value = _one(coder, models, models.context(activity), models.place(base[channel]), value)
+        value = _one(coder, models, models.context(activity), models.magnitude_class(base[channel]), value)
         out.append(value)
         activity = models.next_activity(activity, abs(value))
     return out

@@ -60,7 +60,7 @@ class Avatar:
         """LH_t = flow(L_ID, Y_t, P_t): `angles [N, 2]` in degrees -> `[N, L, D]`."""
         n = len(angles)
         prior = self.flow.prior(self.identity[None], angles.new_zeros(1, 2)) if self._learned else self._prior
-        return self.flow.place(self.identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
+        return self.flow.with_pose(self.identity.expand(n, -1, -1), prior.expand(n, -1, -1), angles)
 
     def styles(self, angles: Tensor, alpha: Tensor) -> list[Tensor]:
         """A(LH_t) + alpha_t on V (Eq. 13): `angles [N, 2]` in degrees, `alpha [N, C]` -> styles `[N, C_l]`."""

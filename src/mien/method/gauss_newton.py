@@ -34,7 +34,7 @@ PROBES_AT_ONCE = 11  # renders of the Jacobian
 class DescentOptions:
     """`run`: frames that share a preconditioner and are solved together;
     `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
-    `prior_mean` (`descend`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
+    `prior_mean` (`minimize`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
     iteration must gain for another one to follow."""
 
     run: int = 16
@@ -52,7 +52,7 @@ Render = Callable[[Tensor, Tensor | slice], Tensor]
 
 
 @dataclass(frozen=True)
-class DescentResult:
+class GaussNewtonResult:
     """`value [T, K]`, and Eq. 9's L2 and perceptual part `[T]` at the start and at the end."""
 
     value: Tensor
@@ -60,7 +60,7 @@ class DescentResult:
     loss: Tensor
 
 
-def descend(
+def minimize(
     generator: Generator,
     networks: LossNetworks,
     renders: Callable[[slice, int], Render],
@@ -73,7 +73,7 @@ def descend(
     landmarks: LandmarkTargets | None,
     options: DescentOptions,
     tick: Callable[[int], None],
-) -> DescentResult:
+) -> GaussNewtonResult:
     """Eq. 9 for all frames, run by run; runs know nothing of each other and are shared by threads.
 
     `renders`: how values become pictures in the frames of a slice, at a size; `start`, `prior_mean [T, K]`: where it
@@ -100,7 +100,7 @@ def descend(
         for of_run in threads.map(one, threads.split(len(start), options.run)):
             solved.append(of_run)
             tick(len(of_run[0]))
-    return DescentResult(*(torch.cat(each) for each in zip(*solved, strict=True)))
+    return GaussNewtonResult(*(torch.cat(each) for each in zip(*solved, strict=True)))
 
 
 @torch.no_grad()
@@ -188,7 +188,7 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
     """Preconditioned descent for one run of N frames; every frame keeps its own best point and step length. Ends early
     where an iteration gains less than `options.enough` of the loss.
 
-    Returns what `DescentResult` holds.
+    Returns what `GaussNewtonResult` holds.
     """
     options = run.options
     inverse = torch.linalg.inv(normal)

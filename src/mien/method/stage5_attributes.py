@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mien.method.avatar import Avatar
-from mien.method.gauss_newton import DescentOptions, Render, descend
+from mien.method.gauss_newton import DescentOptions, Render, minimize
 from mien.method.problems import AttributeProblem
 from mien.method.types import Attributes
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -61,7 +61,7 @@ def fit_attributes(
 
         return render
 
-    solved = descend(
+    solved = minimize(
         generator, networks, renders, units, torch.zeros_like(units), problem.targets, problem.masks,
         blink[:, None] & gaze[None], code, problem.landmarks, descent, monitor.tick,
     )  # fmt: skip

@@ -176,14 +176,14 @@ class HeadPoseFlow(nn.Module):
         rows = w_plus[:, : self.pose.rows]
         return self.flow.to_prior(rows.reshape(-1, rows.shape[-1]), self.condition(angles)).view(rows.shape)
 
-    def place(self, w_plus: Tensor, prior: Tensor, angles: Tensor) -> Tensor:
+    def with_pose(self, w_plus: Tensor, prior: Tensor, angles: Tensor) -> Tensor:
         """Latents `[N, L, dim]` with the first rows drawn from `prior [N, rows, dim]` at `angles [N, 2]`."""
         rows = self.flow.from_prior(prior.reshape(-1, prior.shape[-1]), self.condition(angles)).view(prior.shape)
         return torch.cat([rows, w_plus[:, self.pose.rows :]], dim=1)
 
     def forward(self, w_plus: Tensor, now: Tensor, wished: Tensor) -> Tensor:
         """Turn latents `[N, L, dim]` from angles `now [N, 2]` to `wished [N, 2]` (yaw, pitch in degrees)."""
-        return self.place(w_plus, self.prior(w_plus, now), wished)
+        return self.with_pose(w_plus, self.prior(w_plus, now), wished)
 
     def clamp(self, angles: Tensor) -> Tensor:
         """Angles within what the flow was trained for."""

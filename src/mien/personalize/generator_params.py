@@ -1,7 +1,7 @@
 """What tuning changes in a generator: all of its weights, a compact difference, or nothing.
 
-Each kind owns a copy of the generator and puts the present weights into it (`place`). `finish` gives the generator that
-the receiver will have, and the bytes that take it there.
+Each kind owns a copy of the generator and puts the present weights into it (`materialize`). `export` gives the
+generator that the receiver will have, and the bytes that take it there.
 
 The compact kind is trained as it travels: the numbers of `mien.format.lowrank` are rounded to their steps in the
 forward pass while the gradient passes straight through. A step is c / sqrt(F), F the mean squared gradient of its
@@ -35,7 +35,7 @@ _DECAY = 0.9  # of the running mean of squared gradients
 class Weights(Protocol):
     """The weights that a training loop changes."""
 
-    generator: Generator  # with the present weights, after `place`
+    generator: Generator  # with the present weights, after `materialize`
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
@@ -52,21 +52,21 @@ class Weights(Protocol):
         """Those of them that are noise constants, `[r, r]` each."""
         ...
 
-    def place(self) -> list[Tensor]:
+    def materialize(self) -> list[Tensor]:
         """Put the present weights into `generator`, before each forward pass. Returns them: what gradients are taken
         of."""
         ...
 
-    def receive(self, gradients: Sequence[Tensor | None]) -> None:
-        """Turn gradients of what `place` returned last into those of the tensors of `groups`, which have none yet."""
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+        """Carry gradients of what `materialize` returned last on to the tensors of `groups`, which have none yet."""
         ...
 
-    def observe(self, step: int, steps: int) -> None:
-        """After the backward pass of step `step` (from 0) of `steps`."""
+    def after_step(self, step: int, steps: int) -> None:
+        """Update running statistics and quantisation steps after step `step` (from 0) of `steps`."""
         ...
 
-    def finish(self) -> tuple[Generator, bytes]:
-        """The generator as it travels, without gradients, and its difference to the pack's."""
+    def export(self) -> tuple[Generator, bytes]:
+        """Return the generator as it travels, without gradients, and its difference to the pack's."""
         ...
 
 
@@ -88,16 +88,16 @@ class FixedWeights:
     def state(self) -> list[Tensor]:
         return []
 
-    def place(self) -> list[Tensor]:
+    def materialize(self) -> list[Tensor]:
         return []
 
-    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
         pass
 
-    def observe(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int) -> None:
         pass
 
-    def finish(self) -> tuple[Generator, bytes]:
+    def export(self) -> tuple[Generator, bytes]:
         return self.generator, self._blob
 
 
@@ -108,7 +108,7 @@ class FullWeights:
         self._base, self._options = base, noise
         self.generator = apply_delta(base, start) if start else copy.deepcopy(base)
         self._tuned: list[Tensor] = [p.requires_grad_(True) for p in tunable(self.generator)]
-        self._noise = noise_places(self.generator)
+        self._noise = noise_indices(self.generator)
         self._scales = rate_scales(base)
 
     @property
@@ -126,17 +126,17 @@ class FullWeights:
     def state(self) -> list[Tensor]:
         return self._tuned
 
-    def place(self) -> list[Tensor]:
+    def materialize(self) -> list[Tensor]:
         return [p for p in self._tuned if p.requires_grad]
 
-    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
         for tensor, gradient in zip([p for p in self._tuned if p.requires_grad], gradients, strict=True):
             tensor.grad = gradient
 
-    def observe(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int) -> None:
         pass
 
-    def finish(self) -> tuple[Generator, bytes]:
+    def export(self) -> tuple[Generator, bytes]:
         blob = encode_delta(self._base, self.generator)
         return apply_delta(self._base, blob), blob
 
@@ -164,10 +164,10 @@ class CompactWeights:
         self._fisher = torch.zeros(len(self.plan))
         self._steps = torch.zeros(len(self.plan))  # 0: not rounded yet
         self.generator = copy.deepcopy(base)
-        self._noise = noise_places(base)
+        self._noise = noise_indices(base)
         self._scales = rate_scales(base)
         self._slots = _slots(self.generator)
-        self.place()
+        self.materialize()
 
     @property
     def groups(self) -> list[tuple[list[Tensor], float]]:
@@ -189,7 +189,7 @@ class CompactWeights:
     def state(self) -> list[Tensor]:
         return [*self._values, self._fisher, self._steps]
 
-    def place(self) -> list[Tensor]:
+    def materialize(self) -> list[Tensor]:
         values = [_rounded(v, float(s)) for v, s in zip(self._values, self._steps, strict=True)]
         self._composed = lowrank.compose(self._before, self.plan, values, self._signs)
         placed = [weight.detach().requires_grad_(True) for weight in self._composed]
@@ -197,11 +197,11 @@ class CompactWeights:
             setattr(module, name, weight)
         return placed
 
-    def receive(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None]) -> None:
         known = [(w, g) for w, g in zip(self._composed, gradients, strict=True) if g is not None and w.requires_grad]
         torch.autograd.backward([w for w, _ in known], [g for _, g in known])
 
-    def observe(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int) -> None:
         for i, value in enumerate(self._values):
             if value.grad is not None:
                 now = value.grad.square().mean().cpu()
@@ -210,7 +210,7 @@ class CompactWeights:
         if step == steps // 2 or (steps // 2 < step < steps * 5 // 6 and step % CHOOSE_EVERY == 0):
             self._choose_steps()
 
-    def finish(self) -> tuple[Generator, bytes]:
+    def export(self) -> tuple[Generator, bytes]:
         if float(self._steps.sum()) == 0:
             self._choose_steps()
         scale = 1.0
@@ -275,7 +275,7 @@ def _by_scale(weights: list[tuple[Tensor, float]]) -> list[tuple[list[Tensor], f
     return [(tensors, scale) for scale, tensors in groups.items()]
 
 
-def noise_places(generator: Generator) -> frozenset[int]:
+def noise_indices(generator: Generator) -> frozenset[int]:
     """Which of the tunable tensors are noise constants."""
     return frozenset(generator.tunable_names().index(name) for name in generator.noise_names())
 

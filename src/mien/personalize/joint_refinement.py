@@ -78,7 +78,7 @@ def refine(
         return styles, options.hold * strayed.mean()
 
     trainer.run(step, once)
-    _, blob = weights.finish()
+    _, blob = weights.export()
     angles = flow.clamp(turn.detach()).half().float()
     delta = np.frombuffer(blob, np.uint8)
     return RefinementResult(delta, w.detach().half().float(), angles, (units.detach() * scale).half().float())

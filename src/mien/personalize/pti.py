@@ -101,7 +101,7 @@ def pivotal_tuning(
 
     trainer.run(*_objective(latents, weights, data, data.flow.clamp(angles), anchor, options))
     encoder.requires_grad_(False)
-    _, blob = weights.finish()
+    _, blob = weights.export()
     found = [p.detach().reshape(-1) for p in encoder.parameters()] if learned else []
     return TunedWeights(np.frombuffer(blob, np.uint8), torch.cat(found) if found else torch.zeros(0))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.avatar import Avatar
-from mien.method.gauss_newton import DescentOptions, Render, descend
+from mien.method.gauss_newton import DescentOptions, Render, minimize
 from mien.method.image_sequences import ImageSequence
 from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import LossNetworks
@@ -75,7 +75,7 @@ def refit_to_frames(
 
     fixed_numbers = (blink[:, None] & gaze[None]) | fixed[:, None]
     networks = LossNetworks(perceptual, None, None)
-    solved = descend(
+    solved = minimize(
         avatar.generator, networks, renders, start, start, targets, masks, fixed_numbers, None, landmarks, options.descent,
         monitor.tick,
     )  # fmt: skip

@@ -113,7 +113,7 @@ class Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         batch = self._sampler.draw(number, number < schedule.low_steps)
-        placed = weights.place()
+        placed = weights.materialize()
         sources = [*placed, *self._more]
 
         def gradients_of(part: slice | None) -> tuple[Tensor | None, ...]:
@@ -128,10 +128,10 @@ class Trainer:
         shares = list(threads.map(gradients_of, [*parts, None]))
         gradients = [_sum(each) for each in zip(*shares, strict=True)]
         self._optimiser.zero_grad(set_to_none=True)
-        weights.receive(gradients[: len(placed)])
+        weights.backward(gradients[: len(placed)])
         for tensor, gradient in zip(self._more, gradients[len(placed) :], strict=True):
             tensor.grad = gradient
-        weights.observe(number, schedule.steps)
+        weights.after_step(number, schedule.steps)
         nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
         before = [constants.detach().clone() for constants in weights.noise]
         self._optimiser.step()

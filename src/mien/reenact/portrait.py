@@ -154,7 +154,7 @@ def personalize_portrait(
         sampling_probability(len(views), batch_at(data.original.resolution, options.batch)), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
     trainer.run(objective.styles, objective.motion_loss)
-    _, tuning = weights.finish()
+    _, tuning = weights.export()
     return LearnedFace(objective.identity.detach().half().float(), tuning)
 
 

@@ -70,7 +70,7 @@ def test_broken_bytes_are_refused_or_read_and_nothing_else() -> None:
 
 def test_the_difference_of_zeros_is_no_difference() -> None:
     base = tiny_pack().generator
-    generator, blob = CompactWeights(base, 4000).finish()
+    generator, blob = CompactWeights(base, 4000).export()
     assert len(blob) < 200
     for a, b in zip(tunable(base), tunable(generator), strict=True):
         assert torch.equal(a, b)
@@ -87,13 +87,13 @@ def test_training_lowers_the_loss_and_meets_the_size(size: int | None) -> None:
     parameters = [p for group, _ in weights.groups for p in group]
     optimiser = torch.optim.Adam(parameters, lr=0.02)
     for step in range(30):
-        placed = weights.place()
+        placed = weights.materialize()
         loss = (weights.generator.synthesis(w) - wanted).square().mean()
         optimiser.zero_grad()
-        weights.receive(torch.autograd.grad(loss, placed, allow_unused=True))
-        weights.observe(step, 30)
+        weights.backward(torch.autograd.grad(loss, placed, allow_unused=True))
+        weights.after_step(step, 30)
         optimiser.step()
-    generator, blob = weights.finish()
+    generator, blob = weights.export()
     assert size is None or 0.7 * size < len(blob) <= size
     before = float((base.synthesis(w) - wanted).square().mean())
     after = float((generator.synthesis(w) - wanted).square().mean())
@@ -104,7 +104,7 @@ def test_training_lowers_the_loss_and_meets_the_size(size: int | None) -> None:
         assert (".affine." in name) == torch.equal(a, b), name
     # Going on from the bytes begins with just these weights.
     resumed = weights_for(base, size, blob)
-    resumed.place()
+    resumed.materialize()
     with torch.no_grad():
         torch.testing.assert_close(
             resumed.generator.synthesis(w), generator.synthesis(w), atol=FLOAT32_EXACT, rtol=FLOAT32_EXACT

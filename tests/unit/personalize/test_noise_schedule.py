@@ -37,7 +37,7 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
     trainer = Trainer(weights, data, 0.01, [], quick_schedule(8), EACH, UNWATCHED)
     latents = torch.randn(2, generator.num_ws, generator.w_dim)
     trainer.run(lambda tuned, batch: (tuned.styles(latents[batch.index]), None))
-    tuned = weights.finish()[0]
+    tuned = weights.export()[0]
     largest = [n for n in tuned.tunable_names() if n.endswith("noise_const")][-1]
     learned = tuned.get_parameter(largest)
     rates = noise_rates(ClipRegions(landmarks, 64), steadiness(crops))[0, 0]

@@ -121,7 +121,7 @@ export class Flow {
   }
 
   /** The first rows of the latent at these angles in degrees, within what the flow was trained for. */
-  place(prior, yaw, pitch) {
+  withPose(prior, yaw, pitch) {
     const most = this.pose.limit;
     const inside = (angle) => Math.min(Math.max(angle, -most), most);
     const x = this.integrate(this.inverseNorm(prior, this.normOut), inside(yaw), inside(pitch), true);

@@ -220,7 +220,7 @@ export class Network {
   style(yaw, pitch, alpha, channels) {
     const { memory, native, width } = this;
     memory.view(this.latent, this.identity.length).set(this.identity);
-    const rows = this.flow.place(this.prior, yaw, pitch);
+    const rows = this.flow.withPose(this.prior, yaw, pitch);
     memory.view(this.latent, rows.length).set(rows);
     for (const l of this.layers) {
       native.linear(this.latent + 4 * width * l.row, l.affine, l.affineBias, l.style, 1, width, l.inputs, 1 / Math.sqrt(width));
