@@ -46,8 +46,7 @@ def puppeteer(
         driver: whose motion and sound are taken.
         face: who is seen: an image (uint8 RGB `[H, W, 3]` or its path), a stream or a person, or their files.
         method: `mien`, or `paper`: the driver's 35 numbers unchanged, with the other's L_ID and weights; to an image
-        the
-            generator is tuned around its fixed inversion.
+            the generator is tuned around its fixed inversion.
         options: in place of the preset of a method.
         face_number: which face of an image, counted from 1 from the left; the largest if not given.
         pack: its name, its path or the loaded pack; by default the one that the driver names.
