@@ -1,4 +1,4 @@
-"""The channels V chosen for one clip (`--channels clip`), where the paper has one V for all (Sec. 3.4).
+"""Channels V chosen for one clip, where the paper has one V for all (Sec. 3.4): a part of `ablate_fit.py`.
 
 A channel is worth sending where it moves the picture (its index sensitivity, Eq. 5) and is moved by the clip (its
 spread there). Two channels that do the same thing are worth one (StyleSpace is not unique, Eq. 6), so they are taken

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 BATCH = 16  # frames at once through EfficientNet
 IDENTITY_FRAMES = 16  # at most, spread over the clip: dlib's network takes 0.1 s a face on one core
+LEAST_GAZE = 0.03  # standard deviation of the reference's gaze, under which it is the measure's own noise
 PORTRAIT_FRAMES = 4  # of those that say whose face it should be
 
 
@@ -112,9 +113,9 @@ class Judging:
         """Take in the next frame of both clips, uint8 [H, W, 3] RGB."""
         if self._dlib is not None:
             points = self._dlib.points(reference), self._dlib.points(output)
-            for kept, found in zip(self._measures, points, strict=True):
+            for kept, frame, found in zip(self._measures, (reference, output), points, strict=True):
                 nothing = np.full(len(dlib_face.MEASURES), np.nan)
-                kept.append(nothing if found is None else dlib_face.measures(found))
+                kept.append(nothing if found is None else dlib_face.measures(frame, found))
             if points[0] is not None and points[1] is not None:
                 self._faces.add(((reference, points[0]), (output, points[1])))
         if self._features is not None:
@@ -135,6 +136,8 @@ class Judging:
             for i, name in enumerate(dlib_face.MEASURES):
                 series |= {f"dlib_{name}": output[:, i], f"reference_dlib_{name}": reference[:, i]}
                 r = pearson(reference[:, i], output[:, i])
+                if name == "gaze" and _spread(reference[:, i]) < LEAST_GAZE:
+                    r = None
                 if r is None:
                     missing[f"dlib_{name}"] = NO_MOVEMENT if faces >= 3 else NO_FACE
                 else:
@@ -176,6 +179,12 @@ class Judging:
         self._distances.append(feature_distance(self._features, a, b))
         for side in self._waiting:
             side.clear()
+
+
+def _spread(series: Array) -> float:
+    """Standard deviation of a series [T] without its NaN; 0 where there are none."""
+    seen = series[np.isfinite(series)]
+    return float(seen.std()) if len(seen) else 0.0
 
 
 Face = tuple[Frame, Array]  # a frame and its landmarks

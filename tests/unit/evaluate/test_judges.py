@@ -41,8 +41,38 @@ def face68() -> NDArray[np.float64]:
     return p
 
 
+def looking(points: NDArray[np.float64], gaze: float) -> NDArray[np.uint8]:
+    """A picture of the eyes of landmarks `[68, 2]`, the irises at a share of the way between their corners."""
+    frame = np.full((1000, 1000, 3), 180, np.uint8)
+    for eye in (points[slice_] for slice_ in dlib_face.EYES):
+        cv2.fillPoly(frame, [eye.round().astype(np.int32)], (255, 255, 255))
+        centre = eye[0] + gaze * (eye[3] - eye[0])
+        cv2.circle(
+            frame, [int(v) for v in centre.round()], max(int(np.hypot(*(eye[3] - eye[0])) / 6), 1), (40, 30, 20), -1
+        )
+    return frame
+
+
+BLANK = np.full((400, 400, 3), 180, np.uint8)
+
+
+def geometry(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The measures that do not look at the picture."""
+    return measures(BLANK, points)[:-1]
+
+
+def test_gaze_is_where_the_dark_of_the_eye_is() -> None:
+    points = 4 * face68() + [500, 300]
+    found = [measures(looking(points, gaze), points)[MEASURES.index("gaze")] for gaze in (0.35, 0.5, 0.6)]
+    assert found == pytest.approx([0.35, 0.5, 0.6], abs=0.03)
+    shut = points.copy()
+    shut[[37, 38, 43, 44]] += (0, 24)
+    assert np.isnan(measures(looking(points, 0.5), shut)[-1])
+    assert np.isnan(measures(looking(points, 0.5), points + 5000)[-1])
+
+
 def test_each_measure_follows_its_own_points() -> None:
-    still = measures(face68())
+    still = geometry(face68())
     changes = {
         "mouth_open": (slice(65, 68), (0, 10)),
         "lids": ([37, 38, 43, 44], (0, 2)),
@@ -52,21 +82,21 @@ def test_each_measure_follows_its_own_points() -> None:
     for name, (where, move) in changes.items():
         p = face68()
         p[where] += move
-        changed = {m for m, a, b in zip(MEASURES, still, measures(p), strict=True) if abs(a - b) > 1e-9}
+        changed = {m for m, a, b in zip(MEASURES[:-1], still, geometry(p), strict=True) if abs(a - b) > 1e-9}
         assert changed == {name}
     assert still[MEASURES.index("mouth_width")] == pytest.approx(0.5, abs=0.01)
     assert still[MEASURES.index("yaw")] == pytest.approx(0, abs=1e-9)
 
 
 def test_pose_ratios_grow_to_the_right_and_up_and_are_blind_to_roll_and_size() -> None:
-    still = measures(face68())
+    still = geometry(face68())
     right, up = face68(), face68()
     right[dlib_face.NOSE_TIP] += (5, 0)
     up[dlib_face.NOSE_TIP] -= (0, 5)
-    assert measures(right)[5] == pytest.approx(still[5] + 0.05)
-    assert measures(up)[6] > still[6] + 0.05
+    assert geometry(right)[5] == pytest.approx(still[5] + 0.05)
+    assert geometry(up)[6] > still[6] + 0.05
     turn = np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
-    assert measures(2.5 * face68() @ turn + 40) == pytest.approx(still)
+    assert geometry(2.5 * face68() @ turn + 40) == pytest.approx(still)
 
 
 def test_features_and_their_distance() -> None:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from mien.errors import MienError
 Array = NDArray[np.float64]
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
 
-MEASURES = ("mouth_open", "mouth_width", "lids", "brows", "jaw", "yaw", "pitch")
+MEASURES = ("mouth_open", "mouth_width", "lids", "brows", "jaw", "yaw", "pitch", "gaze")
 POINTS, NUMBERS = 68, 128
 MODELS = "face_recognition_models"  # the package that holds dlib's model files
 LANDMARK_MODEL = "shape_predictor_68_face_landmarks.dat"
@@ -35,6 +36,10 @@ EYE_LEFT, EYE_RIGHT = (36, 39), (45, 42)  # outer corner, inner corner
 LIDS = ((37, 41), (38, 40), (43, 47), (44, 46))  # upper, lower
 MOUTH = (48, 54)
 LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
+EYES = (slice(36, 42), slice(42, 48))  # around each, from the left corner
+CLOSED_LIDS = 0.2  # opening of an eye over its width, under which no iris can be seen
+IRIS_PERCENTILES = (5, 70)  # of an eye's brightness: all of the iris, none of it
+EYE_SCALE = 4  # an eye is enlarged so often before its dark part is weighed
 
 
 def model_folder() -> Path | None:
@@ -90,14 +95,15 @@ class DlibFace:
         return np.array(self._identity.compute_face_descriptor(np.ascontiguousarray(frame), shape), np.float64)
 
 
-def measures(points: Array) -> Array:
-    """Return the seven `MEASURES` [7] of landmarks [68, 2] in pixels, y down.
+def measures(frame: Frame, points: Array) -> Array:
+    """Return the eight `MEASURES` [8] of landmarks [68, 2] in pixels, y down, of a frame uint8 [H, W, 3].
 
     Opening of the inner lips, width of the mouth, opening of the lids and height of the brows over the line of the
     eye's corners (means of both sides), length from the nose's base to the chin. Yaw and pitch are ratios and not
     degrees, of rigid points only: how far the nose's tip lies to the viewer's right of the eyes' middle, along the line
     of the eyes (over the distance of the outer eye corners); and how high it lies above the nose's base, across that
-    line (over the height of the eyes above the base). They grow with yaw to the viewer's right and with pitch up.
+    line (over the height of the eyes above the base). They grow with yaw to the viewer's right and with pitch up. Gaze
+    is where `iris` lies, mean of both eyes.
     """
     if points.shape != (POINTS, 2):
         raise ValueError(f"dlib gives {POINTS} points, not {points.shape}")
@@ -119,8 +125,39 @@ def measures(points: Array) -> Array:
             np.hypot(*(points[list(CHIN)].mean(0) - base)) / unit,
             (tip - middle) @ across / unit,
             (base - tip) @ down / max(float((base - middle) @ down), 1e-6),
+            np.mean([iris(frame, points[eye]) for eye in EYES]),
         ]
     )
+
+
+def iris(frame: Frame, eye: Array) -> float:
+    """Return where the iris lies between the left corner of an eye (0) and the right one (1), as the viewer sees them.
+
+    It is the centre of what is dark within the eye's six landmarks [6, 2] in a frame uint8 [H, W, 3]. NaN where the
+    lids are nearly shut or the eye is not in the frame.
+    """
+    width = _distance(eye, 0, 3)
+    if _distance(eye, 1, 5) + _distance(eye, 2, 4) < 2 * CLOSED_LIDS * width:
+        return float("nan")
+    reach = int(np.ceil(0.8 * width))
+    x, y = np.maximum((eye.mean(0) - reach).round().astype(int), 0)
+    patch = frame[y : y + 2 * reach + 1, x : x + 2 * reach + 1]
+    if min(patch.shape[:2]) < 2:
+        return float("nan")
+    grey = cv2.GaussianBlur(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), width / 30)
+    grey = cv2.resize(grey, None, fx=EYE_SCALE, fy=EYE_SCALE, interpolation=cv2.INTER_CUBIC)
+    outline = (eye - [x, y] + 0.5) * EYE_SCALE - 0.5
+    inside = cv2.fillPoly(np.zeros(grey.shape, np.uint8), [outline.round().astype(np.int32)], 1) > 0
+    if not inside.any():
+        return float("nan")
+    dark, bright = np.percentile(grey[inside], IRIS_PERCENTILES)
+    weight = np.where(inside, np.clip((bright - grey) / max(bright - dark, 1.0), 0, 1) ** 2, 0)
+    rows, columns = np.nonzero(weight)
+    if not len(rows):
+        return float("nan")
+    centre = np.average(np.stack([columns, rows], 1), axis=0, weights=weight[rows, columns])
+    along = outline[3] - outline[0]
+    return float((centre - outline[0]) @ along / (along @ along))
 
 
 def _distance(points: Array, a: int, b: int) -> float:
