@@ -14,12 +14,12 @@ from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
 from mien.method.avatar import Avatar
 from mien.method.frame_quality import poorly_reconstructed, region_errors
-from mien.method.image_sequences import ImageSequence
+from mien.method.image_sequences import BATCH, ImageSequence, LatentFile
 from mien.method.landmark_targets import EXPRESSION, HEAD, LandmarkTargets, measures_of_mesh, targets_from_inversions
 from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.registry import solve_attributes, solve_pose
-from mien.method.stage2_invert import encoder_of, invert
+from mien.method.stage2_invert import encoder_of, invert, invert_clip
 from mien.method.stage3_identity import select_identity
 from mien.method.stage5_attributes import warm_start
 from mien.method.types import Attributes, FaceTrack, HeadPose, Identity, Inversion, Motion
@@ -107,7 +107,7 @@ def encode_track(
     measured, masks = faces.angles(pack.flow), faces.masks(device)
     nets = Networks.of(pack, options, person)
 
-    w_plus = monitor.run("invert", Tensor, invert, nets.encoder, faces.crops, device, total=len(faces))
+    w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
     with monitor.stage("identity"):
@@ -201,13 +201,13 @@ def _tune(
         more = (
             [invert(nets.encoder, training.augmented.pictures, pack.device)] if len(training.augmented.frames) else []
         )
-        pivots = torch.cat([inversion.w_plus, *more])
+        pivots = torch.cat([inversion.w_plus[:], *more])
     tuned = monitor.run(
         "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, training.data, training.angles,
         identity.frame, pivots, tuning, total=tuning.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(tuned.delta, tuned)
-    w_plus = invert(nets.encoder, faces.crops, pack.device) if learned else inversion.w_plus
+    w_plus = invert_clip(nets.encoder, faces.crops, pack.device) if learned else inversion.w_plus
     inversion = Inversion(w_plus, nets.generator)
     # Where the identity frame was the anchor of tuning, the numbers were learned for that frame's latent.
     anchor = identity.frame if tuning.decoder_path else None
@@ -269,10 +269,14 @@ def _refine(
 def _gaze_change(nets: Networks, avatar: Avatar, augmented: GazeAugmentation, inversion: Inversion) -> Tensor:
     """Change of the gaze channels caused by the augmentation: the encoder's value on the gaze-warped crop minus its
     value on the original, `[N, C]`, zero for other channels."""
-    seen = invert(nets.encoder, augmented.pictures, nets.pack.device)
-    before = inversion.w_plus[torch.from_numpy(augmented.frames)]
-    now, was = (avatar.read(nets.generator.styles(w)) for w in (seen, before))
-    return (now - was) * avatar.gaze
+
+    def of(part: Tensor) -> Tensor:
+        seen = invert(nets.encoder, augmented.pictures[part.numpy()], nets.pack.device)
+        before = inversion.w_plus[torch.from_numpy(augmented.frames)[part]]
+        now, was = (avatar.read(nets.generator.styles(w)) for w in (seen, before))
+        return (now - was) * avatar.gaze
+
+    return torch.cat([of(part) for part in torch.arange(len(augmented.frames)).split(BATCH)])
 
 
 def _refit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mien.media.images import to_float
 from mien.nets.generator import Generator
-from mien.runtime.frame_store import Crops
+from mien.runtime.frame_store import ArrayFile, Crops
 
 BATCH = 16  # renders of 256x256 at once, without gradients
 
@@ -23,10 +24,33 @@ class ImageSequence(Protocol):
     def __getitem__(self, part: slice | Tensor, /) -> Tensor: ...
 
 
+class Latents(Protocol):
+    """Latents `[T, L, D]`: a tensor, or a class that reads `latents[part]` when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: int | slice | Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class LatentFile:
+    """L_t of a clip: `rows` float32 `[T, L, D]` on disk, read to `device`."""
+
+    rows: ArrayFile
+    device: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: int | slice | Tensor, /) -> Tensor:
+        found = self.rows[part.cpu().numpy() if isinstance(part, Tensor) else part]
+        return torch.from_numpy(found).to(self.device)
+
+
 class InvertedFrames:
     """S_t = G(L_t) of `w_plus [T, L, D]` at `size`, by default the generator's own."""
 
-    def __init__(self, generator: Generator, w_plus: Tensor, size: int | None = None) -> None:
+    def __init__(self, generator: Generator, w_plus: Latents, size: int | None = None) -> None:
         self._generator, self._w_plus, self._size = generator, w_plus, size
 
     def __len__(self) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mien.errors import InputError
 from mien.media.images import to_float
+from mien.method.image_sequences import LatentFile
 from mien.nets.e4e import ReStyle, ReStyleLoop
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
-from mien.runtime.frame_store import Crops
+from mien.runtime.frame_store import ArrayFile, Crops
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 BATCH = 16
@@ -39,21 +41,23 @@ def encoder_of(pack: Pack, generator: Generator, options: InversionOptions) -> n
 
 @torch.no_grad()
 def invert(
-    encoder: nn.Module,
-    crops: Crops,
-    device: str | torch.device = "cpu",
-    *,
-    batch: int = BATCH,
-    monitor: StageMonitor = UNWATCHED,
-) -> Tensor:
-    """L_t = E(I_t) for crops uint8 `[T, S, S, 3]`: `w_plus [T, L, D]`."""
-    latents = torch.empty(0)
-    for start in range(0, len(crops), batch):
-        images = to_float(crops[start : start + batch], device=device)
-        found = encoder(images).float()
-        # In one piece: small ones between large temporaries keep the memory of those from being used again.
-        if not start:
-            latents = found.new_empty(len(crops), *found.shape[1:])
-        latents[start : start + batch] = found
-        monitor.tick(len(images))
-    return latents
+    encoder: nn.Module, crops: Crops, device: str | torch.device = "cpu", *, batch: int = BATCH
+) -> Tensor:  # fmt: skip
+    """L_t = E(I_t) for a few crops uint8 `[T, S, S, 3]`: `w_plus [T, L, D]`."""
+    starts = range(0, len(crops), batch)
+    return torch.cat([encoder(to_float(crops[i : i + batch], device=device)).float() for i in starts])
+
+
+def invert_clip(
+    encoder: nn.Module, crops: Crops, device: str | torch.device = "cpu", *, monitor: StageMonitor = UNWATCHED
+) -> LatentFile:
+    """L_t = E(I_t) for the crops of a clip, uint8 `[T, S, S, 3]`: `w_plus [T, L, D]`, on disk."""
+    rows: ArrayFile | None = None
+    for start in range(0, len(crops), BATCH):
+        found = invert(encoder, crops[start : start + BATCH], device).cpu().numpy()
+        rows = ArrayFile(found.shape[1:], np.float32) if rows is None else rows
+        for row in found:
+            rows.append(row)
+        monitor.tick(len(found))
+    assert rows is not None, "a clip has frames"
+    return LatentFile(rows, str(device))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, minimize
+from mien.method.image_sequences import BATCH, Latents
 from mien.method.problems import AttributeProblem
 from mien.method.types import Attributes
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -31,11 +32,18 @@ class AttributeOptions:
     descent: DescentOptions = field(default_factory=DescentOptions)
 
 
-def warm_start(avatar: Avatar, w_plus: Tensor, angles: Tensor) -> Tensor:
-    """alpha_t read off A(L_t) - A(LH_t) on the channels V: `w_plus [T, L, D]`, `angles [T, 2]` -> `[T, C]`."""
-    with torch.no_grad():
-        wanted = avatar.read(avatar.generator.styles(w_plus))
-        return wanted - avatar.read(avatar.generator.styles(avatar.latents(angles)))
+@torch.no_grad()
+def warm_start(avatar: Avatar, w_plus: Latents, angles: Tensor) -> Tensor:
+    """alpha_t read off A(L_t) - A(LH_t) on the channels V: `w_plus [T, L, D]`, `angles [T, 2]` -> `[T, C]`.
+
+    Some frames at a time: the flow's gates alone take 0.3 MiB a frame.
+    """
+
+    def of(part: slice) -> Tensor:
+        there, here = (avatar.generator.styles(w) for w in (w_plus[part], avatar.latents(angles[part])))
+        return avatar.read(there) - avatar.read(here)
+
+    return torch.cat([of(slice(i, i + BATCH)) for i in range(0, len(angles), BATCH)])
 
 
 def fit_attributes(
@@ -49,12 +57,11 @@ def fit_attributes(
     avatar, networks, blink, descent = problem.avatar, problem.networks, problem.blink, options.descent
     generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze
     with torch.no_grad():
-        posed = avatar.latents(problem.angles)
         code = networks.identity(problem.identity_image) if networks.identity is not None else None
     units = (_across_blinks(problem.start, blink, gaze) / scale).clamp(-descent.limit, descent.limit)
 
     def renders(part: slice, size: int) -> Render:
-        styles = generator.styles(posed[part])
+        styles = generator.styles(avatar.latents(problem.angles[part]))
 
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
             return generator.picture(avatar.moved([s[ids] for s in styles], now * scale), size)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mien.face.frame_bounds import FrameBounds
 from mien.face.masks import ClipRegions
 from mien.face.measures import blinks
-from mien.method.image_sequences import CropFrames, InvertedFrames
+from mien.method.image_sequences import CropFrames, InvertedFrames, Latents
 from mien.nets.generator import Generator
 from mien.nets.styleflow import HeadPoseFlow
 from mien.runtime.frame_store import CropFile
@@ -91,7 +91,7 @@ class FaceTrack:
 class Inversion:
     """Stage 2: L_t = E(I_t), `w_plus [T, L, D]`, and the generator that draws S_t = G(L_t)."""
 
-    w_plus: Tensor
+    w_plus: Latents
     generator: Generator
 
     def images(self, size: int | None = None) -> InvertedFrames:

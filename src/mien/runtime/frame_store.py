@@ -1,9 +1,10 @@
-"""Crops of a clip on disk: stages read the few that they look at, so memory does not grow with the clip."""
+"""Crops and latents of a clip on disk: stages read the few that they look at, so memory does not grow with the clip."""
 
 from __future__ import annotations
 
 import errno
 import io
+import math
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -11,45 +12,45 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mien.errors import MienError
 
 Image = NDArray[np.uint8]
 
 
-class CropFile:
-    """Crops uint8 RGB `[T, size, size, 3]` in a temporary file without a name, which goes with the object.
+class ArrayFile:
+    """Arrays of one shape, `[T, *shape]`, in a temporary file without a name, which goes with the object.
 
     Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is
     read is the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of
     temporary files. Raises MienError where no temporary file can be made, and `append` where the disk is full.
     """
 
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, size: int, crops: Iterable[Image] = (), *, folder: Path | None = None) -> None:
-        self.size, self._count, self._folder = size, 0, folder
+    def __init__(
+        self, shape: tuple[int, ...], dtype: DTypeLike, rows: Iterable[NDArray[Any]] = (), *, folder: Path | None = None
+    ) -> None:
+        self.dtype, self._row, self._count, self._folder = np.dtype(dtype), shape, 0, folder
         try:
             self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0, dir=folder)  # noqa: SIM115 (kept)
         except OSError as error:
-            raise MienError(f"no temporary file can be made for the clip's crops (set TMPDIR): {error}.") from error
+            raise MienError(f"no temporary file can be made for the clip's frames (set TMPDIR): {error}.") from error
         self._lock = threading.Lock()
-        for crop in crops:
-            self.append(crop)
+        for row in rows:
+            self.append(row)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (self._count, self.size, self.size, 3)
+    def shape(self) -> tuple[int, ...]:
+        return (self._count, *self._row)
 
     def __len__(self) -> int:
         return self._count
 
-    def append(self, crop: Image) -> None:
-        """One more, `[size, size, 3]`. Raises ValueError for another shape."""
-        if crop.shape != self.shape[1:] or crop.dtype != self.dtype:
-            raise ValueError(f"a crop is uint8 {self.shape[1:]}, not {crop.dtype} {crop.shape}")
-        left = np.ascontiguousarray(crop).data.cast("B")
+    def append(self, row: NDArray[Any]) -> None:
+        """One more, of the row's shape. Raises ValueError for another shape or type."""
+        if row.shape != self._row or row.dtype != self.dtype:
+            raise ValueError(f"a row is {self.dtype} {self._row}, not {row.dtype} {row.shape}")
+        left = np.ascontiguousarray(row).data.cast("B")
         try:
             with self._lock:
                 self._file.seek(self._count * self._bytes)
@@ -58,19 +59,19 @@ class CropFile:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 folder = self._folder or tempfile.gettempdir()
-                raise MienError(f"the disk is full: the clip's crops do not fit in {folder} (set TMPDIR).") from error
+                raise MienError(f"the disk is full: the clip's frames do not fit in {folder} (set TMPDIR).") from error
             raise
         self._count += 1
 
-    def __getitem__(self, which: Any) -> Image:
+    def __getitem__(self, which: Any) -> NDArray[Any]:
         places = np.arange(self._count)[which]
-        out = np.empty((*places.shape, *self.shape[1:]), np.uint8)
-        flat = out.reshape(-1, self._bytes)
+        out = np.empty((*places.shape, *self._row), self.dtype)
+        flat = out.reshape(places.size, math.prod(self._row)).view(np.uint8)
         for row, place in zip(flat, places.reshape(-1), strict=True):
             self._read(row, int(place) * self._bytes)
         return out
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Iterator[NDArray[Any]]:
         for i in range(self._count):
             yield self[i]
 
@@ -80,17 +81,25 @@ class CropFile:
 
     @property
     def _bytes(self) -> int:
-        return self.size * self.size * 3
+        return math.prod(self._row) * self.dtype.itemsize
 
-    def _read(self, row: Image, at: int) -> None:
+    def _read(self, row: NDArray[np.uint8], at: int) -> None:
         left = row.data
         with self._lock:
             self._file.seek(at)
             while left:
                 got = self._file.readinto(left)
                 if not got:
-                    raise OSError("the temporary file of the crops is shorter than it was")
+                    raise OSError("the temporary file of the clip's frames is shorter than it was")
                 left = left[got:]
+
+
+class CropFile(ArrayFile):
+    """Crops uint8 RGB `[T, size, size, 3]`."""
+
+    def __init__(self, size: int, crops: Iterable[Image] = (), *, folder: Path | None = None) -> None:
+        self.size = size
+        super().__init__((size, size, 3), np.uint8, crops, folder=folder)
 
 
 class Joined:

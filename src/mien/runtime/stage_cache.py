@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from mien.errors import InputError, Interrupted, MienError, OutputError
 from mien.runtime.files import lock, sibling
-from mien.runtime.frame_store import CropFile
+from mien.runtime.frame_store import ArrayFile, CropFile
 from mien.runtime.resumable_loop import NO_CHECKPOINT, Checkpoint, State
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ SUFFIX = ".work"
 INTERVAL = 10.0  # seconds of a loop's work that a kill may cost
 SHARE = 0.03  # of the time at most goes into writing states
 _KEY, _LOCK, _STATE, _END, _REST, _MEMBER = "key", "lock", "state-", ".npz", "json", ".npy"
-Packed: TypeAlias = "Mapping[str, NDArray[Any] | CropFile]"
+Packed: TypeAlias = "Mapping[str, NDArray[Any] | ArrayFile]"
 
 
 class NullCache:
@@ -66,7 +67,7 @@ class StageCache(NullCache):
     def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
         """The result of a stage: read if it is there, else computed and kept.
 
-        `kind`: `Tensor`, or a dataclass of tensors, arrays, crops on disk, and plain numbers or tuples of them. Either way the result
+        `kind`: `Tensor`, or a dataclass of tensors, arrays, also on disk, and plain numbers or tuples of them. Either way the result
         has been through the file's form, so that a resumed run goes on with just the same.
         """
         path = self.folder / f"{name}{_END}"
@@ -213,15 +214,15 @@ def _flushed(path: Path, write: Callable[[Any], Any]) -> None:
 
 
 def _save(file: BinaryIO, arrays: Packed) -> None:
-    """As `np.savez` does, but crops one by one."""
+    """As `np.savez` does, but what is on disk row by row."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}{_MEMBER}", "w", force_zip64=True) as member:
-                if isinstance(array, CropFile):
-                    header = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+                if isinstance(array, ArrayFile):
+                    header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
                     np.lib.format.write_array_header_1_0(member, header)
-                    for crop in array:
-                        member.write(crop.tobytes())
+                    for row in array:
+                        member.write(row.tobytes())
                 else:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
@@ -232,7 +233,7 @@ def _read(path: Path) -> Packed | None:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(_MEMBER) for name in archive.namelist()]
             on_disk = json.loads(str(_array(archive, _REST)))[2] if _REST in names else []
-            return {name: (_crops if name in on_disk else _array)(archive, name) for name in names}
+            return {name: (_on_disk if name in on_disk else _array)(archive, name) for name in names}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -244,34 +245,33 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     return array
 
 
-def _crops(archive: zipfile.ZipFile, name: str) -> CropFile:
+def _on_disk(archive: zipfile.ZipFile, name: str) -> ArrayFile:
+    """Crops as a `CropFile`, other arrays as an `ArrayFile`."""
     with archive.open(f"{name}{_MEMBER}") as member:
         np.lib.format.read_magic(member)
-        shape, _, kind = np.lib.format.read_array_header_1_0(member)
-        crops = CropFile(shape[1])
-        if shape[1:] != crops.shape[1:] or kind != crops.dtype:
-            raise ValueError("these are no crops")
-        for _ in range(shape[0]):
-            crops.append(np.frombuffer(member.read(crops.size**2 * 3), np.uint8).reshape(shape[1:]))
+        (count, *row), _, kind = np.lib.format.read_array_header_1_0(member)
+        of_crops = kind == np.uint8 and len(row) == 3 and row[0] == row[1] and row[2] == 3
+        rows = CropFile(row[0]) if of_crops else ArrayFile(tuple(row), kind)
+        for _ in range(count):
+            rows.append(np.frombuffer(member.read(math.prod(row) * kind.itemsize), kind).reshape(row))
         member.read()
-    return crops
+    return rows
 
 
 def _pack(value: Any) -> Packed:
-    """A result as arrays: tensors, arrays and crops as they are, the rest, the tensors' devices, and what is crops on disk, as
-    JSON."""
+    """A result as arrays: tensors and arrays as they are, the rest, the tensors' devices, and what is on disk, as JSON."""
     items = {"value": value} if isinstance(value, Tensor) else {f.name: getattr(value, f.name) for f in fields(value)}
-    arrays: dict[str, NDArray[Any] | CropFile] = {}
+    arrays: dict[str, NDArray[Any] | ArrayFile] = {}
     plain: dict[str, Any] = {}
     devices: dict[str, str] = {}
     for name, item in items.items():
         if isinstance(item, Tensor):
             arrays[name], devices[name] = item.detach().cpu().numpy(), str(item.device)
-        elif isinstance(item, np.ndarray | CropFile):
+        elif isinstance(item, np.ndarray | ArrayFile):
             arrays[name] = item
         else:
             plain[name] = item
-    on_disk = [name for name, array in arrays.items() if isinstance(array, CropFile)]
+    on_disk = [name for name, array in arrays.items() if isinstance(array, ArrayFile)]
     return arrays | {_REST: np.array(json.dumps([plain, devices, on_disk]))}
 
 

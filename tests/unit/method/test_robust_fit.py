@@ -15,7 +15,7 @@ from mien.method.frame_quality import region_errors, unreliable_frames
 from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.stage4_pose import PoseOptions, fit_pose
-from mien.method.stage5_attributes import AttributeOptions, fit_attributes
+from mien.method.stage5_attributes import AttributeOptions, fit_attributes, warm_start
 
 FRAMES = 24
 COVERED = slice(9, 13)
@@ -84,3 +84,14 @@ def test_the_report_names_covered_frames() -> None:
     crops[COVERED, 40:56, 20:44] = 255
     loss[20] = 0.1
     assert unreliable_frames(loss, region_errors(crops, made, areas(FRAMES))) == [9, 10, 11, 12, 20]
+
+
+def test_the_warm_start_of_many_frames_is_that_of_each() -> None:
+    person, angles = avatar(), torch.linspace(-8, 8, 2 * FRAMES).view(FRAMES, 2)
+    w_plus = tiny_pack().people[torch.arange(FRAMES) % len(tiny_pack().people)]
+    found = warm_start(person, w_plus, angles)
+    for t in (0, FRAMES - 1):
+        with torch.no_grad():
+            there = person.read(person.generator.styles(w_plus[t : t + 1]))
+            here = person.read(person.generator.styles(person.latents(angles[t : t + 1])))
+        torch.testing.assert_close(found[t : t + 1], there - here, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Crops on disk are read as an array is, and go through the work folder as they are."""
+"""Crops and latents on disk are read as an array is, and go through the work folder as they are."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from factories.fake_device import crops as alignment
 from mien.errors import MienError
 from mien.face import mesh as lm
 from mien.face.masks import ClipRegions, regions
+from mien.method.image_sequences import LatentFile
 from mien.method.types import FaceTrack
-from mien.runtime.frame_store import CropFile, Joined
+from mien.runtime.frame_store import ArrayFile, CropFile, Joined
 from mien.runtime.stage_cache import work_folder
 
 PICTURES = np.random.RandomState(0).randint(0, 256, (7, 16, 16, 3)).astype(np.uint8)
@@ -37,7 +38,7 @@ def test_what_is_read_is_a_copy_and_wrong_crops_and_places_are_refused() -> None
     stored[2][:] = 0
     assert np.array_equal(stored[2], PICTURES[2])
     for wrong in (PICTURES[0, :8], PICTURES[0].astype(float), PICTURES):
-        with pytest.raises(ValueError, match="a crop is uint8"):
+        with pytest.raises(ValueError, match="a row is uint8"):
             stored.append(wrong)
     with pytest.raises(IndexError):
         stored[7]
@@ -116,3 +117,17 @@ def test_a_clips_masks_are_those_of_its_frames() -> None:
             assert torch.equal(getattr(clip.part(part), name), getattr(whole.part(part), name))
     often = clip.mean(lambda these: torch.cat([these.attention, these.lips], 1))
     torch.testing.assert_close(often, torch.cat([whole.attention, whole.lips], 1).mean(0, keepdim=True))
+
+
+def test_latents_on_disk_are_read_as_a_tensor_is_and_come_back_from_the_work_folder(tmp_path: Path) -> None:
+    values = torch.randn(7, 5, 4)
+    made = LatentFile(ArrayFile((5, 4), np.float32, values.numpy()), "cpu")
+    with pytest.raises(KeyboardInterrupt), work_folder(tmp_path / "out.mien", "key") as work:
+        work.stage("invert", LatentFile, lambda: made)
+        raise KeyboardInterrupt
+    with work_folder(tmp_path / "out.mien", "key") as work:
+        again = work.stage("invert", LatentFile, lambda: pytest.fail("it is there"))
+    for latents in (made, again):
+        assert len(latents) == 7 and torch.equal(latents[:], values)
+        for part in (3, slice(2, 5), torch.tensor([6, 0, 0])):
+            assert torch.equal(latents[part], values[part])

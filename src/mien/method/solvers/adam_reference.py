@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.avatar import Avatar
+from mien.method.image_sequences import BATCH
 from mien.method.index_sensitivity import Candidates, index_sensitivity
 from mien.method.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
 from mien.method.problems import AttributeProblem, PoseProblem
@@ -163,17 +164,16 @@ def fit_attributes_reference(
     probes = torch.linspace(0, len(angles) - 1, min(options.probes, len(angles))).round().long().tolist()
     rates = options.rate * learning_rates(avatar, networks.perceptual, angles, problem.masks, probes)
     with torch.no_grad():
-        posed = avatar.latents(angles)
-        base = avatar.read(generator.styles(posed))
+        base = torch.cat([avatar.read(generator.styles(avatar.latents(some))) for some in angles.split(BATCH)])
         code = networks.identity(problem.identity_image) if networks.identity is not None else None
     found = torch.zeros_like(base)
-    final, initial = posed.new_zeros(len(posed)), posed.new_zeros(len(posed))
+    final, initial = base.new_zeros(len(base)), base.new_zeros(len(base))
     wrong: Tensor | None = None
-    for t in range(len(posed)):
+    for t in range(len(base)):
         part = slice(t, t + 1)
         target = problem.targets[part]
         with torch.no_grad():
-            styles = generator.styles(posed[part])
+            styles = generator.styles(avatar.latents(angles[part]))
             labels = networks.parser(target)[0].argmax(1) if networks.parser is not None else None
         objective = AttributeObjective(networks.perceptual, target, problem.masks.part(part), weights)
         value = torch.zeros_like(base[:1])
