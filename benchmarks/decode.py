@@ -2,6 +2,7 @@
 
     python benchmarks/decode.py                                # mini, and 1024x1024 with random weights
     python benchmarks/decode.py --nvidia DIR --rosinality DIR  # beside checkouts of their repositories
+    python benchmarks/decode.py --only 1024 --nvidia DIR --mobile   # and the FFHQ student of MobileStyleGAN at 1024x1024
     python benchmarks/decode.py --threads 2 --json out.json
 
 All that is compared runs in one process, in turn, and the best of `--repeat` rounds counts: ratios hold on a busy
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from mien.media.images import psnr_from_mse, to_bytes
 from mien.nets.decoder.decoder import Decoder
+from mien.nets.decoder.mobile_decoder import MobileDecoder
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator, SynthesisLayer
 from mien.packs.pack import Pack
 from mien.runtime.malloc import tune_malloc
@@ -82,6 +84,19 @@ def rosinality(folder: Path, generator: StyleGAN2Generator) -> Frames:
     return lambda w: network([w], input_is_latent=True, randomize_noise=False)[0]
 
 
+def mobile() -> dict[str, Callable[[], Any]]:
+    """The decoder for MobileStyleGAN at 1024x1024, random weights in the FFHQ student's shape, in both precisions."""
+    from decode_mobile import random_generator
+
+    generator = random_generator()
+    styles = generator.styles(torch.randn(1, generator.num_ws, generator.w_dim))
+    decoders = {
+        "MobileStyleGAN": MobileDecoder(generator),
+        "MobileStyleGAN, 16 bits": MobileDecoder(generator, int16=True),
+    }
+    return {name: (lambda decoder=decoder: decoder(styles)) for name, decoder in decoders.items()}
+
+
 def count(generator: StyleGAN2Generator) -> dict[str, float]:
     """Multiply-adds and bytes (float32, fewest) of a frame."""
     macs, moved = 0.0, 0.0
@@ -126,8 +141,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 @torch.no_grad()
 def compare(
-    name: str, generator: StyleGAN2Generator, batch: int, repeat: int, others: dict[str, Frames], speed: dict
-) -> dict:
+    name: str, generator: StyleGAN2Generator, batch: int, repeat: int, others: dict[str, Frames], speed: dict,
+    more: dict[str, Callable[[], Any]],
+) -> dict:  # fmt: skip
     w = torch.randn(batch, generator.num_ws, generator.w_dim)
     styles = generator.styles(w)
     decoder = Decoder(generator)
@@ -141,6 +157,7 @@ def compare(
                 return to_bytes(generator.synthesis(w).float())
 
         ways["generator, bfloat16"] = half
+    ways |= more
     best = {key: (math.inf, math.inf) for key in ways}
     for round_number in range(repeat + 1):
         for key, way in ways.items():
@@ -157,7 +174,7 @@ def compare(
     reference = "NVIDIA" if "NVIDIA" in best else "generator"
     for key, (wall, cpu) in best.items():
         ratio = best[reference][1] / cpu
-        print(f"  {key:20} {1e3 * wall:8.1f} ms  {1e3 * cpu:8.1f} ms of cpu  {1 / wall:7.2f} frames/s  "
+        print(f"  {key:23} {1e3 * wall:8.1f} ms  {1e3 * cpu:8.1f} ms of cpu  {1 / wall:7.2f} frames/s  "
               f"{ratio:5.2f} x {reference}")  # fmt: skip
     result: dict[str, Any] = {"name": name, "batch": batch, **facts, "floors": floors, "seconds": best}
     exact = generator.synthesis_from_styles(styles)
@@ -180,6 +197,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["pack", "1024"])
     parser.add_argument("--nvidia", type=Path, help="a checkout of NVlabs/stylegan2-ada-pytorch")
     parser.add_argument("--rosinality", type=Path, help="a checkout of rosinality/stylegan2-pytorch")
+    parser.add_argument("--mobile", action="store_true", help="MobileStyleGAN at 1024x1024 in the same rounds, batch 1")
     parser.add_argument("--keep-memory", action="store_true", help="freed memory stays with the process, for all alike")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -197,14 +215,15 @@ def main() -> None:
         if options.only != "1024":
             generator = Pack.load(options.pack).generator
             name = f"{options.pack} ({generator.resolution}x{generator.resolution})"
-            results.append(compare(name, generator, batch, options.repeat, {}, speed))
+            results.append(compare(name, generator, batch, options.repeat, {}, speed, {}))
         if options.only != "pack":
             generator, others = random_config_f(), {}
             if options.nvidia:
                 others["NVIDIA"] = nvidia(options.nvidia, generator)
             if options.rosinality:
                 others["rosinality"] = rosinality(options.rosinality, generator)
-            results.append(compare("config-f (1024x1024)", generator, batch, options.repeat, others, speed))
+            more = mobile() if options.mobile and batch == 1 else {}
+            results.append(compare("config-f (1024x1024)", generator, batch, options.repeat, others, speed, more))
     if options.json:
         options.json.write_text(json.dumps({"machine": speed, "results": results}, indent=2) + "\n")
 
