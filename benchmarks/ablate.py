@@ -62,7 +62,6 @@ LAYERS: dict[str, Callable[[EncodeOptions], EncodeOptions]] = {
     "refinement": lambda options: replace(options, refinement=None),
     "re-fit": lambda options: replace(options, refit=None),
     "landmark targets": lambda options: replace(trained(landmarks=0.0)(options), landmarks=None),
-    "gaze augmentation": lambda options: replace(options, gaze_augmentation=None),
     "motion regulariser": trained(motion=None),
     "noise constants": trained(noise=None),
     "Muon": trained(muon=None),

@@ -75,12 +75,12 @@ def row(case: Case, wanted: torch.Tensor, seen: Any, result: Fit, channels: Any,
     """The figures of one variant."""
     r = correlations(seen, faces(result.frames, every))
     avatar = case.avatar(channels)
-    scale = avatar.scale
+    scale, areas = avatar.scale, case.areas.part(slice(None))
     encoder = warm_start(avatar, case.w_plus, result.pose.angles) / scale
     return {
         "psnr": float(psnr(result.frames, wanted).mean()),
-        "mouth": float(face_psnr(result.frames, wanted, case.areas.mouth).mean()),
-        "eyes": float(face_psnr(result.frames, wanted, case.areas.eyes).mean()),
+        "mouth": float(face_psnr(result.frames, wanted, areas.mouth).mean()),
+        "eyes": float(face_psnr(result.frames, wanted, areas.eyes).mean()),
         "r mouth": r["mouth_open"], "r eye": r["eye_open"], "r brow": r["brow"], "r gaze": r["gaze"],
         "jitter angles": jitter(result.pose.angles, case.measured),
         "jitter channels": jitter(result.attributes.alpha / scale, encoder),

@@ -127,9 +127,8 @@ def prepare(
         inversion = Inversion(w_plus, generator)
         found = select_identity(pack.identity, pack.flow, crops, inversion, 128, found.frame)
     CACHE.mkdir(parents=True, exist_ok=True)
-    data = np.frombuffer(blob, np.uint8).copy()
     torch.save({"w_plus": w_plus, "identity": found.w_plus, "frame": torch.tensor(found.frame),
-                "blob": torch.from_numpy(data)}, path)  # fmt: skip
+                "blob": torch.from_numpy(np.frombuffer(blob, np.uint8).copy())}, path)  # fmt: skip
     return Case(clip.stem, pack, crops, generator, w_plus, found.w_plus, found.frame, measured, areas, blink, seconds)
 
 
@@ -140,6 +139,7 @@ def _crops(
     if path.exists():
         kept = dict(np.load(path))
         kept["frame_size"] = tuple(kept["frame_size"].tolist())
+        kept["crops"] = CropFile(pack.resolution, kept["crops"])
         return FaceTrack(**kept), {}
     source = read_video(clip, start, duration)
     begin = time.process_time()

@@ -2,7 +2,8 @@
 fitted to.
 
     python benchmarks/paper_ablation.py CLIP[@START] ... [--panel CLIP[@START] ...] [--rows ROW ...] [--frames 12]
-                                        [--every 2] [--effort 0.1] [--epochs 0.3] [-o runs/paper_ablation.jsonl]
+                                        [--every 2] [--effort 0.1] [--epochs 0.3] [--pack PACK] [--size S]
+                                        [-o runs/paper_ablation.jsonl]
     python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
 
 `--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one
@@ -85,7 +86,7 @@ def load(argument: str, frames: int, every: int, pack: Pack, aligned: bool) -> C
     if aligned:
         source = panel(source, 0, Path(f"runs/panels/{source.stem}-{begin:g}-{seconds:.3f}.mkv"), begin, seconds)
     clip = read_video(source, 0.0 if aligned else begin, seconds)
-    track = align_clip(clip, pack.resolution, AlignOptions(aligned=aligned), monitor=StageMonitor())
+    track = align_clip(clip, pack, AlignOptions(aligned=aligned), monitor=StageMonitor())
     return Case(f"{Path(path).stem}@{begin:g}", thinned(track, every))
 
 
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--panel", nargs="*", default=[])
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS)
     parser.add_argument("--pack", default="mini")
+    parser.add_argument("--size", type=int, help="side of the pictures, where the pack draws several")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--effort", type=float, default=0.1)
@@ -171,7 +173,7 @@ def main() -> None:
     if options.table is not None:
         print(table(options.table.read_text().splitlines()))
         return
-    pack = Pack.load(options.pack)
+    pack = Pack.load(options.pack).at(options.size)
     cases = [load(clip, options.frames, options.every, pack, False) for clip in options.clips]
     cases += [load(clip, options.frames, options.every, pack, True) for clip in options.panel]
     options.output.parent.mkdir(parents=True, exist_ok=True)
