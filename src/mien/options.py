@@ -16,7 +16,6 @@ from mien.method.stage2_invert import InversionOptions
 from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import AttributeOptions
 from mien.personalize.options import (
-    GazeAugmentationOptions,
     RefinementOptions,
     TuningOptions,
 )
@@ -45,7 +44,7 @@ class EncodeOptions:
     """How a clip is encoded. What is None is left out.
 
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
-    targets; `gaze_augmentation`: of what is tuned on; `refinement`, `refit`: the joint pass and the re-fit of each
+    targets; `refinement`, `refit`: the joint pass and the re-fit of each
     frame, against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None:
     all weights. `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the
     encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's speed.
@@ -62,7 +61,6 @@ class EncodeOptions:
     pose: PoseOptions | AdamPoseOptions = field(default_factory=PoseOptions)
     attributes: AttributeOptions | AdamAttributeOptions = field(default_factory=AttributeOptions)
     landmarks: LandmarkTargetOptions | None = field(default_factory=LandmarkTargetOptions)
-    gaze_augmentation: GazeAugmentationOptions | None = field(default_factory=GazeAugmentationOptions)
     refinement: RefinementOptions | None = field(default_factory=RefinementOptions)
     refit: RefitOptions | None = field(default_factory=RefitOptions)
     person_size: int | None = None
@@ -95,7 +93,7 @@ class EncodeOptions:
     @staticmethod
     def untuned() -> EncodeOptions:
         """Ours without a tuned generator: stages 4 and 5 against S_t, with landmark targets."""
-        return EncodeOptions(tuning=None, gaze_augmentation=None, refinement=None, refit=None)
+        return EncodeOptions(tuning=None, refinement=None, refit=None)
 
     @staticmethod
     def paper() -> EncodeOptions:
@@ -107,7 +105,6 @@ class EncodeOptions:
             pose=AdamPoseOptions(),
             attributes=AdamAttributeOptions(),
             landmarks=None,
-            gaze_augmentation=None,
             refinement=None,
             refit=None,
         )

@@ -14,19 +14,18 @@ from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
 from mien.method.avatar import Avatar
 from mien.method.frame_quality import poorly_reconstructed, region_errors
-from mien.method.image_sequences import BATCH, ImageSequence, LatentFile
+from mien.method.image_sequences import ImageSequence, LatentFile
 from mien.method.landmark_targets import EXPRESSION, HEAD, LandmarkTargets, measures_of_mesh, targets_from_inversions
 from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.registry import solve_attributes, solve_pose
-from mien.method.stage2_invert import encoder_of, invert, invert_clip
+from mien.method.stage2_invert import encoder_of, invert_clip
 from mien.method.stage3_identity import select_identity
 from mien.method.stage5_attributes import warm_start
 from mien.method.types import Attributes, FaceTrack, HeadPose, Identity, Inversion, Motion
 from mien.nets.generator import Generator
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.gaze_augmentation import GazeAugmentation, augment_gaze
 from mien.personalize.generator_params import FixedWeights, Weights, weights_for
 from mien.personalize.joint_refinement import RefinementResult, refine
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
@@ -114,9 +113,8 @@ def encode_track(
         identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
 
     data = TrainingData.of(pack, faces.crops, faces.landmarks, options.landmarks, faces.bounds)
-    training = TrainingSet.of(data, measured, faces, pack, options)
     if options.tuning is not None:
-        nets, inversion, identity = _tune(nets, training, faces, inversion, identity, options, monitor)
+        nets, inversion, identity = _tune(nets, data, measured, faces, inversion, identity, options, monitor)
 
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
     landmarks = None if options.refinement else inversion_targets(data, faces, inversion, pack, options)
@@ -130,38 +128,10 @@ def encode_track(
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
     if options.refinement is not None:
-        nets, avatar, motion = _refine(nets, training, avatar, motion, inversion, faces, options, monitor)
+        nets, avatar, motion = _refine(nets, data, avatar, motion, faces, options, monitor)
     if options.refit is not None:
         motion = _refit(avatar, motion, faces, data.landmark_targets, pack, options, monitor)
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What tuning and refinement draw from: the clip's frames, and after them the augmented ones, with the `angles [N,
-    2]` of each and the number of the clip's frame that it is or was, `frames [N]`."""
-
-    data: TrainingData
-    angles: Tensor
-    frames: Tensor
-    augmented: GazeAugmentation
-
-    @staticmethod
-    def of(
-        data: TrainingData, measured: Tensor, faces: FaceTrack, pack: Pack, options: EncodeOptions
-    ) -> TrainingSet | None:
-        """None where nothing is trained."""
-        if options.tuning is None and options.refinement is None:
-            return None
-        augmented = GazeAugmentation.none(faces.size)
-        able = pack.landmark_reader is not None and any(c.attribute == "gaze" for c in pack.channels)
-        if options.gaze_augmentation is not None and able:
-            augmented = augment_gaze(
-                faces.crops, faces.landmarks, faces.usable, options.seed, options.gaze_augmentation
-            )
-        frames = torch.from_numpy(np.concatenate([np.arange(len(faces)), augmented.frames]))
-        data = data.extended(augmented.pictures, augmented.landmarks, augmented.frames)
-        return TrainingSet(data, measured[frames], frames, augmented)
 
 
 def _size(wished: int, pack: Pack) -> int:
@@ -186,24 +156,19 @@ def inversion_targets(
 
 
 def _tune(
-    nets: Networks, training: TrainingSet | None, faces: FaceTrack, inversion: Inversion, identity: Identity,
+    nets: Networks, data: TrainingData, measured: Tensor, faces: FaceTrack, inversion: Inversion, identity: Identity,
     options: EncodeOptions, monitor: Monitor,
 ) -> tuple[Networks, Inversion, Identity]:  # fmt: skip
     """Pivotal tuning (Sec. 4.1), and stages 2 and 3 again with what was tuned."""
     tuning, pack = options.tuning, nets.pack
-    assert tuning is not None and training is not None
+    assert tuning is not None
     tuning = replace(tuning, seed=options.seed).for_clip(
         len(faces), options.step_factor, batch_at(pack.resolution, tuning.batch)
     )
     learned = learns_encoder(nets.encoder, tuning)
-    pivots = None
-    if not learned:
-        more = (
-            [invert(nets.encoder, training.augmented.pictures, pack.device)] if len(training.augmented.frames) else []
-        )
-        pivots = torch.cat([inversion.w_plus[:], *more])
+    pivots = None if learned else inversion.w_plus
     tuned = monitor.run(
-        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, training.data, training.angles,
+        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, measured,
         identity.frame, pivots, tuning, total=tuning.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(tuned.delta, tuned)
@@ -240,43 +205,24 @@ def _attributes(
 
 
 def _refine(
-    nets: Networks, training: TrainingSet | None, avatar: Avatar, motion: Motion, inversion: Inversion, faces: FaceTrack,
-    options: EncodeOptions, monitor: Monitor,
+    nets: Networks, data: TrainingData, avatar: Avatar, motion: Motion, faces: FaceTrack, options: EncodeOptions,
+    monitor: Monitor,
 ) -> tuple[Networks, Avatar, Motion]:  # fmt: skip
     """The joint pass over weights, L_ID and numbers, against I_t."""
     refinement, pack = options.refinement, nets.pack
-    assert refinement is not None and training is not None
+    assert refinement is not None
     refinement = replace(refinement, seed=options.seed).for_clip(
         len(faces), options.step_factor, batch_at(pack.resolution, refinement.batch)
     )
     # Irises that lids cover cannot be seen: their gaze stays as it is (Sec. 3.4).
-    blink = torch.from_numpy(faces.blink)[training.frames].to(pack.device)
-    alpha = motion.alpha
-    if len(training.augmented.frames):
-        change = _gaze_change(nets, avatar, training.augmented, inversion)
-        alpha = torch.cat([alpha, alpha[training.frames[len(faces) :]] + change])
+    blink = torch.from_numpy(faces.blink).to(pack.device)
     refined = monitor.run(
-        "refine", RefinementResult, refine, nets.tunable(options), training.data, avatar.identity,
-        motion.angles[training.frames], alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
+        "refine", RefinementResult, refine, nets.tunable(options), data, avatar.identity,
+        motion.angles, motion.alpha, blink[:, None] & avatar.gaze[None], refinement, total=refinement.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(refined.delta)
     avatar = replace(avatar, generator=nets.generator, identity=refined.identity)
-    count = len(faces)
-    return nets, avatar, replace(motion, angles=refined.angles[:count], alpha=refined.alpha[:count])
-
-
-@torch.no_grad()
-def _gaze_change(nets: Networks, avatar: Avatar, augmented: GazeAugmentation, inversion: Inversion) -> Tensor:
-    """Change of the gaze channels caused by the augmentation: the encoder's value on the gaze-warped crop minus its
-    value on the original, `[N, C]`, zero for other channels."""
-
-    def of(part: Tensor) -> Tensor:
-        seen = invert(nets.encoder, augmented.pictures[part.numpy()], nets.pack.device)
-        before = inversion.w_plus[torch.from_numpy(augmented.frames)[part]]
-        now, was = (avatar.read(nets.generator.styles(w)) for w in (seen, before))
-        return (now - was) * avatar.gaze
-
-    return torch.cat([of(part) for part in torch.arange(len(augmented.frames)).split(BATCH)])
+    return nets, avatar, replace(motion, angles=refined.angles, alpha=refined.alpha)
 
 
 def _refit(

@@ -107,9 +107,7 @@ def test_every_layer_beyond_the_paper_can_be_left_out(faces: FaceTrack) -> None:
         options.tuning, steps=4, passes=0.0, motion=None, noise=None, muon=None, landmarks=0.0,
         even_sampling=False, encoder_rate=None, decoder_path=False,
     )  # fmt: skip
-    _, found, _ = encoded(
-        faces, replace(options, tuning=bare, landmarks=None, gaze_augmentation=None, refinement=None, refit=None)
-    )
+    _, found, _ = encoded(faces, replace(options, tuning=bare, landmarks=None, refinement=None, refit=None))
     assert torch.equal(found.motion.alpha, found.attributes.alpha)
 
 

@@ -33,10 +33,6 @@ class FrameBounds:
         pixel = np.hypot(right[:, 0], right[:, 1]).clip(1e-9)[:, None, None] / size
         return torch.from_numpy(np.clip(inside / pixel + 0.5, 0, 1).astype(np.float32))[:, None]
 
-    def repeated(self, frames: NDArray[np.int64]) -> FrameBounds:
-        """With the bounds of the crops `frames` after them."""
-        return FrameBounds(np.concatenate([self.quads, self.quads[frames]]), self.frame_size)
-
     @property
     def cut(self) -> bool:
         """Whether more than `LEAST_OUTSIDE` of some crop lies outside the frame."""

@@ -1,6 +1,6 @@
-"""Gaze augmentation: the image of a face with its irises moved, for `mien.train` and for tuning. The paper has none.
+"""The image of a face with its irises moved, for training a pack and for warped portraits. The paper has none.
 
-Clips show little gaze: too little to train a pack's gaze channels, or a person's. Along the line between the eye's
+Along the line between the eye's
 corners the iris is moved as it is, the sclera on one side of it is stretched and on the other compressed; lids and
 corners stay. In the vertical, where lids cover part of the iris, it is stretched itself, so such moves are small.
 Nothing but the gaze differs between the two images.
@@ -8,16 +8,12 @@ Nothing but the gaze differs between the two images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.face import mesh as lm
 from mien.face.measures import POINTS
-from mien.personalize.options import GazeAugmentationOptions
-from mien.runtime.frame_store import CropFile, Crops
 
 LARGEST = (0.18, 0.06)  # largest offsets to the side and down, in the eye's width between its corners
 _EDGE = 0.8  # least distance of the iris's centre from a corner, in radii of the iris
@@ -109,45 +105,3 @@ def warp_gaze_in_crop(
     mesh = landmarks.copy()
     mesh[chosen] = moved * size
     return warped.round().clip(0, 255).astype(np.uint8), mesh
-
-
-@dataclass(frozen=True)
-class GazeAugmentation:
-    """Frames of a clip with their gaze moved: `pictures` uint8 `[N, S, S, 3]`, their `landmarks [N, 478, 2]`, and the
-    indices of the original frames, `frames [N]`."""
-
-    pictures: CropFile
-    landmarks: NDArray[np.floating]
-    frames: NDArray[np.int64]
-
-    @staticmethod
-    def none(size: int) -> GazeAugmentation:
-        """No frames, of crops of side `size`."""
-        return GazeAugmentation(CropFile(size), np.zeros((0, 478, 2), np.float32), np.zeros(0, np.int64))
-
-
-def augment_gaze(
-    crops: Crops,
-    landmarks: NDArray[np.floating],
-    usable: NDArray[np.bool_],
-    seed: int,
-    options: GazeAugmentationOptions,
-) -> GazeAugmentation:
-    """Move the gaze of random frames by random offsets, of as many as `options` say where so many eyes are open.
-
-    `crops` uint8 `[T, S, S, 3]`, `landmarks [T, 478, 2]` in pixels, `usable [T]`: frames that show the face with open
-    eyes.
-    """
-    random, size = np.random.RandomState(seed), crops.shape[1]
-    wanted = min(max(round(len(crops) * options.share), options.fewest), int(usable.sum()))
-    frames: list[int] = []
-    pictures, meshes = CropFile(size), [landmarks[:0]]
-    for frame in random.permutation(np.flatnonzero(usable)):
-        if len(frames) == wanted:
-            break
-        found = warp_gaze_in_crop(crops[frame], landmarks[frame], sample_gaze_offsets(random, 1, 1.0)[0])
-        if found is not None:
-            pictures.append(found[0])
-            meshes.append(found[1][None])
-            frames.append(frame)
-    return GazeAugmentation(pictures, np.concatenate(meshes), np.array(frames, np.int64))

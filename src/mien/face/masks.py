@@ -115,11 +115,6 @@ class ClipRegions:
             found = found.confined(self._bounds.within(frames, MASK_SIZE))
         return found.to(self._device)
 
-    def extended(self, landmarks: NDArray[np.floating], frames: NDArray[np.int64]) -> ClipRegions:
-        """With those of more `landmarks` after them, of pictures that were made of the crops `frames`."""
-        bounds = None if self._bounds is None else self._bounds.repeated(frames)
-        return ClipRegions(np.concatenate([self._landmarks, landmarks]), self._size, self._device, bounds)
-
     def mean(self, of: Callable[[Regions], Tensor]) -> Tensor:
         """Mean over all frames of a function of their masks, `[T, C, 64, 64]` -> `[1, C, 64, 64]`."""
         starts = range(0, len(self._landmarks), _AT_ONCE)

@@ -57,11 +57,6 @@ class LandmarkTargets:
         """Of some frames."""
         return LandmarkTargets(self.target[frames], self.weight[frames])
 
-    def followed_by_unknown(self, count: int) -> LandmarkTargets:
-        """With `count` more frames of which nothing is asked."""
-        none = self.weight.new_zeros(count, self.weight.shape[1])
-        return LandmarkTargets(torch.cat([self.target, none]), torch.cat([self.weight, none]))
-
     def select(self, what: slice) -> LandmarkTargets:
         """Only `EXPRESSION` or only `HEAD` counts."""
         weight = torch.zeros_like(self.weight)

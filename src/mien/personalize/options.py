@@ -24,15 +24,6 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True)
-class GazeAugmentationOptions:
-    """Frames of the clip with their irises moved (`mien.personalize.gaze_augmentation`), for packs that read landmarks
-    and have gaze channels. `share` of the clip's frames, but `fewest` at least."""
-
-    share: float = 0.15
-    fewest: int = 8
-
-
-@dataclass(frozen=True)
 class MotionRegularizerOptions:
     """A tuned generator goes on moving as the pack's does (`mien.personalize.motion_regularizer`). `weight` beside the
     image losses."""

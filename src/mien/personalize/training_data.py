@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.personalize.noise_schedule import steadiness
-from mien.runtime.frame_store import CropFile, Crops, Joined
+from mien.runtime.frame_store import Crops
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,4 @@ class TrainingData:
             regions=ClipRegions(landmarks, crops.shape[1], pack.device, bounds),
             steady=steadiness(crops).to(pack.device),
             landmark_targets=targets,
-        )
-
-    def extended(self, crops: CropFile, landmarks: NDArray[np.floating], frames: NDArray[np.int64]) -> TrainingData:
-        """With more pictures of the person after those that it has, made of the pictures `frames`. What is steady, and
-        what expressions measure, stays: of the additional ones that is unknown."""
-        if not len(crops):
-            return self
-        targets = self.landmark_targets
-        return replace(
-            self,
-            crops=Joined(self.crops, crops),
-            landmarks=np.concatenate([self.landmarks, landmarks]),
-            landmark_targets=None if targets is None else targets.followed_by_unknown(len(crops)),
-            regions=self.regions.extended(landmarks, frames),
         )

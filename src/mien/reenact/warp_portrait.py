@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face import mesh as lm
+from mien.face.gaze_warp import warp_gaze_in_crop
 from mien.face.masks import MASK_SIZE, Regions, dilate, region_labels, regions
 from mien.face.measures import gaze_direction
-from mien.personalize.gaze_augmentation import warp_gaze_in_crop
 from mien.reenact.eye_transfer import EyeCompositor, EyeTransferOptions
 
 # "Sides" are lengths as a share of the crop's side, "mask px" are pixels of the masks of side `MASK_SIZE`.

@@ -102,34 +102,4 @@ class CropFile(ArrayFile):
         super().__init__((size, size, 3), np.uint8, crops, folder=folder)
 
 
-class Joined:
-    """Crops, and others of the same size after them. Indexed as `CropFile` is."""
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, first: Crops, second: Crops) -> None:
-        self._parts = first, second
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self), *self._parts[0].shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._parts[0]) + len(self._parts[1])
-
-    def __getitem__(self, which: Any) -> Image:
-        places, first = np.arange(len(self))[which], len(self._parts[0])
-        if not places.ndim:
-            place = int(places)
-            return self._parts[0][place] if place < first else self._parts[1][place - first]
-        out = np.empty((*places.shape, *self.shape[1:]), np.uint8)
-        later = places >= first
-        out[~later], out[later] = self._parts[0][places[~later]], self._parts[1][places[later] - first]
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of them in memory."""
-        return self[:] if dtype is None else self[:].astype(dtype)
-
-
-Crops: TypeAlias = CropFile | Joined | Image  # uint8 `[T, S, S, 3]`, on disk or in memory
+Crops: TypeAlias = CropFile | Image  # uint8 `[T, S, S, 3]`, on disk or in memory

@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.face.gaze_warp import LARGEST
 from mien.media.images import psnr_from_mse
 from mien.nets.generator import Generator, Window
 from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.packs.pack import Pack
-from mien.personalize.gaze_augmentation import LARGEST
 from mien.personalize.muon import Muon
 from mien.train.autoencoder.model_losses import GAZE_VALUES
 from mien.train.common import Run, plot_losses

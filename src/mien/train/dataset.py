@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face import mesh as lm
+from mien.face.gaze_warp import sample_gaze_offsets, warp_gaze
 from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
-from mien.personalize.gaze_augmentation import sample_gaze_offsets, warp_gaze
 
 RARE = 20  # one frame of so many is rare in a measure and direction
 HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
@@ -82,7 +82,7 @@ class Faces:
 
     def get(self, index: np.ndarray, flip: np.ndarray, gaze_offsets: np.ndarray | None = None) -> Batch:
         """Read items; where `flip` is set, mirrored left to right with all labels; gaze moved by `gaze_offsets [N, 2]`,
-        right and down in the eye's width (`personalize/gaze_augmentation.py`)."""
+        right and down in the eye's width (`mien.face.gaze_warp`)."""
         order = np.asarray(index)
         image = to_float(np.stack([self.images[i] for i in order]))
         valid = torch.from_numpy(np.stack([self.valid[i] for i in order]))[:, None].float() / 255

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mien.face.gaze_warp import sample_gaze_offsets
 from mien.nets.face_parser import FaceParser
 from mien.nets.generator import measured_rgb_valid_from
 from mien.nets.identity_net import IdentityNet
@@ -21,7 +22,6 @@ from mien.nets.stylegan2 import StyleGAN2Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
-from mien.personalize.gaze_augmentation import sample_gaze_offsets
 from mien.runtime.files import read_text
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels

@@ -16,7 +16,7 @@ from mien.face import mesh as lm
 from mien.face.masks import ClipRegions, regions
 from mien.method.image_sequences import LatentFile
 from mien.method.types import FaceTrack
-from mien.runtime.frame_store import ArrayFile, CropFile, Joined
+from mien.runtime.frame_store import ArrayFile, CropFile
 from mien.runtime.stage_cache import work_folder
 
 PICTURES = np.random.RandomState(0).randint(0, 256, (7, 16, 16, 3)).astype(np.uint8)
@@ -26,10 +26,9 @@ WAYS = [3, -1, slice(None), slice(2, 5), slice(None, None, 3), np.array([6, 0, 0
 @pytest.mark.parametrize("which", WAYS, ids=str)
 def test_crops_are_indexed_as_arrays_are(which: int | slice | np.ndarray) -> None:
     stored = CropFile(16, PICTURES)
-    for crops in (stored, Joined(CropFile(16, PICTURES[:4]), PICTURES[4:]), Joined(PICTURES[:0], stored)):
-        assert len(crops) == 7 and crops.shape == PICTURES.shape
-        found = crops[which]
-        assert found.dtype == np.uint8 and np.array_equal(found, PICTURES[which])
+    assert len(stored) == 7 and stored.shape == PICTURES.shape
+    found = stored[which]
+    assert found.dtype == np.uint8 and np.array_equal(found, PICTURES[which])
     assert np.array_equal(np.stack(list(stored)), PICTURES) and np.array_equal(stored, PICTURES)
 
 
@@ -42,8 +41,6 @@ def test_what_is_read_is_a_copy_and_wrong_crops_and_places_are_refused() -> None
             stored.append(wrong)
     with pytest.raises(IndexError):
         stored[7]
-    with pytest.raises(IndexError):
-        Joined(stored, stored)[14]
 
 
 def test_threads_read_each_its_own() -> None:

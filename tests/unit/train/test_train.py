@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from mien.face import mesh as lm
+from mien.face.gaze_warp import warp_gaze
 from mien.face.measures import POINTS, expression_measures, gaze
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.packs.pack import Pack
-from mien.personalize.gaze_augmentation import warp_gaze
 from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.face.gaze_warp import LARGEST
 from mien.face.measures import expression_measures, gaze, pose_measures
 from mien.nets.face_parser import FaceParser
 from mien.nets.generator import Window
 from mien.nets.identity_net import IdentityNet
 from mien.nets.perceptual import distance_maps, normalised
-from mien.personalize.gaze_augmentation import LARGEST
 from mien.runtime.precision import autocast_bf16
 from mien.train.autoencoder.step import StepInputs, StepLosses, StepRenders, Swaps, concatenated
 from mien.train.dataset import Batch, Faces, colour_jitter, degraded, resize
