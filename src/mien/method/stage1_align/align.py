@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 BRIDGE_SECONDS = 0.5  # a face out of sight for less than this is bridged
+AT_ONCE = 64  # frames whose landmarks are worked on together
 CUT_ALIKE = 0.5  # two frames whose thumbnails correlate less than this are of different shots
 CUT_CHANGE = 10.0  # if they also differ by so many grey levels on average
 
@@ -243,9 +244,13 @@ def _collect(
     before = np.clip(np.searchsorted(seen, every, side="right") - 1, 0, len(seen) - 1)
     span = np.maximum(seen[after] - seen[before], 1)
     share = np.clip((every - seen[before]) / span, 0.0, 1.0)
-    blend = lambda values: (
-        values[before] + (values[after] - values[before]) * share.reshape(-1, *[1] * (values.ndim - 1))
-    )
+
+    def blend(values: Array, part: slice = slice(None)) -> Array:
+        a, b = values[before[part]], values[after[part]]
+        return a + (b - a) * share[part].reshape(-1, *[1] * (values.ndim - 1))
+
+    # Some frames at a time: of all at once the differences would take four times what is kept.
+    landmarks = [blend(points, slice(i, i + AT_ONCE)).astype(np.float32) for i in range(0, len(rows), AT_ONCE)]
     turned = blend(angles)
     return FaceTrack(
         crops=crops,
@@ -255,7 +260,7 @@ def _collect(
         residual=np.array([row.residual for row in rows]),
         bridged=np.array([row.bridged for row in rows]),
         lost=np.array([row.lost for row in rows]),
-        landmarks=blend(points).astype(np.float32),
+        landmarks=np.concatenate(landmarks),
         yaw=turned[:, 0],
         pitch=turned[:, 1],
         frame_size=frame_size,
