@@ -2,8 +2,9 @@
 
 Roll is the rigid head's. Yaw, pitch and alpha are linear in what the mesh shows (`mien.face.mesh_features`), relative
 to the same face at rest. The linear map is fitted to the face that is to be driven (`fit_reader`): its own generator
-draws it with random numbers, the mesh is found in the renders, and the numbers are regressed on what it shows. The
-labels are exact, tuned weights are taken as they are, and any pack will do. What the driver looks like at rest is
+draws it with random numbers, or with expressions that were seen of it, the mesh is found in the renders, and the
+numbers are regressed on what it shows. The labels are exact, tuned weights are taken as they are, and any pack will
+do. What the driver looks like at rest is
 learned while they speak (`RestShape`).
 """
 
@@ -63,11 +64,16 @@ class RestShape:
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """`renders`: that the map is fitted to; `spread`: of the channels in them, in the channels' units; `turn`: of yaw
-    and pitch, degrees."""
+    """`renders`: that the map is fitted to. Their channels are random with a standard deviation of `spread`, in the
+    channels' units; or, where expressions of the face are known, those, weaker or stronger by a random factor of
+    `stretch`, with a random part of standard deviation `jitter`. `turn`: standard deviation of yaw and pitch, degrees.
+    `limit`: the largest offset that is read, units, where larger ones were not seen."""
 
     renders: int = 140
     spread: float = 1.2
+    stretch: tuple[float, float] = (0.5, 1.3)
+    jitter: float = 0.4
+    limit: float = 3.6
     turn: tuple[float, float] = (12.0, 9.0)
     seed: int = 0
 
@@ -96,12 +102,13 @@ class MotionReader:
 
 
 def fit_reader(
-    paint: Callable[[Array], NDArray[np.uint8]], flow: HeadPoseFlow, scale: Array,
+    paint: Callable[[Array], NDArray[np.uint8]], flow: HeadPoseFlow, scale: Array, expressions: Array,
     options: ReaderOptions = DEFAULTS, tick: Callable[[int], None] = lambda done: None,
 ) -> MotionReader:  # fmt: skip
-    """The reader for a face that `paint` draws from 35 numbers, uint8 RGB `[R, R, 3]`.
+    """Fit the reader for a face that `paint` draws from 35 numbers, uint8 RGB `[R, R, 3]`.
 
-    `scale [C]`: the channels' units. `tick` is called with the number of renders done since the last call. Raises
+    `scale [C]`: the channels' units. `expressions [T, C]`: alpha of frames in which the face was seen, T = 0 where none
+    are known. `tick` is called with the number of renders done since the last call. Raises
     FaceError where the face at rest, or most of the renders, show no face to the mesh.
     """
     random, mesher = np.random.default_rng(options.seed), FaceMesh(min_confidence=0.2)
@@ -113,7 +120,7 @@ def fit_reader(
     features, numbers = [], []
     for _ in range(options.renders):
         angles = flow.clamp(torch.from_numpy(random.normal(0, options.turn)[None]).float())[0].double().numpy()
-        alpha = options.spread * scale * np.clip(random.standard_normal(len(scale)), -2.5, 2.5)
+        alpha = _random_expression(random, scale, expressions, options)
         found = mesher(paint(np.concatenate([[0.0], angles, alpha])))
         if found:
             features.append(mesh_features(found[0]) - rest)
@@ -123,7 +130,17 @@ def fit_reader(
     if 2 * len(features) < options.renders:
         raise FaceError("no face is found in most of what this face's own generator draws")
     weight = ridge_regression(np.stack(features), np.stack(numbers))
-    return MotionReader(weight, flow, 3.0 * options.spread * scale, shape)
+    largest = np.abs(expressions).max(0, initial=0.0)
+    return MotionReader(weight, flow, np.maximum(options.limit * scale, largest), shape)
+
+
+def _random_expression(random: np.random.Generator, scale: Array, expressions: Array, options: ReaderOptions) -> Array:
+    """Alpha `[C]` of one of the renders."""
+    noise = scale * np.clip(random.standard_normal(len(scale)), -2.5, 2.5)
+    if not len(expressions):
+        return options.spread * noise
+    seen: Array = expressions[random.integers(len(expressions))]
+    return random.uniform(*options.stretch) * seen + options.jitter * noise
 
 
 def ridge_regression(features: NDArray[np.floating], numbers: NDArray[np.floating]) -> Array:

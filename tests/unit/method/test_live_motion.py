@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from factories.faces import face, mesh
 from mien.errors import FaceError
-from mien.face.mesh import canonical_face
+from mien.face.mesh import canonical_face, rigid_quad, warp_crop
 from mien.face.mesh_features import FEATURES, facing, features_at_rest, mesh_features
-from mien.method.live_motion import LossEasing, OneEuroFilter, RestShape, fit_reader, ridge_regression
+from mien.method.live_motion import LossEasing, OneEuroFilter, ReaderOptions, RestShape, fit_reader, ridge_regression
 from mien.packs.pack import Pack
 
 
@@ -83,4 +84,22 @@ def test_ridge_regression_finds_the_map_and_how_much_to_trust_it() -> None:
 
 def test_a_face_that_the_mesh_does_not_see_is_said(pack: Pack) -> None:
     with pytest.raises(FaceError):
-        fit_reader(lambda row: np.zeros((64, 64, 3), np.uint8), pack.flow, np.ones(32))
+        fit_reader(lambda row: np.zeros((64, 64, 3), np.uint8), pack.flow, np.ones(32), np.zeros((0, 32)))
+
+
+def test_renders_have_the_expressions_that_were_seen(pack: Pack) -> None:
+    crop = warp_crop(face(), rigid_quad(mesh()), 256)
+    drawn: list[np.ndarray] = []
+
+    def paint(row: np.ndarray) -> np.ndarray:
+        drawn.append(row)
+        return crop
+
+    scale, seen = np.full(32, 0.5), np.zeros((3, 32))
+    seen[:, 4] = 5.0  # ten units
+    options = ReaderOptions(renders=8, jitter=0.1)
+    reader = fit_reader(paint, pack.flow, scale, seen, options)
+    alpha = np.stack(drawn[1:])[:, 3:]
+    assert (alpha[:, 4] > 0.4 * 5).all() and (alpha[:, 4] < 1.4 * 5).all()
+    assert np.abs(np.delete(alpha, 4, 1)).max() < 0.3 * 0.5
+    assert reader.limit[4] == 5.0 and reader.limit[0] == options.limit * 0.5

@@ -27,11 +27,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DrawnFace:
-    """A face that can be drawn: `still`, a stream of it with one frame, facing the camera; `paint` draws it."""
+    """A face that can be drawn: `still`, a stream of it with one frame, facing the camera; `paint` draws it.
+    `expressions [T, C]`: alpha of frames in which it was seen, none of an image or a person's file."""
 
     still: Stream
     paint: FacePainter
     scale: Array  # [C], the channels' units
+    expressions: Array
 
     @property
     def neutral(self) -> Array:
@@ -84,8 +86,8 @@ def driven_face(
     face: DrawnFace, tick: Callable[[int], None] = lambda done: None, options: ReaderOptions = DEFAULTS
 ) -> LiveFace:
     """The face with what drives it, fitted to its own renders (`fit_reader`, which calls `tick`). Raises FaceError."""
-    reader = fit_reader(face.paint, face.paint.flow, face.scale, options, tick)
-    return LiveFace(face.still, face.paint, face.scale, reader)
+    reader = fit_reader(face.paint, face.paint.flow, face.scale, face.expressions, options, tick)
+    return LiveFace(face.still, face.paint, face.scale, face.expressions, reader)
 
 
 def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = None) -> DrawnFace:
@@ -101,7 +103,9 @@ def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = 
         still = _still(pack, source.identity, face.tuning, face.person, face.person_name)
         generator = tuned_generator(still, pack, source if isinstance(source, Person) else folder)
         avatar = Avatar.of(still, pack, generator)
-    return DrawnFace(still, FacePainter(avatar), np.array([c.scale for c in avatar.channels], np.float64))
+    scale = np.array([c.scale for c in avatar.channels], np.float64)
+    expressions = source.frames[:, 3:].astype(np.float64) if isinstance(source, Stream) else np.zeros((0, len(scale)))
+    return DrawnFace(still, FacePainter(avatar), scale, expressions)
 
 
 def _pack(source: FaceSource, name: str | None) -> Pack:

@@ -39,7 +39,9 @@ def test_without_a_face_the_face_rests(pack: Pack) -> None:
                    np.zeros((1, 35), np.float16))  # fmt: skip
     scale = np.array([c.scale for c in pack.channels])
     reader: Any = None  # no face is seen, so nothing is read
-    driver = LiveDriver(LiveFace(still, FacePainter(Avatar.of(still, pack, pack.generator)), scale, reader))
+    driver = LiveDriver(
+        LiveFace(still, FacePainter(Avatar.of(still, pack, pack.generator)), scale, np.zeros((0, 32)), reader)
+    )
     for _ in range(2):
         body = driver.show(jpeg(120, 160)).body()
     track, draw, rate, seen = struct.unpack("<4f", body[:16])
