@@ -44,8 +44,6 @@ LAYERS: dict[str, Change] = {
     "warped views": lambda options: replace(options, views=None),
     "eye transfer": lambda options: replace(options, eye_transfer=None),
     "driver's gaze in the views": lambda options: replace(options, views=replace(options.views, driver_gaze=False)),
-    "motion regulariser": tuned(motion=0.0),
-    "locality": tuned(locality=0.0),
     "noise maps": tuned(noise=False),
     "tuning": lambda options: replace(options, tuning=None),
 }

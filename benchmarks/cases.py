@@ -26,7 +26,6 @@ from mien.media.images import psnr_from_mse, to_bytes
 from mien.media.video import read_video, write_video
 from mien.method.avatar import Avatar
 from mien.method.image_sequences import synthesise
-from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
@@ -118,14 +117,14 @@ def prepare(
     found = select_identity(pack.identity, pack.flow, crops, Inversion(w_plus, generator), 128)
     blob = b""
     if tuned:
-        data = TrainingData.of(pack, crops.crops, crops.landmarks, LandmarkTargetOptions())
+        data = TrainingData.of(pack, crops.crops, crops.landmarks)
         weights = weights_for(generator, None)
-        person = pivotal_tuning(weights, encoder, data, measured, found.frame, None, options)
+        person = pivotal_tuning(weights, encoder, data, None, options)
         blob = person.delta.tobytes()
         generator, encoder = apply_delta(generator, blob), person.encoder_for(pack)
         w_plus = invert(encoder, crops.crops)
         inversion = Inversion(w_plus, generator)
-        found = select_identity(pack.identity, pack.flow, crops, inversion, 128, found.frame)
+        found = select_identity(pack.identity, pack.flow, crops, inversion, 128)
     CACHE.mkdir(parents=True, exist_ok=True)
     torch.save({"w_plus": w_plus, "identity": found.w_plus, "frame": torch.tensor(found.frame),
                 "blob": torch.from_numpy(np.frombuffer(blob, np.uint8).copy())}, path)  # fmt: skip

@@ -26,7 +26,7 @@ def attribute_loss(case: Case, result: Fit, resolution: int = 128) -> float:
     size = min(resolution, case.generator.resolution)
     small = lambda x: F.interpolate(x, (size, size), mode="area") if x.shape[-1] != size else x
     wanted, made = small(synthesise(case.generator, case.w_plus)), small(result.frames)
-    weights, pack, total = AttributeWeights(face=0.0, measures=0.0), case.pack, 0.0
+    weights, pack, total = AttributeWeights(face=0.0), case.pack, 0.0
     code = pack.identity(wanted[case.identity_frame : case.identity_frame + 1])
     for i in range(0, len(case), 16):
         part = slice(i, i + 16)

@@ -8,7 +8,6 @@ from typing import Literal
 
 from mien.errors import InputError
 from mien.method.gauss_newton import DescentOptions
-from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.solvers.registry import solver_named
 from mien.method.stage1_align.align import AlignOptions
@@ -43,12 +42,12 @@ class ClipOptions:
 class EncodeOptions:
     """How a clip is encoded. What is None is left out.
 
-    `method`: the preset that these options began as. `tuning`: of the generator to the person. `landmarks`: landmark
-    targets; `refinement`, `refit`: the joint pass and the re-fit of each
-    frame, against the frames themselves, all beyond the paper. `person_size`: most bytes of the tuned weights, None:
-    all weights. `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the
-    encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's speed.
-    `size`: side of the picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
+    `method`: the preset that these options began as. `tuning`: of the generator to the person.
+    `refinement`, `refit`: the joint pass and the re-fit of each frame, against the frames
+    themselves; these are beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights. `effort`:
+    so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
+    `effort` is the most that is taken, and what the result is depends on the machine's speed. `size`: side of the
+    picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.
     """
@@ -60,7 +59,6 @@ class EncodeOptions:
     tuning: TuningOptions | None = field(default_factory=TuningOptions)
     pose: PoseOptions | AdamPoseOptions = field(default_factory=PoseOptions)
     attributes: AttributeOptions | AdamAttributeOptions = field(default_factory=AttributeOptions)
-    landmarks: LandmarkTargetOptions | None = field(default_factory=LandmarkTargetOptions)
     refinement: RefinementOptions | None = field(default_factory=RefinementOptions)
     refit: RefitOptions | None = field(default_factory=RefitOptions)
     person_size: int | None = None
@@ -92,7 +90,7 @@ class EncodeOptions:
 
     @staticmethod
     def untuned() -> EncodeOptions:
-        """Ours without a tuned generator: stages 4 and 5 against S_t, with landmark targets."""
+        """Ours without a tuned generator: stages 4 and 5 against S_t."""
         return EncodeOptions(tuning=None, refinement=None, refit=None)
 
     @staticmethod
@@ -104,7 +102,6 @@ class EncodeOptions:
             tuning=TuningOptions.paper(),
             pose=AdamPoseOptions(),
             attributes=AdamAttributeOptions(),
-            landmarks=None,
             refinement=None,
             refit=None,
         )

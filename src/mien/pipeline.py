@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from mien.format.person import Person
 from mien.format.weights_codec import apply_delta
@@ -15,7 +15,6 @@ from mien.media.images import to_bytes
 from mien.method.avatar import Avatar
 from mien.method.frame_quality import poorly_reconstructed, region_errors
 from mien.method.image_sequences import ImageSequence, LatentFile
-from mien.method.landmark_targets import EXPRESSION, HEAD, LandmarkTargets, measures_of_mesh, targets_from_inversions
 from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.registry import solve_attributes, solve_pose
@@ -109,28 +108,25 @@ def encode_track(
     w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
+    data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds)
+    if options.tuning is not None:
+        nets, inversion = _tune(nets, data, faces, inversion, options, monitor)
     with monitor.stage("identity"):
         identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
 
-    data = TrainingData.of(pack, faces.crops, faces.landmarks, options.landmarks, faces.bounds)
-    if options.tuning is not None:
-        nets, inversion, identity = _tune(nets, data, measured, faces, inversion, identity, options, monitor)
-
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
-    landmarks = None if options.refinement else inversion_targets(data, faces, inversion, pack, options)
     with autocast_bf16(device):
         targets = inversion.images(_size(options.pose.size or sizes.pose, pack))
-        head = None if landmarks is None else landmarks.select(HEAD)
-        problem = PoseProblem(avatar, pack.perceptual, targets, measured, masks, head)
+        problem = PoseProblem(avatar, pack.perceptual, targets, measured, masks)
         pose = monitor.run("pose", HeadPose, solve_pose, problem, options.pose, total=len(faces))
-        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, landmarks, options, monitor)
+        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, options, monitor)
     motion = Motion(torch.from_numpy(faces.roll), pose.angles, attributes.alpha)
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
     if options.refinement is not None:
         nets, avatar, motion = _refine(nets, data, avatar, motion, faces, options, monitor)
     if options.refit is not None:
-        motion = _refit(avatar, motion, faces, data.landmark_targets, pack, options, monitor)
+        motion = _refit(avatar, motion, faces, pack, options, monitor)
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
 
 
@@ -144,22 +140,10 @@ def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
     return to_bytes(torch.cat([images[torch.tensor([i])] for i in chosen.tolist()]))
 
 
-def inversion_targets(
-    data: TrainingData, faces: FaceTrack, inversion: Inversion, pack: Pack, options: EncodeOptions
-) -> LandmarkTargets | None:
-    """What landmarks ask of stages 4 and 5, None where they ask for nothing."""
-    if options.landmarks is None:
-        return None
-    frames = inversion.images(_size(pack.stage_sizes.attributes, pack))
-    mesh = measures_of_mesh(faces.landmarks, faces.size).to(pack.device)
-    return targets_from_inversions(pack.landmark_reader, frames, mesh, data.landmark_targets, options.landmarks)
-
-
 def _tune(
-    nets: Networks, data: TrainingData, measured: Tensor, faces: FaceTrack, inversion: Inversion, identity: Identity,
-    options: EncodeOptions, monitor: Monitor,
-) -> tuple[Networks, Inversion, Identity]:  # fmt: skip
-    """Pivotal tuning (Sec. 4.1), and stages 2 and 3 again with what was tuned."""
+    nets: Networks, data: TrainingData, faces: FaceTrack, inversion: Inversion, options: EncodeOptions, monitor: Monitor,
+) -> tuple[Networks, Inversion]:  # fmt: skip
+    """Pivotal tuning (Sec. 4.1), and stage 2 again with what was tuned."""
     tuning, pack = options.tuning, nets.pack
     assert tuning is not None
     tuning = replace(tuning, seed=options.seed).for_clip(
@@ -168,22 +152,17 @@ def _tune(
     learned = learns_encoder(nets.encoder, tuning)
     pivots = None if learned else inversion.w_plus
     tuned = monitor.run(
-        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, measured,
-        identity.frame, pivots, tuning, total=tuning.steps, unit="steps",
+        "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, pivots, tuning,
+        total=tuning.steps, unit="steps",
     )  # fmt: skip
     nets = nets.with_weights(tuned.delta, tuned)
     w_plus = invert_clip(nets.encoder, faces.crops, pack.device) if learned else inversion.w_plus
-    inversion = Inversion(w_plus, nets.generator)
-    # Where the identity frame was the anchor of tuning, the numbers were learned for that frame's latent.
-    anchor = identity.frame if tuning.decoder_path else None
-    return nets, inversion, select_identity(
-        pack.identity, pack.flow, faces, inversion, pack.stage_sizes.identity, anchor
-    )  # fmt: skip
+    return nets, Inversion(w_plus, nets.generator)
 
 
 def _attributes(
     avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, pack: Pack, identity: Identity,
-    landmarks: LandmarkTargets | None, options: EncodeOptions, monitor: Monitor,
+    options: EncodeOptions, monitor: Monitor,
 ) -> Attributes:  # fmt: skip
     """Stage 5."""
     size = _size(options.attributes.size or pack.stage_sizes.attributes, pack)
@@ -199,7 +178,6 @@ def _attributes(
         start=warm_start(avatar, inversion.w_plus, pose.angles),
         blink=torch.from_numpy(faces.blink).to(pack.device),
         identity_image=targets[identity.frame : identity.frame + 1],
-        landmarks=None if landmarks is None else landmarks.select(EXPRESSION),
     )
     return monitor.run("attributes", Attributes, solve_attributes, problem, options.attributes, total=len(faces))
 
@@ -226,8 +204,7 @@ def _refine(
 
 
 def _refit(
-    avatar: Avatar, motion: Motion, faces: FaceTrack, landmarks: LandmarkTargets | None, pack: Pack, options: EncodeOptions,
-    monitor: Monitor,
+    avatar: Avatar, motion: Motion, faces: FaceTrack, pack: Pack, options: EncodeOptions, monitor: Monitor,
 ) -> Motion:  # fmt: skip
     """Each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
     assert options.refit is not None
@@ -239,6 +216,6 @@ def _refit(
         refit = monitor.run(
             "refit", RefitResult, refit_to_frames, avatar, pack.perceptual, motion.angles, motion.alpha,
             faces.images(size, pack.device), masks, covered.to(pack.device),
-            torch.from_numpy(faces.blink).to(pack.device), landmarks, options.refit, total=len(faces),
+            torch.from_numpy(faces.blink).to(pack.device), options.refit, total=len(faces),
         )  # fmt: skip
     return replace(motion, angles=refit.angles, alpha=refit.alpha)

@@ -16,7 +16,7 @@ from mien.format.stream import Stream
 from mien.media.images import psnr, psnr_from_mse, to_bytes
 from mien.method.frame_quality import region_errors, unreliable_frames
 from mien.method.image_sequences import BATCH, ImageSequence
-from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
+from mien.method.solvers.adam_reference import AdamAttributeOptions
 from mien.method.stage6_render.render import render_frames
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
@@ -117,13 +117,12 @@ def _not_to_be_trusted(loss: torch.Tensor, errors: torch.Tensor, lost: NDArray[n
 def minimised(options: EncodeOptions) -> dict[str, str]:
     """Of which loss the weights, L_ID, the angles and the channels that are sent are the minimum."""
     target = "S_t = G(L_t)" if options.attributes.target == "inversion" else "the frames I_t"
-    extra = " with landmark targets" if options.landmarks and not options.refinement else ""
-    slow = isinstance(options.pose, AdamPoseOptions), isinstance(options.attributes, AdamAttributeOptions)
+    slow = isinstance(options.attributes, AdamAttributeOptions)
     facts = {
         "weights": "none: the pack's own",
         "identity": "Eq. 1, over near-frontal frames",
-        "angles": f"Eq. 2 against S_t = G(L_t){'' if slow[0] else extra}",
-        "alpha": f"{'Algorithm 1 with Eq. 3' if slow[1] else 'Eq. 9'} against {target}{'' if slow[1] else extra}",
+        "angles": "Eq. 2 against S_t = G(L_t)",
+        "alpha": f"{'Algorithm 1 with Eq. 3' if slow else 'Eq. 9'} against {target}",
     }
     if options.tuning:
         kind = "L2 and perceptual" if options.tuning.pixel_loss == "l2" else "pyramid and perceptual"

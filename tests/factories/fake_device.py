@@ -27,7 +27,6 @@ from mien.api import to_stream
 from mien.face import mesh as lm
 from mien.format.person import Person
 from mien.format.stream import Stream
-from mien.method.landmark_targets import LandmarkTargetOptions
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.stage1_align.align import AlignOptions
 from mien.method.stage6_render.render_probe import RenderProbe
@@ -167,11 +166,11 @@ def main() -> None:
     encode.autocast_bf16 = trainer.autocast_bf16 = muon.autocast_bf16 = lambda device: nullcontext()
     trainer.WINDOWS_FROM = 64
     puppets.resolve_device = frames.resolve_device = probe.resolve_device = lambda name: device
-    puppet = PuppetOptions(tuning=PortraitTuning(steps=4, motion_every=2))
+    puppet = PuppetOptions(tuning=PortraitTuning(steps=4))
     few = {"steps": 3, "batch": 2, "passes": 0.0}
     tuned = replace(
         EncodeOptions.mien(), tuning=TuningOptions(**few), refinement=RefinementOptions(**few),
-        landmarks=LandmarkTargetOptions(fewest=2), align=AlignOptions(aligned=True),
+        align=AlignOptions(aligned=True),
     )  # fmt: skip
     plain = replace(tuned, tuning=None, refinement=None, refit=None)
     slow = replace(plain, pose=AdamPoseOptions(epochs=2), attributes=AdamAttributeOptions(epochs=2, probes=1))

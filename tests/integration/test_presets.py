@@ -104,10 +104,10 @@ def test_every_layer_beyond_the_paper_can_be_left_out(faces: FaceTrack) -> None:
     options = EncodeOptions.mien()
     assert options.tuning is not None
     bare = replace(
-        options.tuning, steps=4, passes=0.0, motion=None, noise=None, muon=None, landmarks=0.0,
-        even_sampling=False, encoder_rate=None, decoder_path=False,
+        options.tuning, steps=4, passes=0.0, noise=None, muon=None,
+        even_sampling=False, encoder_rate=None,
     )  # fmt: skip
-    _, found, _ = encoded(faces, replace(options, tuning=bare, landmarks=None, refinement=None, refit=None))
+    _, found, _ = encoded(faces, replace(options, tuning=bare, refinement=None, refit=None))
     assert torch.equal(found.motion.alpha, found.attributes.alpha)
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mien.face.masks import Masks
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import AttributeObjective, AttributeWeights, LossNetworks, identity_loss, logits_loss
 from mien.nets.generator import Generator
 from mien.runtime.team import team
@@ -70,7 +69,6 @@ def minimize(
     masks: Masks,
     fixed: Tensor,
     code: Tensor | None,
-    landmarks: LandmarkTargets | None,
     options: DescentOptions,
     tick: Callable[[int], None],
 ) -> GaussNewtonResult:
@@ -78,8 +76,7 @@ def minimize(
 
     `renders`: how values become pictures in the frames of a slice, at a size; `start`, `prior_mean [T, K]`: where it
     begins, and what the ridge pulls to; `targets [T, 3, R, R]`; `fixed [T, K]` bool: what must not move; `code [1, E]`:
-    of the identity frame, for L_ID, None for none; `landmarks`: what expressions measure
-    (`mien.method.landmark_targets`), None to compare pictures only. Without `networks.parser` there is no parsing loss.
+    of the identity frame, for L_ID, None for none. Without `networks.parser` there is no parsing loss.
     """
     size = targets[:1].shape[-1]
     with team(start.device) as threads:
@@ -90,8 +87,7 @@ def minimize(
             with torch.no_grad():
                 render = renders(part, size)
                 labels = None if networks.parser is None else networks.parser(target)[0].argmax(1)
-            wanted = None if landmarks is None else landmarks.part(part)
-            objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights, wanted)
+            objective = AttributeObjective(networks.perceptual, target, masks.part(part), options.weights)
             run = _Run(render, objective, networks, code, labels, prior_mean[part], at_once, options)
             normal = _normal_matrix(render, objective, start[part], options, min(at_once, PROBES_AT_ONCE))
             return _solve(run, start[part], normal, fixed[part])
@@ -147,7 +143,8 @@ class _Run:
         """Of the frames `part` at `value [N, K]`: renders, Eq. 9's L2 and perceptual part, and all of Eq. 9, `[n]`."""
         objective, weights, networks = self.objective, self.options.weights, self.networks
         images = self.render(value[part], part)
-        seen = objective.analyse(images, networks.parser if self.labels is not None and weights.parsing else None)
+        parser = networks.parser if self.labels is not None and weights.parsing else None
+        seen = networks.perceptual.analyse(images, parser)
         fit = objective.residual(images, part, seen=seen).square().sum(1)
         loss = fit + objective.inter_frame(images, part, before)
         if self.code is not None and weights.identity:

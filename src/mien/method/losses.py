@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Regions
-from mien.face.measures import face_measures
-from mien.method.landmark_targets import LandmarkTargets, landmark_residual
-from mien.nets.perceptual import PerceptualNetwork
+from mien.nets.perceptual import Analysis
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,7 @@ class AttributeWeights:
     """Weights of Eq. 9-12. The paper's are in its supplement; these are ours, in units where L2 over the mouth is 1.
 
     `face`: an L2 over the whole face, which the paper does not have: it keeps cheeks and forehead in place where a
-    channel reaches beyond its attribute. `measures`: squared differences of what the embedded parser's landmarks
-    measure (`mien.method.landmark_targets`), which the paper does not have either.
+    channel reaches beyond its attribute.
     """
 
     l2_mouth: float = 1.0
@@ -37,7 +34,6 @@ class AttributeWeights:
     face: float = 0.5
     identity: float = 0.002
     parsing: float = 0.002
-    measures: float = 10.0
 
 
 # What of the error of the frame before L_IF looks at, per pixel in [-1, 1]: usual errors are far smaller; where a hand
@@ -61,20 +57,11 @@ class LossNetworks:
 class AttributeObjective:
     """Eq. 9 for a batch of consecutive frames against S_t, without the identity and parsing terms.
 
-    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames; `landmarks`: what their expressions measure, if
-    known.
+    `target [N, 3, R, R]`: S_t; `regions`: masks of the same frames.
     """
 
-    def __init__(
-        self,
-        perceptual: Any,
-        target: Tensor,
-        regions: Regions,
-        weights: AttributeWeights,
-        landmarks: LandmarkTargets | None = None,
-    ) -> None:
+    def __init__(self, perceptual: Any, target: Tensor, regions: Regions, weights: AttributeWeights) -> None:
         self.perceptual, self.target, self.weights = perceptual, target, weights
-        self.landmarks = landmarks if weights.measures else None
         size = target.shape[-1]
         w = weights
         grow = lambda m: F.interpolate(m, (size, size), mode="bilinear") if m.shape[-1] != size else m
@@ -93,23 +80,13 @@ class AttributeObjective:
                 (w.perceptual_mouth * small(regions.mouth) + w.perceptual_eyes * small(regions.eyes)).sqrt()
             )
 
-    def analyse(self, images: Tensor, parser: Any | None = None) -> ImageAnalysis:
-        """What the networks make of images; logits too where a `parser` is given."""
-        return analyse(self.perceptual, images, parser, self.landmarks is not None)
-
-    def residual(
-        self, images: Tensor, index: Tensor | slice = slice(None), seen: ImageAnalysis | None = None
-    ) -> Tensor:
-        """`[N, R]`: masked pixel and feature differences of renders of frames `index`, and differences of measures;
-        squared and summed, the L2 and perceptual terms of Eq. 10-12. `seen`: what `analyse` gave, where that is
-        known."""
+    def residual(self, images: Tensor, index: Tensor | slice = slice(None), seen: Analysis | None = None) -> Tensor:
+        """`[N, R]`: masked pixel and feature differences of renders of frames `index`; squared and summed, the L2 and
+        perceptual terms of Eq. 10-12. `seen`: what the perceptual network made of the renders, where that is known."""
         parts = [((images - self.target[index]) * self.pixel[index]).flatten(1)]
-        seen = self.analyse(images) if seen is None else seen
-        for f, g, mask in zip(seen.features, self.features, self.feature_masks, strict=True):
+        features = self.perceptual.features(images) if seen is None else seen.features
+        for f, g, mask in zip(features, self.features, self.feature_masks, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
-        if seen.measures is not None and self.landmarks is not None:
-            wanted = self.landmarks.part(index)
-            parts.append(landmark_residual(seen.measures, wanted) * self.weights.measures**0.5)
         return torch.cat(parts, dim=1)
 
     def inter_frame(self, images: Tensor, index: slice, before: Tensor | None) -> Tensor:
@@ -138,22 +115,3 @@ def parsing_loss(parser: Any, images: Tensor, labels: Tensor) -> Tensor:
 def logits_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """L_FP `[N]` of logits `[N, K, h, w]` that are known already."""
     return F.cross_entropy(logits.float(), labels, reduction="none").mean((1, 2))
-
-
-@dataclass(frozen=True)
-class ImageAnalysis:
-    """What networks make of N images: the perceptual network's maps, measures `[N, 10]` (`face_measures`), logits `[N,
-    K, h, w]`; None for what was not asked for or cannot be had."""
-
-    features: list[Tensor]
-    measures: Tensor | None = None
-    logits: Tensor | None = None
-
-
-def analyse(
-    perceptual: PerceptualNetwork, images: Tensor, parser: Any | None = None, measures: bool = False
-) -> ImageAnalysis:
-    """Maps of the perceptual network, logits of a `parser` and measures of `images [N, 3, R, R]`; one pass where the
-    three are the embedded parser's."""
-    seen = perceptual.analyse(images, parser, landmarks=measures)
-    return ImageAnalysis(seen.features, None if seen.landmarks is None else face_measures(seen.landmarks), seen.logits)

@@ -9,7 +9,6 @@ from torch import Tensor
 from mien.face.masks import Masks
 from mien.method.avatar import Avatar
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import LossNetworks
 from mien.nets.perceptual import PerceptualNetwork
 
@@ -19,7 +18,7 @@ class PoseProblem:
     """Eq. 2: the yaw and pitch of T frames.
 
     `targets [T, 3, R, R]`: S_t, at the size that is looked at; `measured [T, 2]`: the mesh's angles in degrees; `masks`
-    of the frames; `landmarks`: what the head's landmarks measure, None to compare pictures only.
+    of the frames.
     """
 
     avatar: Avatar
@@ -27,7 +26,6 @@ class PoseProblem:
     targets: ImageSequence
     measured: Tensor
     masks: Masks
-    landmarks: LandmarkTargets | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,7 @@ class AttributeProblem:
 
     `angles [T, 2]`: of stage 4, in degrees; `targets [T, 3, R, R]`: S_t (or I_t, the paper's ablation), at the size
     that is looked at; `masks` of the frames; `start [T, C]`: alpha read off A(L_t); `blink [T]` bool: frames whose gaze
-    channels are left alone (Sec. 3.4); `identity_image [1, 3, R, R]`: the identity frame, for L_ID; `landmarks`: what
-    expressions measure (`mien.method.landmark_targets`; of the head's measures it must know nothing, which channels
-    would imitate), None to compare pictures only.
+    channels are left alone (Sec. 3.4); `identity_image [1, 3, R, R]`: the identity frame, for L_ID.
     """
 
     avatar: Avatar
@@ -49,4 +45,3 @@ class AttributeProblem:
     start: Tensor
     blink: Tensor
     identity_image: Tensor
-    landmarks: LandmarkTargets | None = None

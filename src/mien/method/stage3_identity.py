@@ -36,20 +36,17 @@ def similarities(network: nn.Module, real: Tensor, synthesised: Tensor) -> Tenso
 
 
 def select_identity(
-    network: nn.Module, flow: HeadPoseFlow, faces: FaceTrack, inversion: Inversion, size: int, frame: int | None = None
+    network: nn.Module, flow: HeadPoseFlow, faces: FaceTrack, inversion: Inversion, size: int
 ) -> Identity:
     """Eq. 1: argmax over near-frontal frames of the similarity between I_t and S_t = G(L_t), compared at `size` pixels.
 
-    Frames with shut eyes, or that do not show the face, are left out unless there are no others. `frame`: take that one.
+    Frames with shut eyes, or that do not show the face, are left out unless there are no others.
     """
     measured = faces.angles(flow)
     angles = measured.cpu().numpy()
-    if frame is None:
-        candidates = near_frontal(angles)
-        if faces.usable[candidates].any():
-            candidates = candidates[faces.usable[candidates]]
-    else:
-        candidates = np.array([frame])
+    candidates = near_frontal(angles)
+    if faces.usable[candidates].any():
+        candidates = candidates[faces.usable[candidates]]
     size = min(size, inversion.generator.resolution)
     real, synthesised = faces.images(size, measured.device), inversion.images(size)
     parts = torch.from_numpy(candidates).split(BATCH)

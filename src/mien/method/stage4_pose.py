@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.face.masks import Regions
-from mien.method.landmark_targets import LandmarkTargets, landmark_residual
-from mien.method.losses import analyse
 from mien.method.problems import PoseProblem
 from mien.method.types import HeadPose
 from mien.nets.perceptual import PerceptualNetwork
@@ -31,8 +29,7 @@ from mien.runtime.team import team
 class PoseOptions:
     """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the
     perceptual part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying
-    from the measured angle; `smooth`: weight per squared degree of second differences over time; `measures`: weight of
-    landmark targets where they are given (`mien.method.landmark_targets`; the paper has no such term)."""
+    from the measured angle; `smooth`: weight per squared degree of second differences over time."""
 
     size: int | None = None
     perceptual: float = 0.05
@@ -40,20 +37,16 @@ class PoseOptions:
     step_deg: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4
-    measures: float = 3.0
     batch: int = 32
 
 
 class PoseObjective:
     """Residuals of Eq. 2 for a batch of frames, as one vector a frame whose squared length is the loss.
 
-    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part; `measures`: weight of the `landmarks`, if there are
-    targets.
+    `target [N, 3, R, R]`: S_t; `weight`: of the perceptual part.
     """
 
-    def __init__(self, perceptual: PerceptualNetwork, target: Tensor, regions: Regions, weight: float,
-                 landmarks: LandmarkTargets | None = None, measures: float = 0.0) -> None:  # fmt: skip
-        self.landmarks, self.measures = landmarks, measures
+    def __init__(self, perceptual: PerceptualNetwork, target: Tensor, regions: Regions, weight: float) -> None:
         self.perceptual, self.target = perceptual, target
         size = self.target.shape[-1]
         rigid = F.interpolate(regions.rigid, (size, size), mode="bilinear")
@@ -68,11 +61,8 @@ class PoseObjective:
     def __call__(self, images: Tensor, index: Tensor | slice) -> Tensor:
         """Residuals `[N, R]` of renders `[N, 3, r, r]` of the frames `index`."""
         parts = [((images - self.target[index]) * self.rigid[index]).flatten(1)]
-        seen = analyse(self.perceptual, images, measures=self.landmarks is not None)
-        for f, g, mask in zip(seen.features, self.features, self.face, strict=True):
+        for f, g, mask in zip(self.perceptual.features(images), self.features, self.face, strict=True):
             parts.append(((f - g[index]) * mask[index]).flatten(1))
-        if seen.measures is not None and self.landmarks is not None:
-            parts.append(landmark_residual(seen.measures, self.landmarks.part(index)) * self.measures**0.5)
         return torch.cat(parts, dim=1)
 
 
@@ -96,9 +86,7 @@ def fit_pose(problem: PoseProblem, options: PoseOptions, *, monitor: StageMonito
     initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))
 
     def objective(part: slice) -> PoseObjective:
-        landmarks = None if problem.landmarks is None else problem.landmarks.part(part)
-        masks = problem.masks.part(part)
-        return PoseObjective(perceptual, targets[part], masks, options.perceptual, landmarks, options.measures)
+        return PoseObjective(perceptual, targets[part], problem.masks.part(part), options.perceptual)
 
     with team(angles.device) as threads:
         parts = threads.split(len(angles), batch)

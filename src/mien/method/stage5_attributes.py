@@ -70,7 +70,7 @@ def fit_attributes(
 
     solved = minimize(
         generator, networks, renders, units, torch.zeros_like(units), problem.targets, problem.masks,
-        blink[:, None] & gaze[None], code, problem.landmarks, descent, monitor.tick,
+        blink[:, None] & gaze[None], code, descent, monitor.tick,
     )  # fmt: skip
     return Attributes((solved.value * scale).half().float(), solved.loss, solved.initial_loss)
 

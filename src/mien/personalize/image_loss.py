@@ -1,4 +1,4 @@
-"""How far a render is from the frames of a batch: pixels, the perceptual network's features, landmarks."""
+"""How far a render is from the frames of a batch: pixels and the perceptual network's features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mien.method.losses import analyse
 from mien.nets.generator import Generator
 from mien.personalize.losses import feature_loss, pyramid_loss
 from mien.personalize.sampling import Batch
@@ -19,7 +18,6 @@ class ImageLoss:
 
     def __init__(self, data: TrainingData, schedule: Schedule) -> None:
         self._schedule, self._perceptual = schedule, data.perceptual
-        self._landmark_targets = data.landmark_targets if schedule.landmarks else None
 
     def __call__(self, generator: Generator, styles: list[Tensor], batch: Batch) -> Tensor:
         """Of the render of `styles` beside the batch's targets."""
@@ -34,14 +32,8 @@ class ImageLoss:
             target = F.avg_pool2d(target, 2)
         loss = loss + self._pixels(image, target, weight)
         with torch.no_grad():
-            of_target = analyse(self._perceptual, target)
-        of_image = analyse(self._perceptual, image, measures=self._landmark_targets is not None)
-        loss = loss + schedule.perceptual * feature_loss(of_image.features, of_target.features, weight)
-        if of_image.measures is not None and self._landmark_targets is not None:
-            wanted = self._landmark_targets.part(batch.index)
-            error = (of_image.measures - wanted.target).abs() * wanted.weight
-            loss = loss + schedule.landmarks * error.sum(1).mean()
-        return loss
+            wanted = self._perceptual.features(target)
+        return loss + schedule.perceptual * feature_loss(self._perceptual.features(image), wanted, weight)
 
     def _pixels(self, image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """The pixel loss."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from mien.method.avatar import Avatar
 from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
-from mien.personalize.motion_regularizer import MotionRegularizer
 from mien.personalize.options import RefinementOptions
 from mien.personalize.sampling import Batch, even_sampling, uniform_sampling
 from mien.personalize.schedule import Schedule
@@ -64,11 +63,6 @@ def refine(
     schedule = Schedule.of(options, resolution=data.original.resolution, low_steps=0, warm=5, seed=options.seed + 1)
     probability = even_sampling(data.landmarks) if options.even_sampling else uniform_sampling(len(data.crops))
     trainer = Trainer(weights, data, options.generator_rate, more, schedule, probability, monitor)
-    weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionRegularizer(data, identity, weight, options.seed)
-
-    def once(generator: Generator, batch: Batch) -> Tensor | None:
-        return motion(generator, w, batch.step)
 
     def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
         index = batch.index
@@ -77,7 +71,7 @@ def refine(
         strayed = strayed + (turn[index] - turn_start[index]).square().sum(1)
         return styles, options.hold * strayed.mean()
 
-    trainer.run(step, once)
+    trainer.run(step)
     _, blob = weights.export()
     angles = flow.clamp(turn.detach()).half().float()
     delta = np.frombuffer(blob, np.uint8)

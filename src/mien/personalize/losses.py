@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +11,6 @@ from mien.nets.perceptual import PerceptualNetwork
 from mien.personalize.options import PivotLocalityOptions
 
 LOCALITY_SIZE = 256  # pixels at which PTI's locality compares
-SMALL = 64  # pixels that are enough to compare a tuned generator with the pack's
 
 
 def pyramid_loss(x: Tensor, y: Tensor, weight: Tensor, levels: int = 3) -> Tensor:
@@ -34,17 +32,6 @@ def feature_loss(seen: list[Tensor], wanted: list[Tensor], weight: Tensor) -> Te
         mask = F.interpolate(weight, f.shape[-2:], mode="area")
         total = total + ((f - g).square().sum(1, keepdim=True) * mask).mean()
     return total
-
-
-def locality_loss(generator: Generator, original: Generator, others: Tensor, random: np.random.RandomState) -> Tensor:
-    """Difference to the untuned generator on mixtures of other people's latents, in small pictures."""
-    pick = random.choice(len(others), (2, 2))
-    share = float(random.rand())
-    latents = others[pick[0]] * share + others[pick[1]] * (1 - share)
-    size = original.drawn_resolution(SMALL)
-    with torch.no_grad():
-        wanted = original.picture(original.styles(latents), size)
-    return (generator.picture(generator.styles(latents), size) - wanted).abs().mean()
 
 
 def pivot_locality_loss(

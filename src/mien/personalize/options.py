@@ -24,14 +24,6 @@ class NoiseOptions:
 
 
 @dataclass(frozen=True)
-class MotionRegularizerOptions:
-    """A tuned generator goes on moving as the pack's does (`mien.personalize.motion_regularizer`). `weight` beside the
-    image losses."""
-
-    weight: float = 5.0
-
-
-@dataclass(frozen=True)
 class PivotLocalityOptions:
     """PTI's locality regularisation (Roich et al. 2021, Eq. 4 to 6): the tuned generator stays the same at latents
     `distance` away from the pivot, towards other people. Weights of its `l2` and `perceptual` parts; every `interval`
@@ -49,11 +41,10 @@ class TrainingOptions:
 
     `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
-    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance, of
-    `landmarks` (`mien.method.landmark_targets`), and of `locality` (mixtures of other people are drawn as before); 0
-    leaves one out. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the
-    last block is drawn in a random window only. `motion`, `noise`, `muon`: None leaves them out; without Muon, Adam
-    moves all.
+    levels, weighted by what matters to a viewer) or `l2`. Beside it the weight of the `perceptual`
+    distance. `even_sampling`: rare expressions are
+    drawn as often as common ones. `windows`: at large sizes the last block is drawn in a random window only. `noise`,
+    `muon`: None leaves them out; without Muon, Adam moves all.
     """
 
     steps: int = 60
@@ -62,11 +53,8 @@ class TrainingOptions:
     generator_rate: float = 6e-3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     perceptual: float = 0.3
-    landmarks: float = 0.3
-    locality: float = 0.5
     even_sampling: bool = True
     windows: bool = True
-    motion: MotionRegularizerOptions | None = field(default_factory=MotionRegularizerOptions)
     noise: NoiseOptions | None = field(default_factory=NoiseOptions)
     muon: MuonOptions | None = field(default_factory=MuonOptions)
     seed: int = 0
@@ -83,13 +71,11 @@ class TuningOptions(TrainingOptions):
     """Pivotal tuning (the paper, Sec. 4.1).
 
     `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the
-    pivots are fixed. `decoder_path`: half of the renders take the way that the decoder will take, the identity frame's
-    latent turned by the flow with the frame's own values on V. `pivot_locality`: PTI's. `coarse_first`: two thirds of
+    pivots are fixed. `pivot_locality`: PTI's. `coarse_first`: two thirds of
     the steps run at `resolution`, but at most half of the generator's own, and the last third at that.
     """
 
     encoder_rate: float | None = 4e-4
-    decoder_path: bool = True
     pivot_locality: PivotLocalityOptions | None = None
     coarse_first: bool = True
     resolution: int = 256
@@ -105,14 +91,10 @@ class TuningOptions(TrainingOptions):
             coarse_first=False,
             pixel_loss="l2",
             perceptual=1.0,
-            landmarks=0.0,
-            locality=0.0,
             even_sampling=False,
-            motion=None,
             noise=None,
             muon=None,
             encoder_rate=None,
-            decoder_path=False,
             pivot_locality=PivotLocalityOptions(),
         )
 

@@ -1,8 +1,7 @@
 """Pivotal tuning for the person (the paper, Sec. 4.1; Roich et al. 2021): one generator is tuned over all frames.
 
-Beyond the paper, and each an option: the encoder is tuned along, since tuned weights alone cannot bring back what the
-latents do not tell apart; half of the renders take the way that the decoder will take, so that 35 numbers a frame can
-drive the tuned generator, and not only invert well.
+Beyond the paper, and an option: the encoder is tuned along, since tuned weights alone cannot bring back what the latents
+do not tell apart.
 """
 
 from __future__ import annotations
@@ -19,11 +18,9 @@ from torch import Tensor, nn
 from mien.media.images import to_float
 from mien.nets.e4e import ReStyleLoop
 from mien.nets.generator import Generator
-from mien.nets.stylespace import add_channels, read_channels
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import Weights
 from mien.personalize.losses import pivot_locality_loss
-from mien.personalize.motion_regularizer import MotionRegularizer
 from mien.personalize.options import TuningOptions
 from mien.personalize.sampling import Batch, even_sampling, uniform_sampling
 from mien.personalize.schedule import Schedule
@@ -64,8 +61,6 @@ def pivotal_tuning(
     weights: Weights,
     encoder: nn.Module,
     data: TrainingData,
-    angles: Tensor,
-    anchor: int,
     pivots: Tensor | None,
     options: TuningOptions,
     *,
@@ -73,8 +68,7 @@ def pivotal_tuning(
 ) -> TunedWeights:
     """Tune `weights`, and a copy of the encoder where that is small, to a clip; the pack's networks stay as they are.
 
-    `angles [T, 2]`: measured yaw and pitch in degrees; `anchor`: the identity frame; `pivots [T, L, D]`: the latents
-    that stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one
+    `pivots [T, L, D]`: the latents that stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one
     machine; a run that was stopped and taken up again ends with the same weights.
     """
     rates: list[tuple[list[Tensor], float]] = []
@@ -99,7 +93,7 @@ def pivotal_tuning(
             return pivots[index]
         return encoder(to_float(data.crops[index.numpy()], device=device)).float()
 
-    trainer.run(*_objective(latents, weights, data, data.flow.clamp(angles), anchor, options))
+    trainer.run(*_objective(latents, weights, data, options))
     encoder.requires_grad_(False)
     _, blob = weights.export()
     found = [p.detach().reshape(-1) for p in encoder.parameters()] if learned else []
@@ -107,48 +101,20 @@ def pivotal_tuning(
 
 
 def _objective(
-    latents: Callable[[Tensor], Tensor], weights: Weights, data: TrainingData, angles: Tensor, anchor: int,
-    options: TuningOptions,
-) -> tuple[Step, Once]:  # fmt: skip
-    """The styles of the frames that are drawn, and the losses beside the image's."""
-    flow, channels, pivot_locality = data.flow, data.channels, options.pivot_locality
-    with torch.no_grad():
-        facing = angles.new_zeros(1, 2)
-        start = flow(latents(torch.tensor([anchor])), angles[anchor : anchor + 1], facing)[0]
-    weight = options.motion.weight if options.motion is not None and weights.groups else 0.0
-    motion = MotionRegularizer(data, start, weight, options.seed)
-
-    def along_decoder(generator: Generator, batch: Batch) -> list[Tensor]:
-        """Half of the frames as inverted, half as decoded: the anchor's latent turned, with their own values on V."""
-        odd = batch.place % 2 == 1
-        order = torch.cat([torch.nonzero(odd)[:, 0], torch.nonzero(~odd)[:, 0]])
-        half = int(odd.sum())
-        if not half:
-            return generator.styles(latents(batch.index))
-        w_plus = latents(torch.cat([batch.index[order], torch.tensor([anchor])]))
-        now = angles[anchor : anchor + 1].expand(half, -1)
-        turned = flow(w_plus[-1:].expand(half, -1, -1), now, angles[batch.index[order[:half]]])
-        direct = generator.styles(w_plus[half:-1])
-        driven = generator.styles(turned)
-        own = generator.styles(w_plus[:half])
-        wanted = read_channels(own, channels)
-        driven = add_channels(driven, channels, wanted - read_channels(driven, channels))
-        back = order.argsort()
-        return [torch.cat([a, b])[back] for a, b in zip(driven, direct, strict=True)]
+    latents: Callable[[Tensor], Tensor], weights: Weights, data: TrainingData, options: TuningOptions
+) -> tuple[Step, Once]:
+    """The styles of the frames that are drawn, and PTI's locality."""
+    pivot_locality = options.pivot_locality
 
     def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], None]:
-        if options.decoder_path:
-            return along_decoder(generator, batch), None
         return generator.styles(latents(batch.index)), None
 
     def once(generator: Generator, batch: Batch) -> Tensor | None:
-        loss = motion(generator, start, batch.step)
-        if pivot_locality is not None and weights.groups and batch.step % pivot_locality.interval == 0:
-            random = np.random.RandomState([options.seed, batch.step])
-            other = data.others[random.randint(len(data.others))]
-            pivot = latents(batch.index[:1])[0].detach()
-            local = pivot_locality_loss(generator, data.original, data.perceptual, pivot, other, pivot_locality)
-            loss = local if loss is None else loss + local
-        return loss
+        if pivot_locality is None or not weights.groups or batch.step % pivot_locality.interval:
+            return None
+        random = np.random.RandomState([options.seed, batch.step])
+        other = data.others[random.randint(len(data.others))]
+        pivot = latents(batch.index[:1])[0].detach()
+        return pivot_locality_loss(generator, data.original, data.perceptual, pivot, other, pivot_locality)
 
     return step, once

@@ -16,7 +16,6 @@ from mien.face.masks import Masks
 from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, minimize
 from mien.method.image_sequences import ImageSequence
-from mien.method.landmark_targets import LandmarkTargets
 from mien.method.losses import LossNetworks
 from mien.nets.perceptual import PerceptualNetwork
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -50,7 +49,6 @@ def refit_to_frames(
     masks: Masks,
     fixed: Tensor,
     blink: Tensor,
-    landmarks: LandmarkTargets | None,
     options: RefitOptions,
     *,
     monitor: StageMonitor = UNWATCHED,
@@ -58,9 +56,8 @@ def refit_to_frames(
     """Eq. 9 of every frame, over its two angles and its channels.
 
     `angles [T, 2]`, `alpha [T, C]`: where they start; `targets [T, 3, R, R]`: I_t; `fixed [T]` bool: frames that stay
-    as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone;
-    `landmarks`: what expressions measure (`mien.method.landmark_targets`), None to compare pictures only. The ridge of
-    `options` pulls to where the numbers were. There are no identity and parsing losses.
+    as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone.
+    The ridge of `options` pulls to where the numbers were. There are no identity and parsing losses.
     """
     scale, flow, unit = avatar.scale, avatar.flow, options.angle_unit_deg
     gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])
@@ -76,7 +73,7 @@ def refit_to_frames(
     fixed_numbers = (blink[:, None] & gaze[None]) | fixed[:, None]
     networks = LossNetworks(perceptual, None, None)
     solved = minimize(
-        avatar.generator, networks, renders, start, start, targets, masks, fixed_numbers, None, landmarks, options.descent,
+        avatar.generator, networks, renders, start, start, targets, masks, fixed_numbers, None, options.descent,
         monitor.tick,
     )  # fmt: skip
     turned = flow.clamp(solved.value[:, :2] * unit)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.image_loss import ImageLoss
-from mien.personalize.losses import locality_loss, resized
+from mien.personalize.losses import resized
 from mien.personalize.muon import Muon
 from mien.personalize.noise_schedule import noise_rates
 from mien.personalize.options import MuonOptions
@@ -29,7 +29,6 @@ from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Loop
 from mien.runtime.team import Team, team
 
-LOCALITY_EVERY = 8  # steps
 LARGEST_GRADIENT = 2.0  # norm
 
 # The styles of the frames of a batch, and a loss of the caller's own, a mean over them.
@@ -150,11 +149,7 @@ class Trainer:
 
     def _taken_once(self, once: Once, batch: Batch) -> Tensor:
         """What is added to the loss whatever was drawn."""
-        schedule, weights = self._schedule, self.weights
-        loss = once(weights.generator, batch)
-        if schedule.locality and weights.groups and batch.step % LOCALITY_EVERY == 0:
-            local = locality_loss(weights.generator, self._data.original, self._data.others, self._random)
-            loss = schedule.locality * local if loss is None else loss + schedule.locality * local
+        loss = once(self.weights.generator, batch)
         return batch.target.new_zeros(()) if loss is None else loss
 
 

@@ -10,13 +10,6 @@ from torch import Tensor
 
 from mien.face.frame_bounds import FrameBounds
 from mien.face.masks import ClipRegions
-from mien.method.image_sequences import CropFrames
-from mien.method.landmark_targets import (
-    LandmarkTargetOptions,
-    LandmarkTargets,
-    measures_of_mesh,
-    targets_from_frames,
-)
 from mien.nets.generator import Generator
 from mien.nets.perceptual import PerceptualNetwork
 from mien.nets.styleflow import HeadPoseFlow
@@ -30,8 +23,7 @@ from mien.runtime.frame_store import Crops
 class TrainingData:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`);
-    `landmark_targets`: what their expressions measure, if that is known."""
+    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`)."""
 
     original: Generator
     flow: HeadPoseFlow
@@ -42,23 +34,16 @@ class TrainingData:
     landmarks: NDArray[np.floating]
     regions: ClipRegions
     steady: Tensor
-    landmark_targets: LandmarkTargets | None
 
     @staticmethod
     def of(
         pack: Pack,
         crops: Crops,
         landmarks: NDArray[np.floating],
-        options: LandmarkTargetOptions | None = None,
         bounds: FrameBounds | None = None,
     ) -> TrainingData:
-        """Of crops and their landmarks, with the pack's networks; without landmark targets where `options` are None.
-        `bounds`: of the frame, None where all crops lie within it."""
-        targets = None
-        if options is not None:
-            frames = CropFrames(crops, min(pack.stage_sizes.attributes, pack.resolution), pack.device)
-            mesh = measures_of_mesh(landmarks, crops.shape[1]).to(pack.device)
-            targets = targets_from_frames(pack.landmark_reader, frames, mesh, options)
+        """Of crops and their landmarks, with the pack's networks. `bounds`: of the frame, None where all crops lie within
+        it."""
         return TrainingData(
             original=pack.generator,
             flow=pack.flow,
@@ -69,5 +54,4 @@ class TrainingData:
             landmarks=landmarks,
             regions=ClipRegions(landmarks, crops.shape[1], pack.device, bounds),
             steady=steadiness(crops).to(pack.device),
-            landmark_targets=targets,
         )

@@ -46,7 +46,7 @@ def tune_to_image(
     weights = weights_for(pack.generator, options.person_size, noise=options.training.noise)
     data = TrainingData.of(pack, portrait.crops[:1], portrait.landmarks[:1])
     tuned = pivotal_tuning(
-        weights, pack.encoder, data, portrait.angles[:1], 0, pivot, replace(options.training, seed=options.seed),
+        weights, pack.encoder, data, pivot, replace(options.training, seed=options.seed),
         monitor=StageMonitor(tick),
     )  # fmt: skip
     return LearnedFace(person.identity, tuned.delta.tobytes())

@@ -1,13 +1,8 @@
 """Learn a face from one portrait: pivotal tuning of a single image (Roich et al. 2021), made fit to be driven.
 
 Generator, identity latent and the portrait's own 34 numbers are trained along the decoder's path (Eq. 13) against the
-image. One image says nothing of how its face moves, so beside it stand
-
-1. warped views: what the portrait looks like where the driver takes it (`mien.reenact.warp_portrait`);
-2. a motion regulariser: between two of the driver's frames the picture changes as the pack's does;
-3. locality: other people stay as they were.
-
-The paper tunes to a clip and has no counterpart to 1 and 2.
+image. One image says nothing of how its face moves, so beside it stand warped views: what the portrait looks like where
+the driver takes it (`mien.reenact.warp_portrait`). The paper tunes to a clip and has no counterpart.
 """
 
 from __future__ import annotations
@@ -17,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +21,6 @@ from mien.method.avatar import Avatar
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
-from mien.personalize.motion_regularizer import change_error, coarse
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.options import MuonOptions, NoiseOptions
 from mien.personalize.sampling import Batch, batch_at
@@ -50,12 +43,10 @@ class PortraitTuning:
     """How a generator is tuned to a portrait and its warped views.
 
     `steps` of `batch` images, the portrait in each of them once; the first two thirds at `resolution` pixels where the
-    pack's is larger. `frames`: at most so many of the driver's are views made for, and motion compared between.
-    Learning rates of weights, identity latent, angles (degrees) and channels (units of their scale). Weights beside the
-    pixel loss: `perceptual`; `locality` of other people; `motion` of changing as the pack's generator does between two
-    driving frames, at 32x32, every `motion_every` steps. `noise`: train noise maps too. `max_update`: how far a
-    convolution moves at a step, in learning rates (Muon). `person_size`: most bytes
-    of the tuned weights, None for all of them.
+    pack's is larger. `frames`: at most so many of the driver's are views made for. Learning rates of weights, identity
+    latent, angles (degrees) and channels (units of their scale). `perceptual`: weight beside the pixel loss. `noise`:
+    train noise maps too. `max_update`: how far a convolution moves at a step, in learning rates (Muon). `person_size`:
+    most bytes of the tuned weights, None for all of them.
     """
 
     steps: int = 200
@@ -67,9 +58,6 @@ class PortraitTuning:
     angle_rate: float = 0.1
     channel_rate: float = 0.05
     perceptual: float = 0.3
-    motion: float = 10.0
-    motion_every: int = 3
-    locality: float = 0.5
     noise: bool = True
     max_update: float = MuonOptions().max_update
     person_size: int | None = None
@@ -81,7 +69,6 @@ class PortraitTuning:
             self,
             batch=1,
             generator_rate=self.generator_rate / 2,
-            motion=3 * self.motion,
             max_update=self.max_update / 3,
         )
 
@@ -133,9 +120,8 @@ def personalize_portrait(
         options = options.single_image()
     crops = np.concatenate([portrait.crops[:1], views.images])
     landmarks = np.concatenate([portrait.landmarks[:1], views.landmarks])
-    # No landmark targets: a parser's reading of composited images is not to be reproduced.
     data = TrainingData.of(pack, crops, landmarks)
-    objective = PortraitObjective(data, avatar, own, driving, views.frames, options)
+    objective = PortraitObjective(avatar, own, driving, views.frames, options)
     weights = weights_for(data.original, options.person_size, noise=NoiseOptions() if options.noise else None)
     half_size = options.steps * 2 // 3 if options.resolution < data.original.resolution else 0
     schedule = Schedule(
@@ -146,27 +132,25 @@ def personalize_portrait(
         warm=WARM_UP_STEPS,
         seed=options.seed,
         perceptual=options.perceptual,
-        locality=options.locality,
         muon=MuonOptions(max_update=options.max_update),
     )
     trainer = Trainer(
         weights, data, options.generator_rate, objective.parameters(), schedule,
         sampling_probability(len(views), batch_at(data.original.resolution, options.batch)), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
-    trainer.run(objective.styles, objective.motion_loss)
+    trainer.run(objective.styles)
     _, tuning = weights.export()
     return LearnedFace(objective.identity.detach().half().float(), tuning)
 
 
 class PortraitObjective:
-    """Styles of the images of a training step, and the motion regulariser.
+    """Styles of the images of a training step.
 
     Image 0 is the portrait, whose own angles and channel values are trained; the others have those of the driver.
     """
 
     def __init__(
         self,
-        data: TrainingData,
         avatar: Avatar,
         own: DrivingMotion,
         driving: DrivingMotion,
@@ -176,15 +160,11 @@ class PortraitObjective:
         """`view_frames`: the frame of `driving` that each view shows."""
         self._options, self._driving = options, driving
         self._frame_of_image = torch.from_numpy(np.concatenate([[0], 1 + view_frames]))
-        self._random = np.random.RandomState(options.seed)
         self._avatar = avatar
         self.identity = avatar.identity.clone().requires_grad_(True)
         self._angles = own.angles.clone().requires_grad_(True)
         with torch.no_grad():
             units = (own.values - avatar.read(avatar.generator.styles(avatar.latents(own.angles)))) / avatar.scale
-            self._original = self._coarse(avatar, slice(None))
-            attention = data.regions.part(slice(1)).attention
-            self._attention = F.interpolate(attention, self._original.shape[-2:], mode="area")[0]
         self._units = units.clamp(-MAX_UNITS, MAX_UNITS).requires_grad_(True)
 
     def parameters(self) -> list[tuple[list[Tensor], float]]:
@@ -205,21 +185,6 @@ class PortraitObjective:
         own_values = avatar.read(generator.styles(avatar.latents(self._angles))) + self._units * avatar.scale
         values = torch.cat([own_values, self._driving.values])[frames]
         return avatar.moved(styles, values - avatar.read(styles)), None
-
-    def motion_loss(self, generator: Generator, batch: Batch) -> Tensor | None:
-        """Between two of the driver's frames the tuned picture is to change as the pack's does; None at steps
-        between."""
-        options, count = self._options, len(self._driving)
-        if not options.motion or (batch.step + 1) % options.motion_every or count < 2:
-            return None
-        avatar = self._avatar.with_generator(generator).with_identity(self.identity)
-        pair = torch.from_numpy(self._random.choice(count, 2, replace=False))
-        return options.motion * change_error(self._coarse(avatar, pair), self._original[pair], self._attention)
-
-    def _coarse(self, avatar: Avatar, frames: slice | Tensor) -> Tensor:
-        """The avatar at some of the driver's frames, `[N, 3, 32, 32]`: where things are, not how sharp they are."""
-        motion = self._driving.part(frames)
-        return coarse(avatar.generator, avatar.styles_at(motion.angles, motion.values))
 
 
 def noise_learning_rates(data: TrainingData) -> Tensor:

@@ -143,7 +143,7 @@ def test_a_loop_that_was_stopped_ends_with_the_same_weights(pack_file: Path, siz
     data, angles = TrainingData.of(found, crops, landmarks), torch.randn(5, 2)
 
     def tuned(kept: resumable_loop.Checkpoint) -> list[Tensor]:
-        done = pivotal_tuning(weights_for(found.generator, size), found.encoder, data, angles, 2, None,
+        done = pivotal_tuning(weights_for(found.generator, size), found.encoder, data, None,
                               TuningOptions(steps=7, passes=0), monitor=StageMonitor(checkpoint=kept))  # fmt: skip
         return [torch.from_numpy(done.delta.copy()), done.encoder]
 

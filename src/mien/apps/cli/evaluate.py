@@ -80,7 +80,7 @@ def evaluate(
     """Measure OUTPUT against REFERENCE, frame by frame.
 
     L1, PSNR and SSIM of the pixels; measures of the face by dlib, which nothing was trained on or fitted to, and by the
-    mesh, which is also what is fitted, as Pearson's r over time; head pose, likeness and jitter. LPIPS, L_ID, FID, FVD
+    mesh, by which the pack was trained, as Pearson's r over time; head pose, likeness and jitter. LPIPS, L_ID, FID, FVD
     and more with the networks of `mien models pull metrics`, and action units, gaze and pose by OpenFace where its
     FeatureExtraction is on the PATH. A metric that needs what is not here says so.
 

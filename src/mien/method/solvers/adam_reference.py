@@ -55,7 +55,7 @@ class AdamAttributeOptions:
     rate: float = 0.05
     limit: float = 8.0
     probes: int = 3
-    weights: AttributeWeights = field(default_factory=lambda: AttributeWeights(face=0.0, measures=0.0))
+    weights: AttributeWeights = field(default_factory=lambda: AttributeWeights(face=0.0))
 
 
 class Adam:
@@ -153,7 +153,7 @@ def fit_attributes_reference(
 ) -> Attributes:
     """Algorithm 1, frame by frame.
 
-    The problem's start and landmark targets are not looked at: the first frame starts at A(LH_1), each later one at the
+    The problem's start is not looked at: the first frame starts at A(LH_1), each later one at the
     channel values of the frame before (Eq. 7).
 
     The identity loss compares with the identity frame at t = 1 and with the first rendered frame after it.

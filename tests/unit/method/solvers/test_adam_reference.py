@@ -10,10 +10,9 @@ from torch import Tensor
 from factories.faces import areas
 from factories.packs import tiny_pack
 from mien.errors import InputError
-from mien.face.measures import face_measures
 from mien.method.avatar import Avatar
 from mien.method.index_sensitivity import Candidates, index_sensitivity
-from mien.method.losses import LossNetworks, analyse
+from mien.method.losses import LossNetworks
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions, learning_rates
 from mien.method.solvers.registry import SOLVERS, solve_attributes, solve_pose, solver_named
@@ -133,16 +132,3 @@ def test_sensitivity_is_eq_5_spelt_out(case: Case) -> None:
 def test_an_unknown_optimizer_is_named() -> None:
     with pytest.raises(InputError, match="'newton'.*gauss-newton or reference"):
         solver_named("newton")
-
-
-def test_one_pass_of_the_parser_serves_both_losses(case: Case) -> None:
-    p = case.pack
-    seen = analyse(p.perceptual, case.frames, p.parser, measures=True)
-    assert seen.logits is not None and seen.measures is not None
-    logits, landmarks = p.parser(case.frames)
-    torch.testing.assert_close(seen.logits, logits)
-    torch.testing.assert_close(seen.measures, face_measures(landmarks))
-    for found, wanted in zip(seen.features, p.perceptual.features(case.frames), strict=True):
-        torch.testing.assert_close(found, wanted)
-    other = tiny_pack(1).parser  # not the perceptual network's own
-    torch.testing.assert_close(analyse(p.perceptual, case.frames, other).logits, other(case.frames)[0])
