@@ -87,7 +87,7 @@ def test_threads_share_the_frames_of_a_step(size: int | None) -> None:
     random = np.random.RandomState(0)
     crops = random.randint(0, 255, (6, 64, 64, 3)).astype(np.uint8)
     data = TrainingData.of(pack, crops, random.rand(6, 478, 2).astype(np.float32) * 64)
-    schedule = Schedule(steps=5, batch=4, resolution=64, low_steps=0, warm=2, seed=0, perceptual=0.3, locality=0.5)
+    schedule = Schedule(steps=5, batch=4, resolution=64, low_steps=0, warm=2, seed=0, perceptual=0.3)
 
     def train(threads: int) -> tuple[Tensor, set[int]]:
         before = torch.get_num_threads()
