@@ -79,9 +79,8 @@ def fit_pose_reference(
 ) -> HeadPose:
     """Eq. 2, frame by frame: Adam on yaw and pitch through the flow and the generator.
 
-    Landmark targets are not looked at. The first frame starts at
-    its measured angles, each later one at the angles found for the frame before it and is held near them (temporal
-    consistency).
+    The first frame starts at its measured angles, each later one at the angles found for the frame before it and is
+    held near them (temporal consistency).
     """
     avatar, targets = problem.avatar, problem.targets
     flow, generator = avatar.flow, avatar.generator
