@@ -152,8 +152,8 @@ def fit_attributes_reference(
 ) -> Attributes:
     """Algorithm 1, frame by frame.
 
-    The problem's start is not looked at: the first frame starts at A(LH_1), each later one at the
-    channel values of the frame before (Eq. 7).
+    The problem's start is not looked at: the first frame starts at A(LH_1), each later one at the channel values of the
+    frame before (Eq. 7).
 
     The identity loss compares with the identity frame at t = 1 and with the first rendered frame after it.
     """
