@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from run_file import RunFile
 from scipy.stats import t as student_t
 
 from mien.api import align_clip
@@ -184,20 +185,16 @@ def main() -> None:
     pack = Pack.load(options.pack)
     driver = Stream.load(options.driver)
     cases = [load(clip, options.frames, options.every, pack) for clip in options.clips]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    known = options.output.read_text().splitlines() if options.output.exists() else []
-    done = {(r["clip"], r["seed"], r["layer"]) for r in map(json.loads, known)}
+    runs = RunFile(options.output, "clip", "seed", "layer")
     for seed in range(options.seeds):
         for layer in options.only:
             for case in cases:
-                if (case.name, seed, layer) in done:
+                if (case.name, seed, layer) in runs:
                     continue
                 base = replace(EncodeOptions.mien(), effort=options.effort, seed=seed)
                 begin = time.perf_counter()
                 result = run(case, LAYERS[layer](base), pack, driver, options.frames)
-                record = {"clip": case.name, "seed": seed, "layer": layer, **result}
-                with options.output.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                runs.add({"clip": case.name, "seed": seed, "layer": layer, **result})
                 print(f"{layer}, {case.name}, seed {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

@@ -12,16 +12,15 @@ file; those that are there are not made again. The table is that of `ablate.py`,
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ablate import figures
 from numpy.typing import NDArray
+from run_file import RunFile
 
 import mien
 from mien.evaluate.judges import judge
@@ -70,16 +69,14 @@ def main() -> None:
     drivers = {p.stem: Stream.load(p) for p in given.drivers}
     drivers = {name: replace(s, frames=s.frames[kept], coded=b"", audio=b"") for name, s in drivers.items()}
     theirs = {name: drawn(stream) for name, stream in drivers.items()}
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    known = given.output.read_text().splitlines() if given.output.exists() else []
-    done = {(r["clip"], r["layer"]) for r in map(json.loads, known)}
+    runs = RunFile(given.output, "clip", "layer")
     for layer in given.only:
         for path in given.portraits:
             image = read_image(path)
             crop = locate_face(image, pack).crops[:1]
             for name, driver in drivers.items():
                 pair = f"{path.stem} by {name}"
-                if (pair, layer) in done:
+                if (pair, layer) in runs:
                     continue
                 base = PuppetOptions.mien()
                 base = replace(base, tuning=replace(base.tuning, steps=given.steps))
@@ -87,10 +84,8 @@ def main() -> None:
                 puppet = mien.puppeteer(driver, image, options=LAYERS[layer](base), pack=pack)
                 seconds = time.process_time() - begin
                 judged = judge(theirs[name], drawn(puppet), portrait=crop)
-                record: dict[str, Any] = {"clip": pair, "seed": 0, "layer": layer, "puppet": figures(judged)}
-                record["cost"] = {"process seconds": seconds}
-                with given.output.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                cost = {"process seconds": seconds}
+                runs.add({"clip": pair, "seed": 0, "layer": layer, "puppet": figures(judged), "cost": cost})
                 print(f"{layer}, {pair}: {time.perf_counter() - clock:.0f} s", flush=True)
 
 

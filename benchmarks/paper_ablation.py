@@ -39,6 +39,7 @@ import numpy as np
 import torch
 from ablate import Case, figures, thinned
 from cases import panel
+from run_file import RunFile
 from torch import Tensor, nn
 
 from mien.api import align_clip
@@ -176,20 +177,17 @@ def main() -> None:
     pack = Pack.load(options.pack).at(options.size)
     cases = [load(clip, options.frames, options.every, pack, False) for clip in options.clips]
     cases += [load(clip, options.frames, options.every, pack, True) for clip in options.panel]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    known = options.output.read_text().splitlines() if options.output.exists() else []
-    done = {(record["clip"], record["row"]) for record in map(json.loads, known)}
+    runs = RunFile(options.output, "clip", "row")
     for case in cases:
         shared = SharedStages()
         for row in options.rows:
-            if (case.name, row) in done:
+            if (case.name, row) in runs:
                 continue
             begin = time.perf_counter()
             alone = row == "mien" or "untuned" in row or "several looks" in row
             cache = NullCache() if alone else shared
             found = run(case, row, pack, options.effort, options.epochs, cache)
-            with options.output.open("a") as file:
-                file.write(json.dumps({"clip": case.name, "row": row, "figures": found}) + "\n")
+            runs.add({"clip": case.name, "row": row, "figures": found})
             print(f"{row}, {case.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

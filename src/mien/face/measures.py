@@ -1,7 +1,7 @@
 """Measures of a face's landmarks, each defined once: expression, pose ratios, gaze, openness of the eyes.
 
-The face parser, training, live driving and `mien evaluate` all measure by these functions. They
-are differentiable, and the same for landmarks in pixels and in [0, 1].
+The face parser, training, live driving and `mien evaluate` all measure by these functions. They are
+differentiable, and the same for landmarks in pixels and in [0, 1].
 """
 
 from __future__ import annotations

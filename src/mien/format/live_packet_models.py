@@ -17,8 +17,8 @@ Table = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class BitModels:
-    """`start`: activity before the first number; `nonzero [8, 4]` by context and magnitude class; `more [8, 4]`: larger than 1,
-    2, 3, and than any size from 4 on."""
+    """`start`: activity before the first number; `nonzero [8, 4]` by context and magnitude class;
+    `more [8, 4]`: larger than 1, 2, 3, and than any size from 4 on."""
 
     start: int
     nonzero: Table

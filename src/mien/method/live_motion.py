@@ -4,8 +4,7 @@ Roll is the rigid head's. Yaw, pitch and alpha are linear in what the mesh shows
 to the same face at rest. The linear map is fitted to the face that is to be driven (`fit_reader`): its own generator
 draws it with random numbers, or with expressions that were seen of it, the mesh is found in the renders, and the
 numbers are regressed on what it shows. The labels are exact, tuned weights are taken as they are, and any pack will
-do. What the driver looks like at rest is
-learned while they speak (`RestShape`).
+do. What the driver looks like at rest is learned while they speak (`RestShape`).
 """
 
 from __future__ import annotations
@@ -108,8 +107,8 @@ def fit_reader(
     """Fit the reader for a face that `paint` draws from 35 numbers, uint8 RGB `[R, R, 3]`.
 
     `scale [C]`: the channels' units. `expressions [T, C]`: alpha of frames in which the face was seen, T = 0 where none
-    are known. `tick` is called with the number of renders done since the last call. Raises
-    FaceError where the face at rest, or most of the renders, show no face to the mesh.
+    are known. `tick` is called with the number of renders done since the last call. Raises FaceError where the face at
+    rest, or most of the renders, show no face to the mesh.
     """
     random, mesher = np.random.default_rng(options.seed), FaceMesh(min_confidence=0.2)
     found = mesher(paint(np.zeros(3 + len(scale))))

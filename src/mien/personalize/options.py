@@ -42,9 +42,8 @@ class TrainingOptions:
     `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
     levels, weighted by what matters to a viewer) or `l2`. Beside it the weight of the `perceptual`
-    distance. `even_sampling`: rare expressions are
-    drawn as often as common ones. `windows`: at large sizes the last block is drawn in a random window only. `noise`,
-    `muon`: None leaves them out; without Muon, Adam moves all.
+    distance. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
+    block is drawn in a random window only. `noise`, `muon`: None leaves them out; without Muon, Adam moves all.
     """
 
     steps: int = 60
@@ -71,8 +70,7 @@ class TuningOptions(TrainingOptions):
     """Pivotal tuning (the paper, Sec. 4.1).
 
     `encoder_rate`: the encoder is tuned along, where it is small enough to learn a person from one clip; None: the
-    pivots are fixed. `pivot_locality`: PTI's. `coarse_first`: two thirds of
-    the steps run at `resolution`, but at most half of the generator's own, and the last third at that.
+    pivots are fixed. `pivot_locality`: PTI's. `coarse_first`: two thirds of the steps run at `resolution`, but at most half of the generator's own, and the last third at that.
     """
 
     encoder_rate: float | None = 4e-4

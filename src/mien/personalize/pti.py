@@ -1,7 +1,7 @@
 """Pivotal tuning for the person (the paper, Sec. 4.1; Roich et al. 2021): one generator is tuned over all frames.
 
-Beyond the paper, and an option: the encoder is tuned along, since tuned weights alone cannot bring back what the latents
-do not tell apart.
+Beyond the paper, and an option: the encoder is tuned along, since tuned weights alone cannot bring back what the
+latents do not tell apart.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def pivotal_tuning(
 ) -> TunedWeights:
     """Tune `weights`, and a copy of the encoder where that is small, to a clip; the pack's networks stay as they are.
 
-    `pivots [T, L, D]`: the latents that stay fixed where the encoder is not tuned, None to ask the encoder for them. Deterministic for a seed on one
-    machine; a run that was stopped and taken up again ends with the same weights.
+    `pivots [T, L, D]`: the latents that stay fixed where the encoder is not tuned, None to ask the encoder for them.
+    Deterministic for a seed on one machine; a run that was stopped and taken up again ends with the same weights.
     """
     rates: list[tuple[list[Tensor], float]] = []
     learned = learns_encoder(encoder, options)

@@ -63,10 +63,9 @@ def batch_at(size: int, batch: int) -> int:
 class Batch:
     """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
     [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, `window`, where the last block is drawn, if not
-    everywhere, and the step's number, `step`; `place [N]`: the frames' places in the batch that was drawn."""
+    everywhere, and the step's number, `step`."""
 
     index: Tensor
-    place: Tensor
     target: Tensor
     weight: Tensor
     window: Window | None
@@ -74,7 +73,7 @@ class Batch:
 
     def part(self, frames: slice) -> Batch:
         """Some of the frames."""
-        per_frame = ("index", "place", "target", "weight")
+        per_frame = ("index", "target", "weight")
         return replace(self, **{name: getattr(self, name)[frames] for name in per_frame})
 
 
@@ -100,7 +99,7 @@ class BatchSampler:
         target = to_float(self._data.crops[chosen], size, self._data.others.device)
         index = torch.from_numpy(chosen)
         window = self._window(size) if size == full and self._windows else None
-        return Batch(index, torch.arange(len(index)), target, self._data.regions.part(index).attention, window, step)
+        return Batch(index, target, self._data.regions.part(index).attention, window, step)
 
     def _window(self, size: int) -> Window:
         places = 2 * self._random.randint(-WINDOW_RIM_PX, size // 4 + 1 + WINDOW_RIM_PX, size=2)

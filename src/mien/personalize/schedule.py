@@ -16,8 +16,8 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
-    own. `warm`: steps until the rates are full. `perceptual`: weight beside the `pixel_loss`. `muon`: None for Adam alone. `windows_from`: pixels from which on the last block is drawn in a window,
-    None for never."""
+    own. `warm`: steps until the rates are full. `perceptual`: weight beside the `pixel_loss`. `muon`: None for Adam
+    alone. `windows_from`: pixels from which on the last block is drawn in a window, None for never."""
 
     steps: int
     batch: int

@@ -42,8 +42,8 @@ class TrainingData:
         landmarks: NDArray[np.floating],
         bounds: FrameBounds | None = None,
     ) -> TrainingData:
-        """Of crops and their landmarks, with the pack's networks. `bounds`: of the frame, None where all crops lie within
-        it."""
+        """Of crops and their landmarks, with the pack's networks. `bounds`: of the frame, None where all crops lie
+        within it."""
         return TrainingData(
             original=pack.generator,
             flow=pack.flow,

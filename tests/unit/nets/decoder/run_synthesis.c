@@ -1,39 +1,23 @@
 /* Runs the functions of synthesis.c on numbers that are the same everywhere, and writes what they give as floats. */
 #include "synthesis.c"
 
-#include <stdio.h>
+#include "numbers.h"
 
 enum { SIDE = 16, IN = 16, OUT = 24, PADDED = 32 };
 
-static float number(void) { /* in [-1, 1), of 24 bits */
-    static uint32_t state = 1;
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / 8388608.0f - 1.0f;
-}
-
-static float *room(long count) { return calloc((size_t)count, sizeof(float)); }
-
-static float *numbers(long count) {
-    float *x = room(count);
-    for (long i = 0; i < count; i++) x[i] = number();
-    return x;
-}
-
 static float *map(int side, int channels) { /* with a border of zeros */
-    float *x = room((long)(side + 2) * (side + 2) * channels);
+    float *x = zeros((long)(side + 2) * (side + 2) * channels);
     for (int h = 1; h <= side; h++)
         for (int i = channels; i < (side + 1) * channels; i++) x[(long)h * (side + 2) * channels + i] = number();
     return x;
 }
 
-static void write_floats(const float *x, long count) { fwrite(x, sizeof(float), (size_t)count, stdout); }
-
 static Layer layer(int side, int inputs, int outputs, int out_side) {
     return (Layer){
         .x = map(side, inputs), .weight = numbers(36L * PADDED * inputs), .style = numbers(inputs),
         .scale = numbers(outputs), .bias = numbers(outputs), .noise = numbers((long)out_side * out_side),
-        .border = numbers(6L * PADDED * inputs), .y = room((long)(out_side + 2) * (out_side + 2) * outputs),
-        .spread = room((long)(out_side + 2) * (out_side + 1) * outputs), .scratch = room(scratch_size(inputs)),
+        .border = numbers(6L * PADDED * inputs), .y = zeros((long)(out_side + 2) * (out_side + 2) * outputs),
+        .spread = zeros((long)(out_side + 2) * (out_side + 1) * outputs), .scratch = zeros(scratch_size(inputs)),
         .clamp = 40.0f, .H = side, .W = side, .C = inputs, .O = outputs, .first = 0, .last = side / 4,
         .x_lines = side + 2, .y_lines = out_side + 2, .spread_lines = out_side + 2};
 }
@@ -53,10 +37,10 @@ int main(void) {
     Layer next = layer(2 * SIDE, OUT, IN, 2 * SIDE);
     next.rgb_weight = numbers(3 * IN), next.rgb = numbers(12L * SIDE * SIDE);
     up.y = next.x = 0;
-    block(&up, &next, room(block_size(2 * SIDE, OUT)));
+    block(&up, &next, zeros(block_size(2 * SIDE, OUT)));
     write_floats(next.y, (2L * SIDE + 2) * (2 * SIDE + 2) * IN);
 
-    float *rgb = room(12L * SIDE * SIDE);
+    float *rgb = zeros(12L * SIDE * SIDE);
     upsample_rgb(plain.rgb, numbers(3), rgb, SIDE, SIDE, 0, SIDE);
     write_floats(rgb, 12L * SIDE * SIDE);
 
