@@ -132,7 +132,7 @@ def measure(
 ) -> dict[str, Any]:
     """One row."""
     begin, clock = time.process_time(), time.perf_counter()
-    options = replace(base, person_size=None if size == "none" else person_bytes(size), seed=seed)
+    options = replace(base, person_size=None if size in ("none", "full") else person_bytes(size), seed=seed)
     if size == "none":
         options = replace(EncodeOptions.untuned(), seed=seed)
     monitor = Monitor(RichProgress())

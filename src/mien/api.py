@@ -77,8 +77,9 @@ def encode_with_report(
     known = Person.load(person) if isinstance(person, (str, Path)) else person
     if known is not None:
         known.require_pack(networks.fingerprint, networks.name)
-        if options.person_size is not None:
+        if keywords.get("person_size") is not None:
             raise InputError("a person that is given has its size already: take person or person_size.")
+        options = replace(options, person_size=None)
     options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
     monitor = Monitor(progress, cache, limits)
     # Before the work, so that damaged sound is said at once.

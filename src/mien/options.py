@@ -24,8 +24,8 @@ METHODS = ("mien", "paper")
 INVERSIONS = ("encoder", "restyle")
 SIZES = (256, 512, 1024)
 LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
-# Times the steps where a person is small: Muon, for whole convolutions, does not help its factors.
-COMPACT_EFFORT = 1.3
+# Bytes of the tuned weights: with the rest of it a person's file has 200,000 at most with `mini`.
+DEFAULT_PERSON_SIZE = 188_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ class EncodeOptions:
     def mien() -> EncodeOptions:
         """Ours: stages 4 and 5 give the starting point, in one iteration, of a joint refinement and a re-fit."""
         return EncodeOptions(
-            pose=PoseOptions(iterations=1), attributes=AttributeOptions(descent=DescentOptions(iterations=1))
+            pose=PoseOptions(iterations=1),
+            attributes=AttributeOptions(descent=DescentOptions(iterations=1)),
+            person_size=DEFAULT_PERSON_SIZE,
         )
 
     @staticmethod
@@ -112,7 +114,7 @@ class EncodeOptions:
         *,
         aligned: bool = False,
         tune: bool = True,
-        person_size: int | None = None,
+        person_size: int | Literal["full"] | None = None,
         inversion: str = "encoder",
         effort: float = 1.0,
         minutes: float | None = None,
@@ -128,7 +130,8 @@ class EncodeOptions:
         """The options of a preset, changed by the keywords of `mien.encode` and of the command line.
 
         `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
-        the generator to the person first, and send the difference. `inversion`: `encoder`, or `restyle` for several
+        the generator to the person first, and send the difference. `person_size`: most bytes of the difference, or
+        `full`; None: 188,000, and all weights with the method `paper`. `inversion`: `encoder`, or `restyle` for several
         looks at each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4
         and 5 are solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`:
         stage 5 fits the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
@@ -150,6 +153,8 @@ class EncodeOptions:
                 options = replace(options, pose=solver.pose, attributes=solver.attributes, refit=None)
             elif method == "paper":
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
+        if person_size is not None:
+            options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:
             options = replace(options, attributes=replace(options.attributes, target="frame"))
         return replace(
@@ -157,7 +162,6 @@ class EncodeOptions:
             clip=ClipOptions(start, duration, sound),
             align=AlignOptions(aligned, face),
             inversion=InversionOptions(restyle=inversion == "restyle"),
-            person_size=person_size,
             effort=effort,
             minutes=minutes,
             size=size,
@@ -170,11 +174,6 @@ class EncodeOptions:
             EncodeOptions.untuned(), clip=self.clip, align=self.align, inversion=self.inversion, size=self.size,
             seed=self.seed,
         )  # fmt: skip
-
-    @property
-    def step_factor(self) -> float:
-        """So many times the usual steps tuning and refinement take."""
-        return self.effort * (COMPACT_EFFORT if self.person_size is not None else 1.0)
 
     def key(self) -> str:
         """A hash of all options, nested ones with the names of their classes."""

@@ -12,7 +12,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,11 +21,13 @@ import numpy as np
 from mien.errors import PackError, StreamError
 from mien.format import container, limits
 from mien.format.container import PERSON, Part, PartEntry
-from mien.format.limits import check_limit
+from mien.format.limits import FRAME_BYTES, PARAMETERS, check_limit
 from mien.format.stream import Stream
 
 SUFFIX = ".person"
-KNOWN = ("HEAD", "IDEN", "TUNE")
+NEEDED = ("HEAD", "IDEN", "TUNE")
+KNOWN = (*NEEDED, "seen")
+MOST_FRAMES = 64
 MOST_SEARCHED = 1000  # files of a folder that are looked into for a hash
 _HEAD = struct.Struct("<32sIHHHH")
 
@@ -41,6 +43,8 @@ class Person:
         resolution: side of the generator's images, pixels.
         identity: float16 [num_ws, w_dim], the identity latent L_ID in W+, facing the camera.
         tuning: the tuned weights (`mien.format.weights_codec`), not empty.
+        frames: float16 [T, 35], numbers of at most 64 frames in which the person was seen, as a stream has them: what
+            their face does. None at all, T = 0, in files that do not say.
 
     Raises:
         StreamError: a shape, a limit or a number that the format does not allow.
@@ -52,6 +56,7 @@ class Person:
     resolution: int
     identity: np.ndarray
     tuning: bytes
+    frames: np.ndarray = field(default_factory=lambda: np.zeros((0, PARAMETERS), np.float16))
 
     def __post_init__(self) -> None:
         what = "the person"
@@ -60,15 +65,21 @@ class Person:
         limits.resolution(self.resolution, what)
         identity = limits.identity_latent(self.identity, what)
         check_limit(bool(self.tuning), "it has no tuned weights", what)
+        frames = limits.float16_array(self.frames, "frames", 2, what)
+        check_limit(frames.shape[1] == PARAMETERS, f"a frame has {PARAMETERS} parameters, not {frames.shape[1]}", what)
+        check_limit(len(frames) <= MOST_FRAMES, f"it has {len(frames)} frames; {MOST_FRAMES} are allowed", what)
+        object.__setattr__(self, "frames", frames)
         object.__setattr__(self, "pack", limits.fingerprint(self.pack, what))
         object.__setattr__(self, "identity", identity)
         object.__setattr__(self, "tuning", bytes(self.tuning))
 
     @staticmethod
     def of(stream: Stream, name: str) -> Person:
-        """The person of a stream that carries tuned weights. Raises StreamError where it carries none."""
+        """The person of a stream that carries tuned weights, with frames spread evenly over it. Raises StreamError where
+        it carries none."""
         check_limit(bool(stream.tuning), "it carries no tuned weights to make a person of")
-        return Person(name, stream.pack, stream.pack_name, stream.resolution, stream.identity, stream.tuning)
+        frames = stream.frames[np.linspace(0, len(stream) - 1, min(len(stream), MOST_FRAMES)).round().astype(int)]
+        return Person(name, stream.pack, stream.pack_name, stream.resolution, stream.identity, stream.tuning, frames)
 
     @property
     def fingerprint(self) -> str:
@@ -107,15 +118,11 @@ class Person:
             return _read(file, name)
 
     def accounting(self) -> dict[str, int]:
-        """Bytes of the file, every one in exactly one of the first three: `header`, `identity`, `tuning`; `total`."""
+        """Bytes of the file, every one in exactly one of the first four: `header`, `identity`, `tuning`, `frames`;
+        `total`."""
         total = len(self.to_bytes())
-        identity = 2 * self.identity.size
-        return {
-            "header": total - identity - len(self.tuning),
-            "identity": identity,
-            "tuning": len(self.tuning),
-            "total": total,
-        }
+        parts = {"identity": 2 * self.identity.size, "tuning": len(self.tuning), "frames": 2 * self.frames.size}
+        return {"header": total - sum(parts.values()), **parts, "total": total}
 
     def facts(self) -> dict[str, Any]:
         """What `mien info` tells, as values that JSON can hold."""
@@ -141,12 +148,13 @@ class Person:
             Part("HEAD", head + pack_name + name),
             Part("IDEN", limits.half_bytes(self.identity)),
             Part("TUNE", self.tuning),
+            *([Part("seen", limits.half_bytes(self.frames))] if len(self.frames) else []),
         ]
 
 
 def _read(file: BinaryIO, name: str) -> Person:
     entries = container.known_parts(container.scan(file, name, kind=PERSON), KNOWN, name)
-    check_limit(all(tag in entries for tag in KNOWN), "it lacks its identity latent or its tuned weights", name)
+    check_limit(all(tag in entries for tag in NEEDED), "it lacks its identity latent or its tuned weights", name)
     most = _HEAD.size + 2 * limits.MAX_NAME_BYTES
     check_limit(_HEAD.size <= entries["HEAD"].length <= most, "its head has a wrong length", name)
     head = _payload(file, entries["HEAD"], name)
@@ -161,8 +169,14 @@ def _read(file: BinaryIO, name: str) -> Person:
         raise StreamError(f"{name} cannot be used: a name in it is not text.") from error
     identity = np.frombuffer(_payload(file, entries["IDEN"], name), "<f2").reshape(num_ws, w_dim)
     tuning = _payload(file, entries["TUNE"], name)
+    seen = entries.get("seen")
+    check_limit(
+        seen is None or (0 < seen.length <= FRAME_BYTES * MOST_FRAMES and seen.length % FRAME_BYTES == 0),
+        "its part 'seen' has a wrong length", name,
+    )  # fmt: skip
+    rows = np.frombuffer(_payload(file, seen, name) if seen else b"", "<f2").reshape(-1, PARAMETERS)
     try:
-        return Person(own_name, pack.hex(), pack_name, resolution, identity, tuning)
+        return Person(own_name, pack.hex(), pack_name, resolution, identity, tuning, rows)
     except StreamError as error:
         raise StreamError(str(error).replace("the person", name, 1)) from error
 

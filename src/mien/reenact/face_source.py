@@ -90,9 +90,9 @@ def locate_face(image: NDArray[np.uint8], pack: Pack, number: int | None = None)
 def render_examples(person: Stream | Person, pack: Pack) -> FaceExamples:
     """A few frames of a person, as their own generator draws them, the most usual one first.
 
-    Of a `Person`, who has no frames: facing the camera. Raises FaceError where the first one shows no face.
+    Of a `Person` whose file has no frames: facing the camera. Raises FaceError where the first one shows no face.
     """
-    stream = _still_stream(person, pack) if isinstance(person, Person) else person
+    stream = _seen_stream(person, pack) if isinstance(person, Person) else person
     generator = tuned_generator(stream, pack)
     # Tuning leaves the affine layers as they are, so the pack's generator reads the same channel values.
     avatar = Avatar.of(stream, pack, pack.generator)
@@ -145,9 +145,9 @@ def invert_portrait(examples: FaceExamples, channels: tuple[Channel, ...], pack:
     return avatar, DrivingMotion(angles, values)
 
 
-def _still_stream(person: Person, pack: Pack) -> Stream:
-    """A stream of one frame, in which a person faces the camera at rest."""
-    still = np.zeros((1, 3 + len(pack.channels)), np.float16)
+def _seen_stream(person: Person, pack: Pack) -> Stream:
+    """A stream of the frames that a person's file has; where it has none, of one, facing the camera at rest."""
+    frames = person.frames if len(person.frames) else np.zeros((1, 3 + len(pack.channels)), np.float16)
     return Stream(
         person.pack,
         person.pack_name,
@@ -155,6 +155,6 @@ def _still_stream(person: Person, pack: Pack) -> Stream:
         Fraction(25),
         channel_table(pack.channels),
         person.identity,
-        still,
+        frames,
         tuning=person.tuning,
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mien.media.video import Clip
     from mien.packs.pack import Pack
 
-DEFAULT_SIZE = "full"  # of the tuned weights of a person
 
 Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
 Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
@@ -37,7 +36,11 @@ Aligned = Annotated[
 Tune = Annotated[bool, typer.Option("--tune/--no-tune", help="Tune the generator to this person (slower, more alike).")]
 PersonSize = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Most bytes of the tuned weights: 50k, 200k, 1000k, ... or full."),
+    typer.Option(
+        metavar="SIZE",
+        help="Most bytes of the tuned weights: 50k, 200k, 1000k, ... or full.",
+        show_default="188k; full with --method paper",
+    ),
 ]
 PersonFile = Annotated[
     Path | None,
@@ -141,11 +144,13 @@ def say_notes(clip: Clip) -> None:
         print(f"mien: note: {note}", file=sys.stderr)
 
 
-def person_bytes(size: str | None) -> int | None:
-    """What `--person-size` says, in bytes; None for all weights. Raises InputError."""
-    text = (size or DEFAULT_SIZE).strip().lower()
-    if text == "full":
+def person_bytes(size: str | None) -> int | Literal["full"] | None:
+    """What `--person-size` says, in bytes, or `full` for all weights; None where nothing is said. Raises InputError."""
+    if size is None:
         return None
+    text = size.strip().lower()
+    if text == "full":
+        return "full"
     number, unit = (text[:-1], text[-1]) if text[-1:] in ("k", "m") else (text, "")
     least, most = 10_000, 64_000_000
     if number.isascii() and number.isdigit():

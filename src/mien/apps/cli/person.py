@@ -37,7 +37,13 @@ def person(
     face: Face = None,
     effort: Effort = 1.0,
     person_size: Annotated[
-        str | None, typer.Option("--size", metavar="SIZE", help="Most bytes of the tuned weights: 200k, ... or full.")
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="SIZE",
+            help="Most bytes of the tuned weights: 50k, 200k, ... or full.",
+            show_default="188k",
+        ),
     ] = None,
     report: Report = None,
 ) -> None:
@@ -61,7 +67,7 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
-        if size is not None and len(stream.tuning) > size:
+        if isinstance(size, int) and len(stream.tuning) > size:
             raise InputError(f"{clip} carries {len(stream.tuning):,} bytes of weights, and they cannot be made smaller after "
                              "tuning: give the clip itself, or leave out --size.")  # fmt: skip
     else:

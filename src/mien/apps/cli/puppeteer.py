@@ -155,7 +155,7 @@ def puppeteer(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
         {"views": views, "eye_transfer": eye_transfer, "tuning": tune},
-        {"person_size": size, "seed": seed},
+        {"seed": seed} | ({} if size is None else {"person_size": None if size == "full" else size}),
     )
     if isinstance(seen, Person) and as_stream:
         options = replace(options, tuning=None)

@@ -24,6 +24,7 @@ STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine",
 TUNING = ("tune", "refine", "refit")  # of these stages, those that only tuning has
 EXAMPLE = EXAMPLES / "clip.mp4"
 NOT_AT_ALL, QUICKLY, THOROUGHLY = "Not at all", "Quickly", "Thoroughly"
+QUICK_SIZE = 256  # pixels
 LEARNING = {NOT_AT_ALL: None, QUICKLY: 0.2, THOROUGHLY: 1.0}  # effort of tuning and refinement (`EncodeOptions.effort`)
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
 EMPTY = markup.empty(
@@ -158,7 +159,7 @@ class EncodeHandlers:
                 raise InputError("Choose a clip first, or take the example.")
             span = min(max(float(seconds or 3), 0.2), TAKEN_SECONDS)
             clip = checked_clip(session.memory["clip"], max(float(start or 0), 0.0), span)
-            options = encode_options(learn, bool(sound))
+            options = encode_options(learn, bool(sound), self._studio.pack.generator.sizes)
             work = lambda job: _work(self._studio, own, job, clip, options)
             job = StudioJob(self._studio.queue, session, work)
             wanted = [s for s in STAGES if options.tuning is not None or s not in TUNING]
@@ -196,14 +197,16 @@ def _forget(session: Session) -> None:
         old.unlink(missing_ok=True)
 
 
-def encode_options(learn: str, sound: bool) -> EncodeOptions:
-    """The options of an encode by the tab's choices, one of `LEARNING` and whether sound is kept. Raises InputError."""
+def encode_options(learn: str, sound: bool, sizes: tuple[int, ...]) -> EncodeOptions:
+    """The options of an encode by the tab's choices, one of `LEARNING` and whether sound is kept, for a generator that
+    draws pictures of `sizes`: a quick result is one of 256 pixels where it can be. Raises InputError."""
     if learn not in LEARNING:
         raise InputError(f"a person is learned {', '.join(LEARNING)}: {learn!r} is none of these.")
     effort = LEARNING[learn]
     if effort is None:
         return EncodeOptions.of(tune=False, sound=sound)
-    return EncodeOptions.of(effort=effort, sound=sound)
+    size = QUICK_SIZE if learn == QUICKLY and QUICK_SIZE in sizes else None
+    return EncodeOptions.of(effort=effort, sound=sound, size=size)
 
 
 def _work(studio: Studio, session: Session, job: StudioJob, clip: Any, options: EncodeOptions) -> str:

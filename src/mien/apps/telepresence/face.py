@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class DrawnFace:
     """A face that can be drawn: `still`, a stream of it with one frame, facing the camera; `paint` draws it.
-    `expressions [T, C]`: alpha of frames in which it was seen, none of an image or a person's file."""
+    `expressions [T, C]`: alpha of frames in which it was seen, none of an image."""
 
     still: Stream
     paint: FacePainter
@@ -104,7 +104,8 @@ def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = 
         generator = tuned_generator(still, pack, source if isinstance(source, Person) else folder)
         avatar = Avatar.of(still, pack, generator)
     scale = np.array([c.scale for c in avatar.channels], np.float64)
-    expressions = source.frames[:, 3:].astype(np.float64) if isinstance(source, Stream) else np.zeros((0, len(scale)))
+    frames = np.zeros((0, 3 + len(scale))) if isinstance(source, np.ndarray) else source.frames
+    expressions = frames[:, 3:].astype(np.float64)
     return DrawnFace(still, FacePainter(avatar), scale, expressions)
 
 

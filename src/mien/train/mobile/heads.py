@@ -23,7 +23,9 @@ from mien.nets.picture_head import PictureHead
 from mien.runtime.files import atomic_path
 from mien.train.common import Run
 
-MARGIN = 4  # features at a window's border that are not compared: the convolutions there see zeros
+# Features at a window's border that are not compared, since the convolutions there see zeros. At the border of the map
+# itself they always do.
+MARGIN = 4
 HELD_OUT = 16  # people that are never trained on
 EMA_DECAY = 0.998
 BEYOND_WEIGHT = 0.1  # of an error where both pictures are outside of [-1, 1] on the same side: it is cut off when shown
@@ -155,17 +157,26 @@ def train(
     return head
 
 
+def _random_window(random: np.random.Generator, side: int, window: int) -> Window:
+    """A window of a map of that side. Those that would reach over its border by up to half lie at it, so that the border
+    is seen about as often as what is within."""
+    top, left = np.clip(random.integers(-window // 2, side - window // 2 + 1, 2), 0, side - window).tolist()
+    return Window(top, left, top + window, left + window)
+
+
 def _loss(head: PictureHead, people: list[_Person], random: np.random.Generator, options: HeadTraining) -> Tensor:
     total = torch.zeros(())
     for person in people:
-        top, left = random.integers(0, person.features.shape[-1] - options.window + 1, 2).tolist()
-        window = Window(top, left, top + options.window, left + options.window)
+        window = _random_window(random, person.features.shape[-1], options.window)
         made = head(window.cut(person.features)[None].float(), person.styles, window)[0]
         target = window.scaled(up=2).cut(person.target).float()
         beyond = (target.abs() > 1) & (made * target.sign() > 1)
         error = (made - target) * torch.where(beyond, BEYOND_WEIGHT, 1.0)
-        inner = slice(2 * MARGIN, -2 * MARGIN)
-        squared = error[:, inner, inner].square().mean()
+        rows, columns = (
+            slice(2 * MARGIN if first else 0, -2 * MARGIN if last < person.features.shape[-1] else None)
+            for first, last in ((window.top, window.bottom), (window.left, window.right))
+        )
+        squared = error[:, rows, columns].square().mean()
         # Beside the mean squared error its logarithm, so that pictures that are nearly right count too.
         total = total + squared.clamp(max=0.3) + 0.005 * (squared + 2e-4).log()
     return total / len(people)

@@ -64,7 +64,7 @@ def test_golden_coded_frames_decode_to_the_same_bytes(tmp_path: Path) -> None:
 
 def test_coded_streams_and_persons_are_read_alike(tmp_path: Path) -> None:
     stream = coded_stream()
-    person = Person("Ada", "cd" * 32, "tiny", 64, stream.identity, b"MTL1 and so on")
+    person = Person("Ada", "cd" * 32, "tiny", 64, stream.identity, b"MTL1 and so on", stream.frames[:2])
     first, second = read_with_the_page([stream.to_bytes(), person.to_bytes()], tmp_path)
     assert_same(first, stream)
     assert (second["name"], second["pack"], second["packName"]) == (person.name, person.pack, person.pack_name)

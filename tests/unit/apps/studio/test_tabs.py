@@ -203,9 +203,10 @@ def test_words_from_outside_are_escaped() -> None:
 
 
 def test_what_the_encode_tab_offers_to_learn() -> None:
-    quick, thorough = encode_options("Quickly", True), encode_options("Thoroughly", False)
-    assert encode_options("Not at all", True).tuning is None
+    quick, thorough = encode_options("Quickly", True, (256, 1024)), encode_options("Thoroughly", False, (256, 1024))
+    assert (quick.size, thorough.size) == (256, None) and encode_options("Quickly", True, (64,)).size is None
+    assert encode_options("Not at all", True, (64,)).tuning is None
     assert quick.tuning is not None and quick.effort < thorough.effort == 1.0
     assert quick.clip.sound and not thorough.clip.sound
     with pytest.raises(InputError, match="Not at all"):
-        encode_options("perhaps", True)
+        encode_options("perhaps", True, (64,))

@@ -11,7 +11,7 @@ const MOST_FRAMES = 2 ** 22;
 const KINDS = {
   mien: { magic: [0x89, 0x4d, 0x49, 0x45, 0x4e, 0x0d, 0x0a, 0x1a],
     known: ["HEAD", "IDEN", "PERS", "tune", "plac", "soun", "fcrc", "FRAM", "CODE"] },
-  person: { magic: [0x89, 0x50, 0x45, 0x52, 0x53, 0x0d, 0x0a, 0x1a], known: ["HEAD", "IDEN", "TUNE"] },
+  person: { magic: [0x89, 0x50, 0x45, 0x52, 0x53, 0x0d, 0x0a, 0x1a], known: ["HEAD", "IDEN", "TUNE", "seen"] },
 };
 
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -178,6 +178,11 @@ export function readPerson(data) {
   check(packBytes <= 64 && nameBytes >= 1 && nameBytes <= 64 && bytes.length === 44 + packBytes + nameBytes,
     "the head has a wrong length");
   check(parts.get("TUNE")?.length > 0, "the person has no tuned weights");
+  const seen = parts.get("seen");
+  if (seen) {
+    check(seen.length > 0 && seen.length <= 70 * 64 && seen.length % 70 === 0, "the part 'seen' has a wrong length");
+    finite(seen, "a frame");
+  }
   return {
     pack: hex(bytes.subarray(0, 32)), packName: printable(bytes.subarray(44, 44 + packBytes), "the pack's name"),
     name: printable(bytes.subarray(44 + packBytes), "the person's name"), resolution, rows, columns,
