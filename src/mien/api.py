@@ -107,8 +107,9 @@ def _planned(
     """The options with the effort for which there is time, and the limits of the loops in seconds."""
     if options.minutes is None or options.tuning is None or options.refinement is None:
         return options, {}
+    usual = replace(options, effort=1.0).step_factor
     tuning, refinement = (
-        training.for_clip(frames, 1.0, batch_at(pack.resolution, training.batch)).steps
+        training.for_clip(frames, usual, batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
     )
     plan = plan_time(
