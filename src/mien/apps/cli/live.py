@@ -1,4 +1,4 @@
-"""`mien live`: a camera or a clip drives a face, now."""
+"""`mien live`: a camera, a clip or a stream drives a face, now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def live(
         Path, typer.Option("--person", metavar="P", help="Whose face: a .person, a .mien or a portrait (an image).")
     ],
     camera: Annotated[int | None, typer.Option(min=0, metavar="N", help="A camera's number; 0 if no --input.")] = None,
-    clip: Annotated[Path | None, typer.Option("--input", metavar="CLIP", help="A clip, run at its own rate.")] = None,
+    given: Annotated[
+        str | None,
+        typer.Option("--input", metavar="CLIP", help="A clip, run at its own rate, or a stream: rtsp://HOST/..."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -44,7 +47,7 @@ def live(
     sign: Sign = True,
     watermark: Mark = True,
 ) -> None:
-    """Drive a face with a camera or a clip, with little delay.
+    """Drive a face with a camera, a clip or a stream, with little delay.
 
     Look into the camera with a calm face for the first three seconds. Frames that are late are dropped, never queued;
     a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a
@@ -53,21 +56,28 @@ def live(
     Example: mien live --camera 0 --person me.person
 
     Example: mien live --input clip.mp4 --person portrait.png --output out.mp4
+
+    Example: mien live --input rtsp://192.168.1.20/stream --person me.person
     """
     from mien.apps.telepresence.face import live_face
     from mien.apps.telepresence.marks import Marks
     from mien.apps.telepresence.outputs import check_live_output
     from mien.apps.telepresence.session import LiveOptions, LiveSession
-    from mien.apps.telepresence.sources import camera_or_clip
+    from mien.apps.telepresence.sources import NetworkSource, camera_or_clip, is_address
     from mien.method.live_motion import ReaderOptions
     from mien.runtime.files import check_output, check_outputs_differ, write_text
     from mien.runtime.workers import leave_a_core
 
+    address = given if given is not None and is_address(given) else None
+    clip = Path(given) if given is not None and address is None else None
     check_live_output(output, (clip, face))
     if statistics is not None:
         check_output(statistics, (), (clip, face))
     check_outputs_differ(output, statistics)
-    source = camera_or_clip(camera, clip)
+    if address is not None and camera is None:
+        source: Source = NetworkSource(address)
+    else:
+        source = camera_or_clip(camera, None if given is None else Path(given))
     leave_a_core()
     with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
         driven = live_face(face, pack, tick)

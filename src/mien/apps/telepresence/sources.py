@@ -1,15 +1,19 @@
-"""Where frames come from: a camera, or a clip that runs at its own rate as a camera would."""
+"""Where frames come from: a camera, a clip that runs at its own rate as a camera would, or a stream of a network."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+import av
+import av.error
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,8 @@ from mien.media.video import Clip
 
 Image = NDArray[np.uint8]
 CAMERA_RATE = Fraction(30)
+PROTOCOLS = ("rtsp", "rtsps", "rtmp", "srt", "udp", "rtp", "tcp", "http", "https")
+PATIENCE_S = 10.0  # for a stream's next byte
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,51 @@ class CameraSource:
                 yield time.monotonic(), np.ascontiguousarray(frame[..., ::-1])
         finally:
             self._camera.release()
+
+
+def is_address(text: str) -> bool:
+    """Whether that is a network address and not a file: it has a protocol in front."""
+    return "://" in text
+
+
+class NetworkSource:
+    """The video of a network stream, each frame there when it arrived. It ends where the stream does, or where nothing
+    comes for ten seconds.
+
+    Raises InputError for a protocol that is not in `PROTOCOLS`, and where no video is to be had.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.count: int | None = None
+        parts = urlsplit(address)
+        where = f"the stream at {parts.hostname or 'that address'}"  # without the password that an address may hold
+        if parts.scheme.lower() not in PROTOCOLS:
+            raise InputError(
+                f"a stream comes by {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}, not by {parts.scheme!r}."
+            )
+        options = {"flags": "low_delay", "rtsp_transport": "tcp"}
+        try:
+            self._container = av.open(address, options=options, timeout=PATIENCE_S)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise InputError(
+                f"{where} cannot be opened: {(getattr(error, 'strerror', None) or str(error)).lower()}."
+            ) from None
+        if not self._container.streams.video:
+            self._container.close()
+            raise InputError(f"{where} has no video.")
+        rate = self._container.streams.video[0].average_rate
+        self.fps = rate.limit_denominator(1001) if rate and 1 <= rate <= 120 else CAMERA_RATE
+
+    def frames(self) -> Iterator[tuple[float, Image]]:
+        try:
+            for packet in self._container.demux(video=0):
+                with suppress(av.error.InvalidDataError):  # damaged on the way: the next one may be whole
+                    for frame in packet.decode():
+                        yield time.monotonic(), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        except (av.error.FFmpegError, OSError):
+            return
+        finally:
+            self._container.close()
 
 
 def feed(source: Source, place: Newest[Captured], stop: threading.Event) -> threading.Thread:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,9 @@ import pytest
 from factories.commands import Run
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import MotionRecord, VideoFile, letterboxed
-from mien.apps.telepresence.sources import Captured, ClipSource, feed
+from mien.apps.telepresence.sources import Captured, ClipSource, NetworkSource, feed, is_address
 from mien.apps.telepresence.statistics import LiveStatistics, RateLimiter, Shown
-from mien.errors import VideoError
+from mien.errors import InputError, VideoError
 from mien.media.video import read_video, write_video
 
 ROW = np.zeros(35)
@@ -54,6 +58,45 @@ def test_clip_source_keeps_the_clips_clock(tmp_path: Path) -> None:
     feed(source, place, threading.Event()).join()
     last = place.take()
     assert last is not None and last.index == 4 and last.frame[0, 0, 0] == 40 and place.dropped == 4
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of this machine that hands out the files of `tmp_path`."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://user:secret@127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_network_source_gives_the_frames_of_a_stream_when_they_come(tmp_path: Path, server: str) -> None:
+    write_video(tmp_path / "a.mkv", [picture(10 * i) for i in range(5)], 50)
+    source = NetworkSource(f"{server}/a.mkv")
+    frames = list(source.frames())
+    assert source.fps == 50 and source.count is None
+    assert [frame[0, 0, 0] for _, frame in frames] == [0, 10, 20, 30, 40]
+    assert all(a <= b for (a, _), (b, _) in pairwise(frames))
+
+
+def test_what_is_no_stream_is_said_without_the_password(tmp_path: Path, server: str) -> None:
+    (tmp_path / "text.mkv").write_text("no video")
+    for address in (
+        f"{server}/nothing.mkv",
+        f"{server}/text.mkv",
+        "file:///etc/passwd",
+        "rtsp://u:secret@127.0.0.1:1/x",
+    ):
+        assert is_address(address)
+        with pytest.raises(InputError) as refused:
+            NetworkSource(address)
+        assert "secret" not in str(refused.value) and str(refused.value).count(".") <= 4
+    assert not is_address("clip.mp4")
 
 
 def test_video_file_repeats_what_stood(tmp_path: Path) -> None:
