@@ -35,7 +35,9 @@ def resident() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def pictures(clip: Clip, face_file: Path, loops: int, calibrate: float) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def pictures(
+    clip: Clip, face_file: Path, loops: int, calibrate: float | None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Each frame's number and the face for it."""
     face = live_face(face_file, None)
     tracker, fps = MotionTracker(face, LiveOptions(calibrate)), float(clip.fps)
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("face", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--seconds", type=float)
-    parser.add_argument("--calibrate", type=float, default=3.0)
+    parser.add_argument("--calibrate", type=float)
     given = parser.parse_args()
     clip = read_video(given.clip)
     if given.seconds is None:

@@ -52,7 +52,7 @@ def call(
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates, losses and freezes there.")
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Show the other end's person without asking.")] = False,
-    calibrate: Calibrate = 3.0,
+    calibrate: Calibrate = None,
     sign: Sign = True,
     watermark: Mark = True,
 ) -> None:

@@ -95,12 +95,13 @@ C2paKey = Annotated[
 ]
 
 Calibrate = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0.0,
         max=30.0,
         metavar="S",
         help="Seconds in which your face at rest is learned; 0: it is your own face that is shown.",
+        show_default="0 where you look like the face that is shown, else 3",
     ),
 ]
 Sign = Annotated[

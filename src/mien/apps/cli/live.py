@@ -42,14 +42,14 @@ def live(
     statistics: Annotated[
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates and delays there.")
     ] = None,
-    calibrate: Calibrate = 3.0,
+    calibrate: Calibrate = None,
     pack: StreamPack = None,
     sign: Sign = True,
     watermark: Mark = True,
 ) -> None:
     """Drive a face with a camera, a clip or a stream, with little delay.
 
-    Look into the camera with a calm face for the first three seconds. Frames that are late are dropped, never queued;
+    Look into the camera with a calm face for the first three seconds, unless it is your own face that is shown. Frames that are late are dropped, never queued;
     a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a
     desktop.
 

@@ -19,20 +19,23 @@ from mien.apps.telepresence.marks import Marker, Marks
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import Output
 from mien.apps.telepresence.packet_sizes import PacketSizes
+from mien.apps.telepresence.same_person import PersonCheck
 from mien.apps.telepresence.sources import Captured, Source, feed
 from mien.apps.telepresence.statistics import LiveStatistics, RateLimiter, Shown
 from mien.method.live_motion import LossEasing, OneEuroFilter, RestShape
 from mien.method.stage1_align.tracking import FaceTracker
 
 Array = NDArray[np.float64]
+CALIBRATION_S = 3.0  # of a driver who is not the person shown
 
 
 @dataclass(frozen=True)
 class LiveOptions:
     """`calibrate`: seconds at the start in which the driver's face at rest is learned; 0: the driver is the person
-    shown, whose face at rest is known. `marks`: what every picture bears."""
+    shown, whose face at rest is known; None: as the first frame looks (`PersonCheck`), 0 or three. `marks`: what
+    every picture bears."""
 
-    calibrate: float = 3.0
+    calibrate: float | None = None
     marks: Marks = field(default_factory=Marks)
 
 
@@ -50,7 +53,9 @@ class MotionTracker:
     """`tracker(captured)` gives a frame's 35 numbers, from it and the frames before it. Used by one thread."""
 
     def __init__(self, face: LiveFace, options: LiveOptions) -> None:
-        self._face, self._options, self._rest = face, options, RestShape(options.calibrate)
+        self._face, self._calibrate = face, options.calibrate
+        self._check = PersonCheck(face.paint(face.neutral)) if options.calibrate is None else None
+        self._rest = RestShape(CALIBRATION_S if options.calibrate is None else options.calibrate)
         self._filter, self._easing = OneEuroFilter(face.unit), LossEasing(face.neutral)
         self._tracker = FaceTracker()
         self._tracker(np.zeros((256, 256, 3), np.uint8))  # the first call sets the networks up
@@ -60,7 +65,9 @@ class MotionTracker:
         begin = time.monotonic()
         mesh, read = self._tracker(captured.frame), None
         if mesh is not None:
-            if self._options.calibrate > 0:
+            if self._calibrate is None and self._check is not None:
+                self._calibrate = 0.0 if self._check(captured.frame, mesh) else CALIBRATION_S
+            if self._calibrate:
                 self._rest.add(mesh, captured.time)
             rest = self._face.reader.rest if self._rest.shape is None else self._rest.shape
             read = self._filter(self._face.reader(mesh, rest), captured.time)

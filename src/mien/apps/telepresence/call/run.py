@@ -61,7 +61,7 @@ class CallPlan:
     microphone: str | None = None
     sound: bool = True
     output: Path | None = None
-    calibrate: float = 3.0
+    calibrate: float | None = None
     marks: Marks = field(default_factory=Marks)
 
 
