@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ from mien.format.stream import Stream
 from mien.media.still_images import read_image
 from mien.method.avatar import Avatar
 from mien.method.completion import completed
+from mien.method.pivot import PivotOptions, optimise_pivot
 from mien.method.stage1_align.align import align_image
 from mien.method.stage2_invert import invert
 from mien.method.stage3_identity import frontal
@@ -135,10 +137,18 @@ def known_face(source: FaceSource, pack: Pack) -> LearnedFace:
     return LearnedFace(identity, source.tuning, source.person, source.person_name)
 
 
-def invert_portrait(examples: FaceExamples, channels: tuple[Channel, ...], pack: Pack) -> tuple[Avatar, DrivingMotion]:
-    """The portrait's avatar, L_ID = E(I) turned to face the camera, and what the portrait itself does, one frame."""
+def invert_portrait(
+    examples: FaceExamples, channels: tuple[Channel, ...], pack: Pack, pivot: PivotOptions | None,
+    tick: Callable[[int], None] = lambda n: None,
+) -> tuple[Avatar, DrivingMotion]:  # fmt: skip
+    """The portrait's avatar, L_ID = E(I) turned to face the camera, and what the portrait itself does, one frame.
+
+    `pivot`: E(I) is optimised first (`mien.method.pivot`), with a `tick` a step; None: it stays as it is.
+    """
     angles = examples.angles[:1]
     w_plus = invert(pack.encoder, examples.crops[:1], device=pack.device)
+    if pivot is not None:
+        w_plus = w_plus + optimise_pivot(pack, pack.generator, w_plus, examples.crops[:1], pivot, tick)
     avatar = Avatar(pack.generator, pack.flow, channels, frontal(pack.flow, w_plus[0], angles[0].cpu().numpy()))
     with torch.no_grad():
         values = avatar.read(avatar.generator.styles(w_plus))

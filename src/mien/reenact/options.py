@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mien.errors import InputError
+from mien.method.pivot import PivotOptions
 from mien.reenact.eye_transfer import EyeTransferOptions
 from mien.reenact.pivotal_image import PivotalImageTuning
 from mien.reenact.portrait import PortraitTuning
@@ -22,7 +23,7 @@ class PuppetOptions:
     `tuning`: learn the face (an image, or a person whose weights are known) for this driver, or tune to an image around
     its inversion, whoever drives it (`PivotalImageTuning`, the paper's); None: an image is inverted and drawn by the
     pack's weights. A stream or person that is not learned keeps L_ID and weights. `views`: warped views of the portrait
-    to tune to; None: the one image. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
+    to tune to; None: the one image. `pivot`: the latent of an image is optimised first; None: it is the encoder's. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
     renders. Views and eyes have a use with `PortraitTuning` only.
     """
 
@@ -30,6 +31,7 @@ class PuppetOptions:
     views: ViewOptions | None = field(default_factory=ViewOptions)
     eye_transfer: EyeTransferOptions | None = field(default_factory=EyeTransferOptions)
     tuning: PortraitTuning | PivotalImageTuning | None = field(default_factory=PortraitTuning)
+    pivot: PivotOptions | None = field(default_factory=PivotOptions)
 
     @staticmethod
     def mien() -> PuppetOptions:
@@ -40,7 +42,7 @@ class PuppetOptions:
     def paper() -> PuppetOptions:
         """The paper's form (Sec. 4.3): the other's L_ID and weights, the driver's 35 numbers unchanged. The weights of
         an image's person are had as those of a clip's, by pivotal tuning (Sec. 4.1)."""
-        return PuppetOptions(None, None, None, PivotalImageTuning())
+        return PuppetOptions(None, None, None, PivotalImageTuning(), None)
 
     @staticmethod
     def of(method: str) -> PuppetOptions:

@@ -60,7 +60,7 @@ def driver() -> Stream:
 
 def views_of(driver: Stream, examples: FaceExamples, pack: Pack) -> WarpedPortraits:
     """The portrait at each of the driver's frames."""
-    avatar, own = invert_portrait(examples, pack.channels, pack)
+    avatar, own = invert_portrait(examples, pack.channels, pack, None)
     motion = DrivingMotion.of(retarget(driver, avatar.identity, pack, RetargetOptions()), avatar)
     gaze = gaze_of_frames(driver, pack, torch.arange(len(driver)))
     return portrait_views(examples, avatar, own, motion, gaze, PuppetOptions().eye_transfer)
@@ -190,7 +190,7 @@ def test_a_tuned_person_is_warped_to_where_another_drives_them(mini: Pack, tmp_p
 def test_views_are_made_for_what_the_puppet_does(driver: Stream, mini: Pack, relative: bool) -> None:
     options = quick(1, relative=relative, strength=0.8)
     puppet = puppeteer(driver, PORTRAIT, pack=mini, options=options)
-    avatar, _ = invert_portrait(locate_face(read_image(PORTRAIT), mini), mini.channels, mini)
+    avatar, _ = invert_portrait(locate_face(read_image(PORTRAIT), mini), mini.channels, mini, None)
     wanted = DrivingMotion.of(retarget(driver, avatar.identity, mini, options.retargeting), avatar)
     learned = avatar.with_identity(torch.from_numpy(puppet.identity.astype(np.float32)))
     does = DrivingMotion.of(Motion.from_rows(puppet.frames), learned)

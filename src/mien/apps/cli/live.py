@@ -59,12 +59,11 @@ def live(
 
     Example: mien live --input rtsp://192.168.1.20/stream --person me.person
     """
-    from mien.apps.telepresence.face import live_face
+    from mien.apps.telepresence.face import live_face, steps_of
     from mien.apps.telepresence.marks import Marks
     from mien.apps.telepresence.outputs import check_live_output
     from mien.apps.telepresence.session import LiveOptions, LiveSession
     from mien.apps.telepresence.sources import NetworkSource, camera_or_clip, is_address
-    from mien.method.live_motion import ReaderOptions
     from mien.runtime.files import check_output, check_outputs_differ, write_text
     from mien.runtime.workers import leave_a_core
 
@@ -79,7 +78,7 @@ def live(
     else:
         source = camera_or_clip(camera, None if given is None else Path(given))
     leave_a_core()
-    with progress_bars() as progress, progress.stage("learn to read the face", ReaderOptions().renders) as tick:
+    with progress_bars() as progress, progress.stage("learn to read the face", steps_of(face), "steps") as tick:
         driven = live_face(face, pack, tick)
     outputs, record = _outputs(output, clip, virtual_camera, driven, source)
     session = LiveSession(

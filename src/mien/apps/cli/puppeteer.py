@@ -58,6 +58,11 @@ Views = Annotated[
     typer.Option("--views/--no-views", help="Tune to FACE warped to where the driver takes it, or to FACE alone.",
                  show_default="views, with --method mien"),
 ]  # fmt: skip
+Pivot = Annotated[
+    bool | None,
+    typer.Option("--pivot/--no-pivot", help="Optimise the latent of an image before all else, or take the encoder's.",
+                 show_default="pivot, with --method mien"),
+]  # fmt: skip
 EyeTransfer = Annotated[
     bool | None,
     typer.Option("--eye-transfer/--no-eye-transfer", help="FACE's own eyes in those views, or the generator's.",
@@ -112,6 +117,7 @@ def puppeteer(
     tune: TuneFace = None,
     views: Views = None,
     eye_transfer: EyeTransfer = None,
+    pivot: Pivot = None,
     pack: Annotated[
         str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
     ] = None,
@@ -154,7 +160,7 @@ def puppeteer(
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
-        {"views": views, "eye_transfer": eye_transfer, "tuning": tune},
+        {"views": views, "eye_transfer": eye_transfer, "pivot": pivot, "tuning": tune},
         {"seed": seed} | ({} if size is None else {"person_size": None if size == "full" else size}),
     )
     if isinstance(seen, Person) and as_stream:

@@ -16,6 +16,7 @@ from mien.format.stream import Stream
 from mien.method.avatar import Avatar
 from mien.method.live_motion import DEFAULTS, MotionReader, ReaderOptions, fit_reader
 from mien.method.live_styles import StyleTable
+from mien.method.pivot import PivotOptions
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
@@ -75,11 +76,17 @@ class FacePainter:
 
 
 def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = lambda done: None) -> LiveFace:
-    """Read a face and fit what drives it (`fit_reader`, which calls `tick`).
+    """Read a face and fit what drives it; `tick` is called `steps_of(path)` times.
 
     Raises VideoError, FaceError, StreamError and PackError.
     """
-    return driven_face(drawn_face(read_face(path), pack_name, path.parent), tick)
+    return driven_face(drawn_face(read_face(path), pack_name, path.parent, tick), tick)
+
+
+def steps_of(path: Path) -> int:
+    """How many steps it takes to be able to drive the face of a file."""
+    known = path.suffix.lower() in (".mien", ".person")
+    return DEFAULTS.renders + (0 if known else PivotOptions().steps)
 
 
 def driven_face(
@@ -90,13 +97,18 @@ def driven_face(
     return LiveFace(face.still, face.paint, face.scale, face.expressions, reader)
 
 
-def drawn_face(source: FaceSource, pack_name: str | None, folder: Path | None = None) -> DrawnFace:
-    """A face that its pack can draw; `folder`: where a stream's person is looked for. Raises FaceError, StreamError,
-    PackError."""
+def drawn_face(
+    source: FaceSource,
+    pack_name: str | None,
+    folder: Path | None = None,
+    tick: Callable[[int], None] = lambda done: None,
+) -> DrawnFace:
+    """A face that its pack can draw; `folder`: where a stream's person is looked for; `tick`: called with 1 after each
+    step in which an image's latent is optimised. Raises FaceError, StreamError, PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):
-        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack)
+        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack, PivotOptions(), tick)
         still = _still(pack, avatar.identity.cpu().numpy())
     else:
         face = known_face(source, pack)
