@@ -44,7 +44,6 @@ LAYERS: dict[str, Change] = {
     "eye transfer": lambda options: replace(options, eye_transfer=None),
     "driver's gaze in the views": lambda options: replace(options, views=replace(options.views, driver_gaze=False)),
     "noise maps": tuned(noise=False),
-    "pivot optimised": lambda options: replace(options, pivot=None),
     "tuning": lambda options: replace(options, tuning=None),
 }
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from mien.errors import InputError
 from mien.method.gauss_newton import DescentOptions
-from mien.method.pivot import PivotOptions
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.solvers.registry import solver_named
 from mien.method.stage1_align.align import AlignOptions
@@ -44,8 +43,7 @@ class ClipOptions:
 class EncodeOptions:
     """How a clip is encoded. What is None is left out.
 
-    `method`: the preset that these options began as. `pivot`: the encoder's answers are moved to the person first.
-    `tuning`: of the generator to the person.
+    `method`: the preset that these options began as. `tuning`: of the generator to the person.
     `refinement`, `refit`: the joint pass and the re-fit of each frame, against the frames
     themselves; these are beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights. `effort`:
     so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
@@ -59,7 +57,6 @@ class EncodeOptions:
     clip: ClipOptions = field(default_factory=ClipOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
     inversion: InversionOptions = field(default_factory=InversionOptions)
-    pivot: PivotOptions | None = None
     tuning: TuningOptions | None = field(default_factory=TuningOptions)
     pose: PoseOptions | AdamPoseOptions = field(default_factory=PoseOptions)
     attributes: AttributeOptions | AdamAttributeOptions = field(default_factory=AttributeOptions)

@@ -16,14 +16,12 @@ from mien.method.avatar import Avatar
 from mien.method.frame_quality import poorly_reconstructed, region_errors
 from mien.method.image_sequences import ImageSequence, LatentFile
 from mien.method.losses import LossNetworks
-from mien.method.pivot import PivotOffset, PivotOptions, moved_encoder, pivot_of_clip
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.method.solvers.registry import solve_attributes, solve_pose
 from mien.method.stage2_invert import encoder_of, invert_clip
 from mien.method.stage3_identity import select_identity
 from mien.method.stage5_attributes import warm_start
 from mien.method.types import Attributes, FaceTrack, HeadPose, Identity, Inversion, Motion
-from mien.nets.e4e import ReStyleLoop
 from mien.nets.generator import Generator
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
@@ -84,11 +82,11 @@ class Networks:
 
     def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
         """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned
-        encoder, if it was tuned."""
+        encoder, if it was tuned: fixed pivots are those of the pack's own."""
         generator = apply_delta(self.pack.generator, delta.tobytes())
         encoder = self.encoder
         if tuned is not None and len(tuned.encoder):
-            encoder = tuned.encoder_for(self.encoder)
+            encoder = tuned.encoder_for(self.pack)
         return replace(self, generator=generator, encoder=encoder, weights=delta.tobytes())
 
 
@@ -106,8 +104,7 @@ def encode_track(
     device, sizes = pack.device, pack.stage_sizes
     measured, masks = faces.angles(pack.flow), faces.masks(device)
     nets = Networks.of(pack, options, person)
-    if options.pivot is not None:
-        nets = _with_pivot(nets, faces, options.pivot, monitor)
+
     w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
@@ -141,17 +138,6 @@ def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
     """A few evenly spread frames, uint8 `[K, H, W, 3]`."""
     chosen = np.unique(np.linspace(0, len(images) - 1, PREVIEWS).round().astype(int))
     return to_bytes(torch.cat([images[torch.tensor([i])] for i in chosen.tolist()]))
-
-
-def _with_pivot(nets: Networks, faces: FaceTrack, options: PivotOptions, monitor: Monitor) -> Networks:
-    """With an encoder whose answers are the person's; several looks at renders (`ReStyleLoop`) stay as they are."""
-    if isinstance(nets.encoder, ReStyleLoop):
-        return nets
-    offset = monitor.run(
-        "pivot", PivotOffset, pivot_of_clip, nets.pack, nets.generator, nets.encoder, faces.crops, options,
-        total=options.steps, unit="steps",
-    )  # fmt: skip
-    return replace(nets, encoder=moved_encoder(nets.encoder, offset.w_plus))
 
 
 def _tune(

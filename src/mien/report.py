@@ -24,7 +24,7 @@ from mien.packs.pack import Pack
 from mien.pipeline import Encoding
 from mien.runtime.monitor import Monitor
 
-STAGES = ("align", "pivot", "invert", "tune", "identity", "pose", "attributes", "refine", "refit")
+STAGES = ("align", "invert", "tune", "identity", "pose", "attributes", "refine", "refit")
 
 
 @dataclass(frozen=True)

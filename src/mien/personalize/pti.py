@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mien.media.images import to_float
 from mien.nets.e4e import ReStyleLoop
 from mien.nets.generator import Generator
+from mien.packs.pack import Pack
 from mien.personalize.generator_params import Weights
 from mien.personalize.losses import pivot_locality_loss
 from mien.personalize.options import TuningOptions
@@ -40,9 +41,9 @@ class TunedWeights:
     delta: NDArray[np.uint8]
     encoder: Tensor
 
-    def encoder_for(self, encoder: nn.Module) -> nn.Module:
-        """A copy of the encoder that was tuned, with the tuned weights."""
-        encoder = copy.deepcopy(encoder)
+    def encoder_for(self, pack: Pack) -> nn.Module:
+        """A copy of the pack's encoder with the tuned weights."""
+        encoder = copy.deepcopy(pack.encoder)
         parameters = list(encoder.parameters())
         with torch.no_grad():
             for p, values in zip(parameters, self.encoder.split([p.numel() for p in parameters]), strict=True):

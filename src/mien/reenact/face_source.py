@@ -148,7 +148,7 @@ def invert_portrait(
     angles = examples.angles[:1]
     w_plus = invert(pack.encoder, examples.crops[:1], device=pack.device)
     if pivot is not None:
-        w_plus = w_plus + optimise_pivot(pack, pack.generator, w_plus, examples.crops[:1], pivot, tick)
+        w_plus = optimise_pivot(pack, w_plus, examples.crops[:1], pivot, tick)
     avatar = Avatar(pack.generator, pack.flow, channels, frontal(pack.flow, w_plus[0], angles[0].cpu().numpy()))
     with torch.no_grad():
         values = avatar.read(avatar.generator.styles(w_plus))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from mien.reenact.portrait import PortraitTuning, personalize_portrait, portrait
 from mien.reenact.retarget import RetargetOptions, retarget
 from mien.reenact.warp_portrait import WarpedPortraits
 from mien.runtime.device import resolve_device
-from mien.runtime.progress import NoProgress, Progress, Tick
+from mien.runtime.progress import NoProgress, Progress
 
 
 def puppeteer(
@@ -68,8 +68,9 @@ def puppeteer(
         person = known_face(source, networks)
     else:
         progress = progress or NoProgress()
-        with _pivot_stage(options, progress) as tick:
-            avatar, own = invert_portrait(portrait, channels, networks, options.pivot, tick)
+        pivot = options.pivot if options.tuning is None else None
+        with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext() as tick:
+            avatar, own = invert_portrait(portrait, channels, networks, pivot, tick or (lambda n: None))
         person = LearnedFace(avatar.identity)
         if isinstance(options.tuning, PivotalImageTuning):
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
@@ -85,13 +86,6 @@ def puppeteer(
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
                 person = personalize_portrait(portrait, avatar, own, motion, views, networks, options.tuning, tick)
     return _stream(driver, person, networks, retarget(driver, person.identity, networks, options.retargeting).rows())
-
-
-def _pivot_stage(options: PuppetOptions, progress: Progress) -> AbstractContextManager[Tick]:
-    """The stage in which a face's latent is optimised, where it is."""
-    return (
-        nullcontext(lambda n: None) if options.pivot is None else progress.stage("pivot", options.pivot.steps, "steps")
-    )
 
 
 def _driver_gaze(driver: Stream, pack: Pack, frames: Tensor, options: PuppetOptions) -> NDArray[np.float64] | None:

@@ -20,7 +20,7 @@ from mien.errors import InputError
 from mien.format.stream import Stream
 from mien.options import EncodeOptions
 
-STAGES = ("align", "pivot", "invert", "identity", "tune", "pose", "attributes", "refine", "refit", "input", "render")
+STAGES = ("align", "invert", "identity", "tune", "pose", "attributes", "refine", "refit", "input", "render")
 TUNING = ("tune", "refine", "refit")  # of these stages, those that only tuning has
 EXAMPLE = EXAMPLES / "clip.mp4"
 NOT_AT_ALL, QUICKLY, THOROUGHLY = "Not at all", "Quickly", "Thoroughly"
