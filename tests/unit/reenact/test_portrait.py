@@ -25,7 +25,7 @@ from mien.reenact.portrait import PortraitTuning, sampling_probability
 from mien.reenact.puppeteer import puppeteer
 
 QUICK = PuppetOptions(tuning=PortraitTuning(steps=70, seed=1))
-PLAIN = replace(QUICK, tuning=None)
+PLAIN = replace(QUICK, tuning=None, pivot=None)
 
 
 def driver_of(pack: Pack, frames: np.ndarray) -> Stream:
