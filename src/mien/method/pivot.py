@@ -1,7 +1,8 @@
 """The pivot of an image, optimised: PTI's first step (Roich et al. 2021, Sec. 3.1).
 
 PTI starts from the mean of W; here it is the encoder's answer. The paper leaves that as it is, and so do clips and
-portraits that are tuned to: tuning makes good what the encoder missed.
+portraits that are tuned to: tuning makes good what the encoder missed. Only the W of a mapping network is one that a
+latent can be held to: away from the latents of an autoencoder's people irises take colours and outlines glow.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class PivotOptions:
     landmarks: float = 4.0
     identity: float = 0.5
     hold: float = 0.005
+
+
+def can_optimise(pack: Pack) -> bool:
+    """Whether the pack's latents are those of a mapping network."""
+    return "mapping" in pack.networks
 
 
 def optimise_pivot(

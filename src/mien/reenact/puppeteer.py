@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.format.stream import Stream
+from mien.method.pivot import can_optimise
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, stream_channels
 from mien.reenact.driving_motion import DrivingMotion, farthest_point_sampling, gaze_of_frames
@@ -68,7 +69,7 @@ def puppeteer(
         person = known_face(source, networks)
     else:
         progress = progress or NoProgress()
-        pivot = options.pivot if options.tuning is None else None
+        pivot = options.pivot if options.tuning is None and can_optimise(networks) else None
         with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext() as tick:
             avatar, own = invert_portrait(portrait, channels, networks, pivot, tick or (lambda n: None))
         person = LearnedFace(avatar.identity)

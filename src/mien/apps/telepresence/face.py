@@ -76,7 +76,7 @@ class FacePainter:
 
 
 def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = lambda done: None) -> LiveFace:
-    """Read a face and fit what drives it; `tick` is called `steps_of(path)` times.
+    """Read a face and fit what drives it; `tick` is called `steps_of(path)` times at most.
 
     Raises VideoError, FaceError, StreamError and PackError.
     """
@@ -84,7 +84,7 @@ def live_face(path: Path, pack_name: str | None, tick: Callable[[int], None] = l
 
 
 def steps_of(path: Path) -> int:
-    """How many steps it takes to be able to drive the face of a file."""
+    """How many steps it takes at most to be able to drive the face of a file."""
     known = path.suffix.lower() in (".mien", ".person")
     return DEFAULTS.renders + (0 if known else PivotOptions().steps)
 
