@@ -19,7 +19,6 @@ from mien.apps.cli.common import (
     Mark,
     Output,
     PersonFile,
-    PersonSize,
     Seed,
     Sound,
     Start,
@@ -57,6 +56,14 @@ Views = Annotated[
     bool | None,
     typer.Option("--views/--no-views", help="Tune to FACE warped to where the driver takes it, or to FACE alone.",
                  show_default="views, with --method mien"),
+]  # fmt: skip
+DriverPack = Annotated[
+    str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
+]
+FaceSize = Annotated[
+    str | None,
+    typer.Option("--person-size", metavar="SIZE", help="Most bytes of FACE's tuned weights: 50k, 200k, ... or full.",
+                 show_default="full"),
 ]  # fmt: skip
 Pivot = Annotated[
     bool | None,
@@ -118,10 +125,8 @@ def puppeteer(
     views: Views = None,
     eye_transfer: EyeTransfer = None,
     pivot: Pivot = None,
-    pack: Annotated[
-        str | None, typer.Option("--pack", metavar="PACK", help="A pack's name or path; a .mien driver names its own.")
-    ] = None,
-    person_size: PersonSize = None,
+    pack: DriverPack = None,
+    person_size: FaceSize = None,
     person: PersonFile = None,
     start: Start = 0.0,
     duration: Duration = None,
