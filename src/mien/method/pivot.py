@@ -1,8 +1,8 @@
 """The pivot of an image, optimised: PTI's first step (Roich et al. 2021, Sec. 3.1).
 
-PTI starts from the mean of W; here it is the encoder's answer. The paper leaves that as it is, and so do clips and
-portraits that are tuned to: tuning makes good what the encoder missed. Only the W of a mapping network is one that a
-latent can be held to: away from the latents of an autoencoder's people irises take colours and outlines glow.
+PTI starts from the mean of W; here it is the encoder's answer. The paper leaves that as it is, and so do clips: there
+tuning makes good what the encoder missed. Only the W of a mapping network is one that a latent can be held to: away
+from the latents of an autoencoder's people irises take colours and outlines glow.
 """
 
 from __future__ import annotations

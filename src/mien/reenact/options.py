@@ -24,7 +24,7 @@ class PuppetOptions:
     its inversion, whoever drives it (`PivotalImageTuning`, the paper's); None: an image is inverted and drawn by the
     pack's weights. A stream or person that is not learned keeps L_ID and weights. `views`: warped views of the portrait
     to tune to; None: the one image. `pivot`: the latent of an
-    image that is not tuned to is optimised; None: it is the encoder's. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
+    image is optimised first, where the pack's latents allow it; None: it is the encoder's. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
     renders. Views and eyes have a use with `PortraitTuning` only.
     """
 

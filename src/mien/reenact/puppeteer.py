@@ -69,7 +69,7 @@ def puppeteer(
         person = known_face(source, networks)
     else:
         progress = progress or NoProgress()
-        pivot = options.pivot if options.tuning is None and can_optimise(networks) else None
+        pivot = options.pivot if can_optimise(networks) else None
         with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext() as tick:
             avatar, own = invert_portrait(portrait, channels, networks, pivot, tick or (lambda n: None))
         person = LearnedFace(avatar.identity)

@@ -67,7 +67,7 @@ FaceSize = Annotated[
 ]  # fmt: skip
 Pivot = Annotated[
     bool | None,
-    typer.Option("--pivot/--no-pivot", help="With --no-tune, optimise the latent of an image, or take the encoder's.",
+    typer.Option("--pivot/--no-pivot", help="Optimise the latent of an image before all else, or take the encoder's.",
                  show_default="pivot, with --method mien"),
 ]  # fmt: skip
 EyeTransfer = Annotated[
