@@ -82,7 +82,7 @@ def a_call(wanted: bool = True, record: MotionRecord | None = None) -> tuple[Cal
     face = LiveFace(Any, Any, UNIT[3:], Any, Any)  # type: ignore[arg-type] - no face is seen, so nothing is read or drawn
     outputs = [] if record is None else [record]
     ends = CallEnds(OWN, "me", lambda hello, kept: wanted, lambda face, hello: outputs, lambda s: None, lambda s: None)
-    return CallSession(line, face, Black(), Silence(), ends, LiveOptions(marks=Marks(False, False))), line  # type: ignore[arg-type]
+    return CallSession(line, face, Black(), Silence(), ends, LiveOptions(0.0, Marks(False, False))), line  # type: ignore[arg-type]
 
 
 def hello(data: bytes = b"x") -> Hello:
