@@ -45,7 +45,7 @@ class EncodeOptions:
 
     `method`: the preset that these options began as. `tuning`: of the generator to the person.
     `refinement`, `refit`: the joint pass and the re-fit of each frame, against the frames
-    themselves; these are beyond the paper. `person_size`: most bytes of the tuned weights, None: all weights. `effort`:
+    themselves; these are beyond the paper. `person_size`: most bytes of the weights where they are tuned, None: all. `effort`:
     so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
     `effort` is the most that is taken, and what the result is depends on the machine's speed. `size`: side of the
     picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
@@ -79,8 +79,6 @@ class EncodeOptions:
             raise InputError("the paper's method takes as long as it takes: minutes go with the method mien.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
-        if self.person_size is not None and self.tuning is None:
-            raise InputError("the size of a person's weights goes with tuning only.")
 
     @staticmethod
     def mien() -> EncodeOptions:
@@ -154,6 +152,8 @@ class EncodeOptions:
                 options = replace(options, pose=solver.pose, attributes=solver.attributes, refit=None)
             elif method == "paper":
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
+        if person_size is not None and options.tuning is None:
+            raise InputError("the size of a person's weights goes with tuning only.")
         if person_size is not None:
             options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:

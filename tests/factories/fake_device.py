@@ -170,7 +170,7 @@ def main() -> None:
     few = {"steps": 3, "batch": 2, "passes": 0.0}
     tuned = replace(
         EncodeOptions.mien(), tuning=TuningOptions(**few), refinement=RefinementOptions(**few),
-        align=AlignOptions(aligned=True),
+        align=AlignOptions(aligned=True), person_size=None,
     )  # fmt: skip
     plain = replace(tuned, tuning=None, refinement=None, refit=None)
     slow = replace(plain, pose=AdamPoseOptions(epochs=2), attributes=AdamAttributeOptions(epochs=2, probes=1))

@@ -167,7 +167,7 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
 ) -> None:
     monkeypatch.setenv("MIEN_CHECKPOINT", "0")
     clip = astronaut_clip(tmp_path / "face.mp4", count=2)
-    options = ["--pack", pack_file, "--effort", "0.1"]
+    options = ["--pack", pack_file, "--effort", "0.1", "--person-size", "full"]
     assert run("encode", clip, "-o", tmp_path / "whole.mien", *options)[0] == 0
     assert not list(tmp_path.glob("*.work"))
 
