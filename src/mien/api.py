@@ -22,7 +22,7 @@ from mien.method.stage1_align.align import AlignOptions, align, already_aligned
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
-from mien.options import LEAST_EFFORT, EncodeOptions
+from mien.options import DEFAULT_PERSON_SIZE, LEAST_EFFORT, EncodeOptions
 from mien.packs.pack import Pack
 from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
@@ -77,7 +77,7 @@ def encode_with_report(
     known = Person.load(person) if isinstance(person, (str, Path)) else person
     if known is not None:
         known.require_pack(networks.fingerprint, networks.name)
-        if keywords.get("person_size") is not None:
+        if keywords.get("person_size") is not None or options.person_size not in (None, DEFAULT_PERSON_SIZE):
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)
     options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
@@ -107,9 +107,8 @@ def _planned(
     """The options with the effort for which there is time, and the limits of the loops in seconds."""
     if options.minutes is None or options.tuning is None or options.refinement is None:
         return options, {}
-    usual = replace(options, effort=1.0).step_factor
     tuning, refinement = (
-        training.for_clip(frames, usual, batch_at(pack.resolution, training.batch)).steps
+        training.for_clip(frames, options.step_factor / options.effort, batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
     )
     plan = plan_time(

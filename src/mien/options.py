@@ -24,6 +24,7 @@ METHODS = ("mien", "paper")
 INVERSIONS = ("encoder", "restyle")
 SIZES = (256, 512, 1024)
 LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
+UNTUNED_SIZE = "the size of a person's weights goes with tuning only."
 # Bytes of the tuned weights: with the rest of it a person's file has 200,000 at most with `mini`.
 DEFAULT_PERSON_SIZE = 188_000
 COMPACT_EFFORT = 1.3  # times the steps where a person is small: with as many as for all weights it is 0.8 dB behind
@@ -43,12 +44,12 @@ class ClipOptions:
 class EncodeOptions:
     """How a clip is encoded. What is None is left out.
 
-    `method`: the preset that these options began as. `tuning`: of the generator to the person.
-    `refinement`, `refit`: the joint pass and the re-fit of each frame, against the frames
-    themselves; these are beyond the paper. `person_size`: most bytes of the weights where they are tuned, None: all. `effort`:
-    so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then
-    `effort` is the most that is taken, and what the result is depends on the machine's speed. `size`: side of the
-    picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
+    `method`: the preset that these options began as. `tuning`: of the generator to the person. `refinement`, `refit`:
+    the joint pass and the re-fit of each frame, against the frames themselves; these are beyond the paper.
+    `person_size`: most bytes of the weights where they are tuned, None: all. `effort`: so many times the usual steps
+    of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then `effort` is the most that is
+    taken, and what the result is depends on the machine's speed. `size`: side of the picture in pixels, None: the
+    pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.
     """
@@ -79,6 +80,9 @@ class EncodeOptions:
             raise InputError("the paper's method takes as long as it takes: minutes go with the method mien.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
+        # The default may stay where tuning is taken out of a preset.
+        if self.person_size not in (None, DEFAULT_PERSON_SIZE) and self.tuning is None:
+            raise InputError(UNTUNED_SIZE)
 
     @staticmethod
     def mien() -> EncodeOptions:
@@ -153,7 +157,7 @@ class EncodeOptions:
             elif method == "paper":
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
         if person_size is not None and options.tuning is None:
-            raise InputError("the size of a person's weights goes with tuning only.")
+            raise InputError(UNTUNED_SIZE)
         if person_size is not None:
             options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.media.images import to_float
-from mien.nets.perceptual import distance_maps
+from mien.method.likeness import LikenessLoss, LikenessWeights
 from mien.packs.pack import Pack
 
-PYRAMID = (1, 2, 4, 8)  # pixels that are averaged before pictures are compared
-DISTANCE_SIZE = 32  # side of the maps of perceptual distance
 LAST_SHARE = 0.05  # of the rate at the start, what is left at the end
 WARM_UP_STEPS = 5
 
@@ -31,8 +29,7 @@ WARM_UP_STEPS = 5
 class PivotOptions:
     """How the pivot is found: `steps` of Adam at `rate`, in standard deviations of W, in pictures of `size` pixels.
 
-    Weights of the loss: the mean absolute difference over a pyramid counts 1; `perceptual` distance; `landmarks`, in
-    sides of the picture; `identity`, one less the cosine; `hold`: of the squared difference to the encoder's answer, in
+    `likeness`: weights of what is compared; `hold`: weight of the squared difference to the encoder's answer, in
     standard deviations of W. What all rows have in common is held a tenth as much: it stays in W, where a latent can be
     edited (e4e's reason for small offsets: Tov et al. 2021).
     """
@@ -40,15 +37,13 @@ class PivotOptions:
     steps: int = 80
     rate: float = 0.1
     size: int = 256
-    perceptual: float = 0.3
-    landmarks: float = 4.0
-    identity: float = 0.5
+    likeness: LikenessWeights = field(default_factory=LikenessWeights)
     hold: float = 0.005
 
 
-def can_optimise(pack: Pack) -> bool:
-    """Whether the pack's latents are those of a mapping network."""
-    return "mapping" in pack.networks
+def usable(options: PivotOptions | None, pack: Pack) -> PivotOptions | None:
+    """The options where the pack's latents are those of a mapping network, else None."""
+    return options if "mapping" in pack.networks else None
 
 
 def optimise_pivot(
@@ -63,7 +58,8 @@ def optimise_pivot(
     `tick` is called with 1 after each step. Deterministic on one machine.
     """
     device, size = w_plus.device, min(options.size, pack.resolution)
-    likeness = _Likeness(pack, F.interpolate(to_float(crop, device=device), (size, size), mode="area"), options)
+    target = F.interpolate(to_float(crop, device=device), (size, size), mode="area")
+    likeness = LikenessLoss(pack, target, options.likeness)
     spread = pack.people.float().flatten(0, 1).std(0).to(device)
     offset = torch.zeros_like(w_plus, requires_grad=True)
     optimiser = torch.optim.Adam([offset], betas=(0.9, 0.99))
@@ -78,26 +74,3 @@ def optimise_pivot(
             optimiser.step()
             tick(1)
     return (w_plus + offset * spread).detach()
-
-
-class _Likeness:
-    """How far a picture is from `target [1, 3, S, S]`."""
-
-    def __init__(self, pack: Pack, target: Tensor, options: PivotOptions) -> None:
-        self._perceptual, self._identity = pack.perceptual, pack.networks.get("identity")
-        self._target, self._options = target, options
-        with torch.no_grad():
-            self._seen = self._perceptual.analyse(target, landmarks=True)
-            self._person = None if self._identity is None else F.normalize(self._identity(target), dim=1)
-
-    def __call__(self, made: Tensor) -> Tensor:
-        """The loss of `made [1, 3, S, S]`."""
-        options, target = self._options, self._target
-        terms = [(F.avg_pool2d(made, k) - F.avg_pool2d(target, k)).abs().mean() / len(PYRAMID) for k in PYRAMID]
-        shown = self._perceptual.analyse(made, landmarks=True)
-        terms.append(options.perceptual * distance_maps(shown.features, self._seen.features, DISTANCE_SIZE).mean())
-        if shown.landmarks is not None and self._seen.landmarks is not None:
-            terms.append(options.landmarks * (shown.landmarks - self._seen.landmarks).abs().mean())
-        if self._identity is not None and self._person is not None:
-            terms.append(options.identity * (1 - F.cosine_similarity(self._identity(made), self._person).mean()))
-        return torch.stack(terms).sum()

@@ -20,7 +20,7 @@ from mien.format.stream import Stream
 from mien.media.still_images import read_image
 from mien.method.avatar import Avatar
 from mien.method.completion import completed
-from mien.method.pivot import PivotOptions, can_optimise, optimise_pivot
+from mien.method.pivot import PivotOptions, optimise_pivot
 from mien.method.stage1_align.align import align_image
 from mien.method.stage2_invert import invert
 from mien.method.stage3_identity import frontal
@@ -143,12 +143,11 @@ def invert_portrait(
 ) -> tuple[Avatar, DrivingMotion]:  # fmt: skip
     """The portrait's avatar, L_ID = E(I) turned to face the camera, and what the portrait itself does, one frame.
 
-    `pivot`: E(I) is optimised first (`mien.method.pivot`) where the pack's latents allow it, with a `tick` a step; None:
-    it stays as it is.
+    `pivot`: E(I) is optimised first (`mien.method.pivot`), with a `tick` a step; None: it stays as it is.
     """
     angles = examples.angles[:1]
     w_plus = invert(pack.encoder, examples.crops[:1], device=pack.device)
-    if pivot is not None and can_optimise(pack):
+    if pivot is not None:
         w_plus = optimise_pivot(pack, w_plus, examples.crops[:1], pivot, tick)
     avatar = Avatar(pack.generator, pack.flow, channels, frontal(pack.flow, w_plus[0], angles[0].cpu().numpy()))
     with torch.no_grad():

@@ -23,9 +23,9 @@ class PuppetOptions:
     `tuning`: learn the face (an image, or a person whose weights are known) for this driver, or tune to an image around
     its inversion, whoever drives it (`PivotalImageTuning`, the paper's); None: an image is inverted and drawn by the
     pack's weights. A stream or person that is not learned keeps L_ID and weights. `views`: warped views of the portrait
-    to tune to; None: the one image. `pivot`: the latent of an
-    image is optimised first, where the pack's latents allow it; None: it is the encoder's. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
-    renders. Views and eyes have a use with `PortraitTuning` only.
+    to tune to; None: the one image. `eye_transfer`: the portrait's own eyes in those views; None: those of the pack's
+    renders. Views and eyes have a use with `PortraitTuning` only. `pivot`: the latent of an image is optimised first, in
+    packs with a mapping network; None: it is the encoder's.
     """
 
     retargeting: RetargetOptions | None = field(default_factory=RetargetOptions)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.format.stream import Stream
-from mien.method.pivot import can_optimise
+from mien.method.pivot import usable
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, stream_channels
 from mien.reenact.driving_motion import DrivingMotion, farthest_point_sampling, gaze_of_frames
@@ -69,9 +69,9 @@ def puppeteer(
         person = known_face(source, networks)
     else:
         progress = progress or NoProgress()
-        pivot = options.pivot if can_optimise(networks) else None
-        with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext() as tick:
-            avatar, own = invert_portrait(portrait, channels, networks, pivot, tick or (lambda n: None))
+        pivot = usable(options.pivot, networks)
+        with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext(lambda n: None) as tick:
+            avatar, own = invert_portrait(portrait, channels, networks, pivot, tick)
         person = LearnedFace(avatar.identity)
         if isinstance(options.tuning, PivotalImageTuning):
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mien.media.video import Clip
     from mien.packs.pack import Pack
 
-
 Start = Annotated[float, typer.Option(min=0.0, metavar="S", help="Seconds of the clip to leave out at the front.")]
 Duration = Annotated[float | None, typer.Option(min=0.0, metavar="S", help="Seconds to take; to the end if not given.")]
 PackName = Annotated[str, typer.Option("--pack", metavar="PACK", help="A pack's name, or the path of a pack file.")]

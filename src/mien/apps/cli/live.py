@@ -49,9 +49,9 @@ def live(
 ) -> None:
     """Drive a face with a camera, a clip or a stream, with little delay.
 
-    Look into the camera with a calm face for the first three seconds, unless it is your own face that is shown. Frames that are late are dropped, never queued;
-    a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded. Shown in a window where there is a
-    desktop.
+    Look into the camera with a calm face for the first three seconds, unless it is your own face that is shown. Frames
+    that are late are dropped, never queued; a recording keeps the clock. Ctrl-C ends it, and keeps what was recorded.
+    Shown in a window where there is a desktop.
 
     Example: mien live --camera 0 --person me.person
 
@@ -63,20 +63,16 @@ def live(
     from mien.apps.telepresence.marks import Marks
     from mien.apps.telepresence.outputs import check_live_output
     from mien.apps.telepresence.session import LiveOptions, LiveSession
-    from mien.apps.telepresence.sources import NetworkSource, camera_or_clip, is_address
+    from mien.apps.telepresence.sources import is_address, live_source
     from mien.runtime.files import check_output, check_outputs_differ, write_text
     from mien.runtime.workers import leave_a_core
 
-    address = given if given is not None and is_address(given) else None
-    clip = Path(given) if given is not None and address is None else None
+    clip = None if given is None or is_address(given) else Path(given)
     check_live_output(output, (clip, face))
     if statistics is not None:
         check_output(statistics, (), (clip, face))
     check_outputs_differ(output, statistics)
-    if address is not None and camera is None:
-        source: Source = NetworkSource(address)
-    else:
-        source = camera_or_clip(camera, None if given is None else Path(given))
+    source = live_source(camera, given)
     leave_a_core()
     with progress_bars() as progress, progress.stage("learn to read the face", steps_of(face), "steps") as tick:
         driven = live_face(face, pack, tick)

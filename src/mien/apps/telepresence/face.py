@@ -16,7 +16,7 @@ from mien.format.stream import Stream
 from mien.method.avatar import Avatar
 from mien.method.live_motion import DEFAULTS, MotionReader, ReaderOptions, fit_reader
 from mien.method.live_styles import StyleTable
-from mien.method.pivot import PivotOptions
+from mien.method.pivot import PivotOptions, usable
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
@@ -108,7 +108,7 @@ def drawn_face(
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):
-        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack, PivotOptions(), tick)
+        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack, usable(PivotOptions(), pack), tick)
         still = _still(pack, avatar.identity.cpu().numpy())
     else:
         face = known_face(source, pack)

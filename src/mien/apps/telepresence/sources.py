@@ -25,6 +25,7 @@ from mien.media.video import Clip
 Image = NDArray[np.uint8]
 CAMERA_RATE = Fraction(30)
 PROTOCOLS = ("rtsp", "rtsps", "rtmp", "srt", "udp", "rtp", "tcp", "http", "https")
+BOTH = "give --camera or --input, not both."
 PATIENCE_S = 10.0  # for a stream's next byte
 
 
@@ -155,12 +156,21 @@ def feed(source: Source, place: Newest[Captured], stop: threading.Event) -> thre
     return thread
 
 
+def live_source(camera: int | None, given: str | None) -> Source:
+    """A camera, or the clip or stream that `given` names. Raises InputError and VideoError."""
+    if given is None or not is_address(given):
+        return camera_or_clip(camera, None if given is None else Path(given))
+    if camera is not None:
+        raise InputError(BOTH)
+    return NetworkSource(given)
+
+
 def camera_or_clip(camera: int | None, path: Path | None) -> Source:
     """The source that was asked for. Raises InputError and VideoError."""
     if path is None:
         return CameraSource(0 if camera is None else camera)
     if camera is not None:
-        raise InputError("give --camera or --input, not both.")
+        raise InputError(BOTH)
     from mien.media.video import read_video
 
     return ClipSource(read_video(path))

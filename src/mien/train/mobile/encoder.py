@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import math
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
 from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video
+from mien.method.likeness import LikenessLoss, LikenessWeights
 from mien.nets.encoders import INPUT_SIZE, Encoder, EncoderConfig
-from mien.nets.identity_net import IdentityNet
 from mien.nets.mobile_stylegan import MobileGenerator
-from mien.nets.perceptual import PerceptualNetwork, distance_maps
 from mien.packs.pack import Pack
 from mien.train.common import Run
 from mien.train.mobile.samples import read
@@ -50,14 +48,10 @@ FACES = EncoderTraining(steps=700, batch=4, rate=2e-4)
 
 @dataclass(frozen=True)
 class Losses:
-    """Weights of the second phase, whose images are [-1, 1]: of the mean absolute difference over a pyramid, of the
-    perceptual distance, of one less the identity's cosine, of landmarks (in sides of the picture), of offsets from the
-    base code and of the base code from the centre of W (both in standard deviations of W, squared)."""
+    """Weights of the second phase: of how alike the pictures are, of offsets from the base code and of the base code from
+    the centre of W (both in standard deviations of W, squared)."""
 
-    pixels: float = 1.0
-    perceptual: float = 0.3
-    identity: float = 0.5
-    landmarks: float = 4.0
+    likeness: LikenessWeights = field(default_factory=LikenessWeights)
     offsets: float = 0.03
     centre: float = 0.003
 
@@ -219,9 +213,8 @@ def train_on_faces(
         seen = to_float(np.stack([spoil(image, random) if random.random() < 0.5 else image for image in picks]))
         base, offsets = encoder.split(seen)
         image = generator.synthesis(encoder.w_mean + base[:, None] + offsets, INPUT_SIZE)
-        loss = face_loss(image, target, judges, weights)
         loss = (
-            loss
+            LikenessLoss(judges, target, weights.likeness)(image)
             + weights.offsets * (offsets / spread).square().mean()
             + weights.centre * (base / spread).square().mean()
         )
@@ -234,18 +227,3 @@ def train_on_faces(
             loop.run.contact_sheet(f"held_{loop.step:05d}", [held[:8], made[:8]])
             loop.save(loss=float(loss.detach()), psnr=float(psnr))
     return loop.finished()
-
-
-def face_loss(image: Tensor, target: Tensor, judges: Pack, weights: Losses) -> Tensor:
-    """How far a picture `[N, 3, S, S]` is from the face that it is to show."""
-    loss = sum(
-        ((F.avg_pool2d(image, k) - F.avg_pool2d(target, k)).abs().mean() for k in (1, 2, 4, 8)), torch.zeros(())
-    ) * (weights.pixels / 4)
-    perceptual: PerceptualNetwork = judges.perceptual
-    made, real = perceptual.analyse(image, landmarks=True), perceptual.analyse(target, landmarks=True)
-    loss = loss + weights.perceptual * distance_maps(made.features, real.features, 32).mean()
-    if made.landmarks is not None and real.landmarks is not None:
-        loss = loss + weights.landmarks * (made.landmarks - real.landmarks).abs().mean()
-    identity = judges.identity
-    assert isinstance(identity, IdentityNet)
-    return loss + weights.identity * (1 - (identity(image) * identity(target)).sum(1)).mean()
