@@ -42,7 +42,7 @@ site: $(STAMP)
 
 demo: $(STAMP)
 	mkdir -p $(OUT)
-	$(BIN)/mien encode "$(CLIP)" -o $(OUT)/clip.mien --minutes 2 --json $(OUT)/report.json
+	$(BIN)/mien encode "$(CLIP)" -o $(OUT)/clip.mien --json $(OUT)/report.json
 	$(BIN)/mien render $(OUT)/clip.mien -o $(OUT)/render.mp4
 	$(BIN)/mien render $(OUT)/clip.mien -o $(OUT)/side_by_side.mp4 --compare "$(CLIP)"
 	$(BIN)/mien puppeteer $(OUT)/clip.mien "$(PORTRAIT)" -o $(OUT)/puppet.mp4 --compare
