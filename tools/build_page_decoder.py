@@ -22,7 +22,7 @@ FLAGS = (
 
 def build(output: Path) -> None:
     """Compile to `output`. Raises subprocess.CalledProcessError where the compiler finds fault."""
-    folders = ("-isystem", "libc", "-I", "../../../nets/decoder/native")
+    folders = ("-isystem", "libc", "-I", "../../../nets/native")
     command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *folders, "-o", str(output.absolute()), "page.c"]
     subprocess.run(command, cwd=PAGE / "native", check=True)
 

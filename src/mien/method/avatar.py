@@ -64,7 +64,12 @@ class Avatar:
 
     def styles(self, angles: Tensor, alpha: Tensor) -> list[Tensor]:
         """A(LH_t) + alpha_t on V (Eq. 13): `angles [N, 2]` in degrees, `alpha [N, C]` -> styles `[N, C_l]`."""
-        return self.moved(self.generator.styles(self.latents(angles)), alpha)
+        styles = self.generator.styles(self.latents(angles))
+        if not self._learned:  # angles move the first rows alone: of the others' styles no gradient is asked for
+            turned = self.flow.pose.rows
+            layers = self.generator.layers
+            styles = [s if layer.row < turned else s.detach() for s, layer in zip(styles, layers, strict=True)]
+        return self.moved(styles, alpha)
 
     def styles_at(self, angles: Tensor, values: Tensor) -> list[Tensor]:
         """Eq. 13 for the `values [N, C]` that the channels V are to take, in place of their offsets alpha."""

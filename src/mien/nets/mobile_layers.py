@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets.generator import StyleLayer, Window
+from mien.nets.native_layers import InverseHaar, SeparableLayer, usable
 from mien.nets.stylegan2 import Affine
 
 IMAGE_BANDS = 12  # 3 colours, each with its mean and 3 details
@@ -130,6 +131,14 @@ def inverse_haar(bands: Tensor) -> Tensor:
     return out
 
 
+def modulated_inverse_haar(bands: Tensor, style: Tensor) -> Tensor:
+    """`inverse_haar` of bands that a style `[N, 4 * C]` multiplies."""
+    if usable(bands, bands.shape[1] // 4, style):
+        out: Tensor = InverseHaar.apply(bands, style)
+        return out
+    return inverse_haar(bands * style[:, :, None, None].to(bands.dtype))
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 1x1 convolution whose weights differ between samples: `x [N, I, H, W]`, `weight [N, O, I]`, `bias [O]`."""
     n, c, height, width = x.shape
@@ -146,6 +155,18 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
 def activate(x: Tensor, noise: Tensor) -> Tensor:
     """Noise and leaky ReLU, of `x [N, C, H, W]` and `noise [H, W]`."""
     return F.leaky_relu(x + noise.to(x.dtype), 0.2, inplace=True)
+
+
+def separable(x: Tensor, taps: Tensor, weight: Tensor, style: Tensor, bias: Tensor, noise: Tensor) -> Tensor:
+    """A modulated depthwise 3x3 (`taps [I, 1, 3, 3]`) and pointwise (`weight [O, I]`) convolution without demodulation,
+    bias, noise and leaky ReLU: `x [N, I, H, W]`, `style [N, I]`, `bias [O]`, `noise [H, W]` -> `[N, O, H, W]`.
+
+    The style commutes with the depthwise convolution, so nothing of its own passes over the pixels.
+    """
+    if usable(x, math.gcd(*weight.shape), style, weight):
+        out: Tensor = SeparableLayer.apply(x, taps, weight, style, bias, noise)
+        return out
+    return activate(pointwise(depthwise(x, taps), weight * style[:, None], bias), noise)
 
 
 class Styled(nn.Module):
@@ -173,11 +194,7 @@ class FirstConv(Styled):
 
 
 class SeparableConv(Styled):
-    """A modulated depthwise 3x3 and pointwise convolution, noise, bias and leaky ReLU, without demodulation.
-
-    The style commutes with the depthwise convolution, so it scales the pointwise weights: nothing more passes over the
-    pixels.
-    """
+    """A `separable` convolution: modulated, with noise, bias and leaky ReLU."""
 
     def __init__(self, w_dim: int, width: int, out: int, side: int) -> None:
         super().__init__(w_dim, width)
@@ -194,8 +211,8 @@ class SeparableConv(Styled):
         bias: Tensor = self.bias
         if order is not None:
             weight, bias = weight[order], bias[order]
-        x = pointwise(depthwise(x, self.depthwise), weight * (style * self.gain)[:, None], bias)
-        return activate(x, self.noise_const if window is None else window.cut(self.noise_const))
+        noise = self.noise_const if window is None else window.cut(self.noise_const)
+        return separable(x, self.depthwise, weight, style * self.gain, bias, noise)
 
 
 class ToImage(Styled):

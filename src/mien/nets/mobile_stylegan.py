@@ -31,7 +31,7 @@ from mien.nets.mobile_layers import (
     Styled,
     ToImage,
     band_order,
-    inverse_haar,
+    modulated_inverse_haar,
     style_layers,
 )
 from mien.nets.picture_head import picture_heads
@@ -145,7 +145,7 @@ class MobileGenerator(Generator):
         """Block k on the features before it; `window`: the part of block k's map that they give."""
         layer = 1 + 3 * k
         order = band_order(x.shape[1]).to(x.device)
-        x = inverse_haar(x * styles[layer][:, order, None, None].to(x.dtype))
+        x = modulated_inverse_haar(x, styles[layer][:, order])
         x = self.blocks[layer + 1](x, styles[layer + 1], None, window)
         out = self.config.channels[k + 1]
         sort = band_order(out).to(x.device) if k + 1 < self.config.blocks else None

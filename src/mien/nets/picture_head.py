@@ -13,11 +13,10 @@ from mien.nets.generator import Window
 from mien.nets.mobile_layers import (
     IMAGE_BANDS,
     MobileGeneratorConfig,
-    activate,
     band_order,
-    depthwise,
     inverse_haar,
     pointwise,
+    separable,
 )
 
 
@@ -56,8 +55,10 @@ class PictureHead(nn.Module):
             order = band_order(x.shape[1]).to(x.device)
             bands = styles[layer][:, order] * styles[layer + 1].repeat(1, 4)
             for j, style in ((i, bands), (i + 1, styles[layer + 2])):
-                weight = self.weight[j][:, :, 0, 0] * (style * self.gains[j])[:, None]
-                x = activate(pointwise(depthwise(x, self.depthwise[j]), weight, self.bias[j]), cut(self.noise_const[j]))
+                weight = self.weight[j][:, :, 0, 0]
+                x = separable(
+                    x, self.depthwise[j], weight, style * self.gains[j], self.bias[j], cut(self.noise_const[j])
+                )
         weight = self.image_weight[:, :, 0, 0] * (styles[-1] * self.image_gain)[:, None]
         return inverse_haar(pointwise(x, weight, self.image_bias).float())
 

@@ -1,6 +1,6 @@
 """Decoding on a CPU: `Generator.synthesis_from_styles` to bytes, with weights prepared once for a whole clip.
 
-The layers with many pixels run as the compiled functions of `mien.nets.decoder.native`: by Winograd's F(4x4, 3x3), or
+The layers with many pixels run as the compiled functions of `mien.nets.native`: by Winograd's F(4x4, 3x3), or
 F(4, 2) for the phases of an upsampling layer, with style, demodulation, noise, bias, leaky ReLU and ToRGB done on the
 way; in the largest blocks what is between the two layers never leaves the cache. Feature maps live in buffers that are
 made once. The result is that of the generator but for rounding (research/speed.md has the figures); `exact=True`, a
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.media.images import to_bytes
-from mien.nets.decoder import native
+from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.generator import Generator
 from mien.nets.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.media.images import to_bytes
-from mien.nets.decoder import native
+from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.mobile_layers import IMAGE_BANDS, FirstConv, SeparableConv, ToImage, band_order
 from mien.nets.mobile_stylegan import MobileGenerator

@@ -1,4 +1,4 @@
-"""The C sources of the decoders give on arm64 what they give on this processor: built by zig, run by qemu-user."""
+"""The C sources give on arm64 what they give on this processor: built by zig, run by qemu-user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 import mien
-from mien.nets.decoder import native
+from mien.nets import native
 from tolerances import DECODER_RELATIVE
 
-SOURCES = Path(mien.__file__).parent / "nets" / "decoder" / "native"
+SOURCES = Path(mien.__file__).parent / "nets" / "native"
 FLAGS = [flag for flag in native.FLAGS if flag not in ("-shared", "-fPIC")]
 ARM64 = ("-target", "aarch64-linux-musl")
 
@@ -35,7 +35,7 @@ def floats(*command: str | Path) -> NDArray[np.float32]:
     return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.float32)
 
 
-@pytest.mark.parametrize("name", ["synthesis", "mobile"])
+@pytest.mark.parametrize("name", ["synthesis", "mobile", "separable"])
 def test_arm64_gives_what_this_processor_gives(name: str, tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason="the extra `page` is not installed: nothing is built for arm64")
     here, there = built(name, tmp_path), built(name, tmp_path, *ARM64)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mien.media.images import to_bytes
-from mien.nets.decoder import native
+from mien.nets import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from tolerances import DECODER_DB, DECODER_RELATIVE, FLOAT32_EXACT

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mien.media.images import to_bytes
-from mien.nets.decoder import native
+from mien.nets import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.decoder.for_generator import decoder_for
 from mien.nets.decoder.mobile_decoder import MobileDecoder, panels, quantised_panels

@@ -1,7 +1,8 @@
-"""`synthesis.c` (StyleGAN2) and `mobile.c` (MobileStyleGAN), each compiled on first use by the machine's own C compiler
-and kept in `$MIEN_HOME/native`.
+"""C sources, each compiled on first use by the machine's own C compiler and kept in `$MIEN_HOME/native`: `synthesis.c`
+(decoding of StyleGAN2), `mobile.c` (decoding of MobileStyleGAN), `separable.c` (its layers with gradients).
 
-Where there is no compiler (or `MIEN_NATIVE=0`), `library()` and `mobile_library()` are None and PyTorch does the work.
+Where there is no compiler (or `MIEN_NATIVE=0`), `library()`, `mobile_library()` and `separable_library()` are None and
+PyTorch does the work.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC")
 # How a compiler is told to use all of this processor differs by processor and compiler; the last is understood by all.
@@ -91,6 +93,27 @@ def mobile_library() -> ctypes.CDLL | None:
     return found
 
 
+@lru_cache(maxsize=1)
+def separable_library() -> ctypes.CDLL | None:
+    """The compiled functions for MobileStyleGAN's layers with gradients, or None where they cannot be had."""
+    found = _loaded("separable")
+    if found is None:
+        return None
+    pointer, integer, number = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
+    arguments: dict[str, list[Any]] = {
+        "depthwise": [pointer] * 4 + [integer] * 4,
+        "depthwise_taps": [pointer] * 4 + [integer] * 4,
+        "activate": [pointer] * 2 + [number] + [integer] * 3,
+        "activate_backward": [pointer] * 2 + [number] + [pointer] * 3 + [integer] * 3,
+        "inverse_haar": [pointer] * 3 + [integer] * 4,
+        "inverse_haar_backward": [pointer] * 5 + [integer] * 4,
+    }
+    for name, types in arguments.items():
+        function = getattr(found, name)
+        function.restype, function.argtypes = None, types
+    return found
+
+
 def _loaded(name: str) -> ctypes.CDLL | None:
     """The library of `name`.c, or None where it cannot be had or is not wanted."""
     if os.environ.get("MIEN_NATIVE") == "0":
@@ -103,7 +126,7 @@ def _loaded(name: str) -> ctypes.CDLL | None:
 
 def _compiled(name: str) -> Path:
     """The shared library for this source, these flags and this processor. Raises OSError, SubprocessError."""
-    source = resources.files("mien.nets.decoder.native").joinpath(f"{name}.c").read_bytes()
+    source = resources.files("mien.nets.native").joinpath(f"{name}.c").read_bytes()
     key = hashlib.sha256(repr((source, FLAGS, platform.machine(), _processor())).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "native"
     target = folder / f"{name}-{key}.so"
