@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -32,14 +33,24 @@ CHOOSE_EVERY = 15  # training steps
 _DECAY = 0.9  # of the running mean of squared gradients
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Tensors that the optimiser moves, at so many times the usual `rate`. `matrices`: they are factors of low rank,
+    `[r, n]` each."""
+
+    tensors: list[Tensor]
+    rate: float
+    matrices: bool = False
+
+
 class Weights(Protocol):
     """The weights that a training loop changes."""
 
     generator: Generator  # with the present weights, after `materialize`
 
     @property
-    def groups(self) -> list[tuple[list[Tensor], float]]:
-        """What the optimiser moves, with a factor on its rate; empty where the generator stays as it is."""
+    def groups(self) -> list[ParameterGroup]:
+        """What the optimiser moves; empty where the generator stays as it is."""
         ...
 
     @property
@@ -77,7 +88,7 @@ class FixedWeights:
         self.generator, self._blob = generator, blob
 
     @property
-    def groups(self) -> list[tuple[list[Tensor], float]]:
+    def groups(self) -> list[ParameterGroup]:
         return []
 
     @property
@@ -112,11 +123,12 @@ class FullWeights:
         self._scales = rate_scales(base)
 
     @property
-    def groups(self) -> list[tuple[list[Tensor], float]]:
+    def groups(self) -> list[ParameterGroup]:
         weights = [
             (p, s) for i, (p, s) in enumerate(zip(self._tuned, self._scales, strict=True)) if i not in self._noise
         ]
-        return [*_by_scale(weights), (self.noise, 0.0 if self._options is None else self._options.rate)]
+        noise = ParameterGroup(self.noise, 0.0 if self._options is None else self._options.rate)
+        return [*_by_scale(weights), noise]
 
     @property
     def noise(self) -> list[Tensor]:
@@ -170,12 +182,12 @@ class CompactWeights:
         self.materialize()
 
     @property
-    def groups(self) -> list[tuple[list[Tensor], float]]:
+    def groups(self) -> list[ParameterGroup]:
         each = list(zip(self._values, self.plan, strict=True))
         whole = [(v, self._scales[p.tensor]) for v, p in each if not p.factor and p.tensor not in self._noise]
         factors = [(v, FACTOR_RATE * self._scales[p.tensor]) for v, p in each if p.factor]
-        noise_rate = 0.0 if self._options is None else self._options.rate
-        return [*_by_scale(whole), (self.noise, noise_rate), *_by_scale(factors)]
+        noise = ParameterGroup(self.noise, 0.0 if self._options is None else self._options.rate)
+        return [*_by_scale(whole), noise, *_by_scale(factors, matrices=True)]
 
     @property
     def noise(self) -> list[Tensor]:
@@ -267,12 +279,12 @@ def rate_scales(generator: Generator) -> list[float]:
     return [generator.rate_scale(name) for name in generator.tunable_names()]
 
 
-def _by_scale(weights: list[tuple[Tensor, float]]) -> list[tuple[list[Tensor], float]]:
+def _by_scale(weights: list[tuple[Tensor, float]], *, matrices: bool = False) -> list[ParameterGroup]:
     """Tensors grouped by the factor on their rate, in the order in which factors come."""
     groups: dict[float, list[Tensor]] = {}
     for tensor, scale in weights:
         groups.setdefault(scale, []).append(tensor)
-    return [(tensors, scale) for scale, tensors in groups.items()]
+    return [ParameterGroup(tensors, scale, matrices) for scale, tensors in groups.items()]
 
 
 def noise_indices(generator: Generator) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Adam whose convolutions learn by orthogonalised momentum (Muon, Jordan et al. 2024).
+"""Adam whose convolutions, or their factors of low rank, learn by orthogonalised momentum (Muon, Jordan et al. 2024).
 
 Adam scales each number by itself, so the few directions in which all gradients agree take most of a step. Muon moves a
 weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,13 +49,17 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return (x.T if tall else x).float()
 
 
-class Muon(torch.optim.Adam):
-    """Convolutions of 3x3 of groups with `muon` true by Muon at the group's rate times `share`, everything else by
-    Adam.
+# What Muon moves of a group: its 3x3 convolutions, its matrices `[r, c]`, or nothing.
+Moved = Literal["convolutions", "matrices", "nothing"]
 
-    `share`: the root mean square of a convolution's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
-    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a convolution is one `exp_avg`. `threads` share the
-    convolutions.
+
+class Muon(torch.optim.Adam):
+    """What a group's `muon` names (`Moved`, by default its convolutions) by Muon at the group's rate times `share`,
+    everything else by Adam.
+
+    `share`: the root mean square of a matrix's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
+    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a matrix is one `exp_avg`. `threads` share the
+    matrices.
     """
 
     threads = Team()
@@ -68,7 +72,7 @@ class Muon(torch.optim.Adam):
         self._momentum, self._share = momentum, share
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Adam looks for its `step` in every state; those of convolutions have none, and are kept out of its sight here
+        """Adam looks for its `step` in every state; those of matrices have none, and are kept out of its sight here
         too."""
         ours = {p: kept for p, kept in state["state"].items() if kept and "step" not in kept}
         adams = {p: kept for p, kept in state["state"].items() if p not in ours}
@@ -78,27 +82,38 @@ class Muon(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step of both; `closure` is not used."""
-        convolutions: list[tuple[Tensor, Tensor, float]] = []
+        matrices: list[tuple[Tensor, Tensor, float]] = []
         for group in self.param_groups:
-            for p in group["params"] if group.get("muon", True) else ():
-                if p.grad is not None and p.ndim == 4 and p.shape[-1] == 3 and min(p.shape[:2]) >= _SMALLEST:
-                    convolutions.append((p, p.grad, group["lr"]))
+            for p in group["params"]:
+                if p.grad is not None and _is_moved(p, group.get("muon", "convolutions")):
+                    matrices.append((p, p.grad, group["lr"]))
                     p.grad = None  # out of Adam's sight
         super().step()
 
-        def moved(convolution: tuple[Tensor, Tensor, float]) -> None:
-            p, grad, rate = convolution
+        def move(matrix: tuple[Tensor, Tensor, float]) -> None:
+            p, grad, rate = matrix
             state = self.state[p]
             if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p)
             mean = state["exp_avg"]
             mean.lerp_(grad, 1 - self._momentum)
-            ahead = grad.lerp(mean, self._momentum)
-            # Columns in the order in which they lie in memory, which orthogonality does not ask for.
-            rows = ahead.permute(0, 2, 3, 1)
-            update = orthogonalised(rows.reshape(len(p), -1)).view(rows.shape).permute(0, 3, 1, 2)
-            p.add_(update, alpha=-rate * self._share)
+            p.add_(_update(grad.lerp(mean, self._momentum)), alpha=-rate * self._share)
             p.grad = grad
 
-        for _ in self.threads.map(moved, convolutions):
+        for _ in self.threads.map(move, matrices):
             pass
+
+
+def _is_moved(p: Tensor, moved: Moved) -> bool:
+    if moved == "matrices":
+        return p.ndim == 2
+    return moved == "convolutions" and p.ndim == 4 and p.shape[-1] == 3 and min(p.shape[:2]) >= _SMALLEST
+
+
+def _update(momentum: Tensor) -> Tensor:
+    """The orthogonalised momentum of a matrix `[r, c]` or a convolution `[O, I, k, k]`, of its shape."""
+    if momentum.ndim == 2:
+        return orthogonalised(momentum)
+    # Columns in the order in which they lie in memory, which orthogonality does not ask for.
+    rows = momentum.permute(0, 2, 3, 1)
+    return orthogonalised(rows.reshape(len(rows), -1)).view(rows.shape).permute(0, 3, 1, 2)

@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 @dataclass(frozen=True)
 class MuonOptions:
-    """Muon for convolutions (`mien.personalize.muon`). `momentum` of their gradients; `max_update`: how far they move
-    at a step, in learning rates."""
+    """Muon for convolutions and their factors (`mien.personalize.muon`). `momentum` of their gradients; `max_update`: how
+    far they move at a step, in learning rates."""
 
     momentum: float = 0.85
     max_update: float = 0.6

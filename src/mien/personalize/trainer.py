@@ -18,7 +18,7 @@ from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.image_loss import ImageLoss
 from mien.personalize.losses import resized
-from mien.personalize.muon import Muon
+from mien.personalize.muon import Moved, Muon
 from mien.personalize.noise_schedule import noise_rates
 from mien.personalize.options import MuonOptions
 from mien.personalize.sampling import Batch, BatchSampler
@@ -73,8 +73,10 @@ class Trainer:
         self._noise_rate = noise_rates(data.regions, data.steady) if noise_rate is None else noise_rate
         self._more = [tensor for tensors, _ in more for tensor in tensors]
         # Muon for the generator alone: on an encoder it takes a third as long as all else of a step.
-        groups = [(list(tensors), rate * factor, True) for tensors, factor in weights.groups]
-        groups += [(list(tensors), r, False) for tensors, r in more]
+        groups: list[tuple[list[Tensor], float, Moved]] = [
+            (g.tensors, rate * g.rate, "matrices" if g.matrices else "convolutions") for g in weights.groups
+        ]
+        groups += [(list(tensors), r, "nothing") for tensors, r in more]
         groups = [group for group in groups if len(group[0])]
         self._trained = [tensor for tensors, _, _ in groups for tensor in tensors]
         self._rates = [r for _, r, _ in groups]
@@ -154,11 +156,11 @@ class Trainer:
 
 
 def optimiser_of(
-    groups: Sequence[tuple[list[Tensor], float, bool]], muon: MuonOptions | None, device: torch.device
+    groups: Sequence[tuple[list[Tensor], float, Moved]], muon: MuonOptions | None, device: torch.device
 ) -> torch.optim.Adam:
-    """Muon for convolutions and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors, their rate,
-    and whether Muon may move them."""
-    parameters = [{"params": tensors, "lr": rate, "muon": able} for tensors, rate, able in groups]
+    """Muon for convolutions or factors and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors,
+    their rate, and what of them Muon moves."""
+    parameters = [{"params": tensors, "lr": rate, "muon": moved} for tensors, rate, moved in groups]
     fused = device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
     if muon is None:
         return torch.optim.Adam(parameters, betas=(0.9, 0.999), fused=fused)

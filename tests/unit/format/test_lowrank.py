@@ -84,7 +84,7 @@ def test_training_lowers_the_loss_and_meets_the_size(size: int | None) -> None:
     w = torch.randn(4, base.num_ws, base.w_dim)
     wanted = target.synthesis(w).detach()
     weights = weights_for(base, size)
-    parameters = [p for group, _ in weights.groups for p in group]
+    parameters = [p for group in weights.groups for p in group.tensors]
     optimiser = torch.optim.Adam(parameters, lr=0.02)
     for step in range(30):
         placed = weights.materialize()

@@ -46,6 +46,21 @@ def test_only_convolutions_leave_adam() -> None:
     assert set(one.state[ours[0]]) == {"exp_avg"}
 
 
+@pytest.mark.parametrize("moved", ["convolutions", "matrices", "nothing"])
+def test_what_a_group_has_moved(moved: str) -> None:
+    convolution, matrix, plane = (torch.zeros(s, requires_grad=True) for s in ((16, 16, 3, 3), (3, 40), (40,)))
+    for p in (convolution, matrix, plane):
+        p.grad = torch.zeros_like(p)
+        p.grad[:1] = 1.0
+    groups = [{"params": [convolution, matrix, plane], "lr": 0.1, "muon": moved}]
+    optimiser = Muon(groups, (0.5, 0.99), momentum=0.9, share=0.3, fused=False)
+    optimiser.step()
+    by_muon = {"convolutions": [convolution], "matrices": [matrix], "nothing": []}[moved]
+    assert [p for p in (convolution, matrix, plane) if "step" not in optimiser.state[p]] == by_muon
+    for p in by_muon:
+        assert float(p.detach().square().mean().sqrt()) == pytest.approx(0.1 * 0.3, rel=0.05)
+
+
 def test_a_run_goes_on_from_its_saved_state() -> None:
     whole, halves = parameters(), parameters()
     make = lambda p: Muon([{"params": p, "lr": 0.01}], (0.5, 0.99), momentum=0.9, share=0.3, fused=True)

@@ -8,12 +8,13 @@ from mien.personalize.muon import Muon
 
 
 def test_each_tensor_moves_by_its_own_size(pack):
-    factors = lambda generator: {factor for tensors, factor in weights_for(generator, None).groups if len(tensors)}
+    factors = lambda generator: {group.rate for group in weights_for(generator, None).groups if group.tensors}
     assert factors(pack.generator) == {1.0}  # at unit variance, and without noise constants
     mobile = tiny_mobile_pack().generator
     assert {0.05, 1.0, 4.0} < factors(mobile)
-    compact = [factor for tensors, factor in weights_for(mobile, 20_000).groups if len(tensors)]
-    assert min(compact) == 0.05
+    compact = weights_for(mobile, 20_000).groups
+    assert min(group.rate for group in compact if group.tensors) == 0.05
+    assert all(p.ndim == 2 for group in compact if group.matrices for p in group.tensors)
     scales = dict(zip(mobile.tunable_names(), rate_scales(mobile), strict=True))
     assert scales["blocks.2.depthwise"] == scales["heads.16.depthwise.0"] == 4.0
     assert scales["blocks.2.weight"] == scales["heads.16.weight.1"] == scales["heads.16.image_weight"] == 0.05
