@@ -64,9 +64,11 @@ class SeparableLayer(torch.autograd.Function):
         pixels, nine = _pixels(x), taps.reshape(-1, TAPS).T
         n, height, width, channels = pixels.shape
         spread = _depthwise(pixels, (nine * style[:, None]).contiguous())
-        y = torch.addmm(bias, spread.view(-1, channels), weight.T)
-        noise = noise.contiguous()
-        _library().activate(y.data_ptr(), noise.data_ptr(), SeparableLayer.SLOPE, n, height * width, len(bias))
+        y = spread.view(-1, channels) @ weight.T
+        bias, noise = bias.contiguous(), noise.contiguous()
+        _library().activate(
+            y.data_ptr(), bias.data_ptr(), noise.data_ptr(), SeparableLayer.SLOPE, n, height * width, len(bias)
+        )
         y = y.view(n, height, width, -1)
         needs = ctx.needs_input_grad
         kept_x = pixels if needs[1] or needs[3] else None

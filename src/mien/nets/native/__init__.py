@@ -103,7 +103,7 @@ def separable_library() -> ctypes.CDLL | None:
     arguments: dict[str, list[Any]] = {
         "depthwise": [pointer] * 4 + [integer] * 4,
         "depthwise_taps": [pointer] * 4 + [integer] * 4,
-        "activate": [pointer] * 2 + [number] + [integer] * 3,
+        "activate": [pointer] * 3 + [number] + [integer] * 3,
         "activate_backward": [pointer] * 2 + [number] + [pointer] * 3 + [integer] * 3,
         "inverse_haar": [pointer] * 3 + [integer] * 4,
         "inverse_haar_backward": [pointer] * 5 + [integer] * 4,

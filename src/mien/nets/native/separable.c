@@ -108,12 +108,12 @@ void depthwise_taps(const float *x, const float *g, const float *zeros, float *s
         }
 }
 
-/* y [N][P][C] in place: the leaky ReLU of y plus `noise` [P]. */
-void activate(float *y, const float *noise, float slope, int N, int P, int C) {
+/* y [N][P][C] in place: the leaky ReLU of y plus `bias` [C] plus `noise` [P]. */
+void activate(float *y, const float *bias, const float *noise, float slope, int N, int P, int C) {
     for (int n = 0; n < N; n++)
         for (int p = 0; p < P; p++, y += C)
             for (int c = 0; c < C; c += VECTOR) {
-                v8 z = load(y + c) + noise[p];
+                v8 z = load(y + c) + (load(bias + c) + noise[p]);
                 store(y + c, sloped(z, z, slope));
             }
 }

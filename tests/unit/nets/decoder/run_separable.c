@@ -14,7 +14,7 @@ int main(void) {
     depthwise_taps(x, g, none, sums, N, H, W, C);
     write_floats(sums, N * TAPS * C);
 
-    activate(y, numbers(H * W), 0.2f, N, H * W, C);
+    activate(y, numbers(C), numbers(H * W), 0.2f, N, H * W, C);
     write_floats(y, SIZE);
     float *before = zeros(SIZE);
     activate_backward(y, g, 0.2f, before, of_bias, of_noise, N, H * W, C);
