@@ -208,8 +208,8 @@ def _refit(
 ) -> Motion:  # fmt: skip
     """Each frame's numbers against the frame, but for frames that the tuned generator does not draw."""
     assert options.refit is not None
-    size = _size(pack.stage_sizes.attributes, pack)
-    drawn = avatar.images(motion, _size(pack.stage_sizes.pose, pack))
+    size = avatar.generator.compared_size(pack.stage_sizes.attributes)
+    drawn = avatar.images(motion, avatar.generator.compared_size(pack.stage_sizes.pose))
     masks = faces.masks(pack.device)
     with autocast_bf16(pack.device):
         covered = torch.from_numpy(faces.lost) | poorly_reconstructed(region_errors(faces.crops, drawn, masks))

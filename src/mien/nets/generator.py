@@ -150,6 +150,11 @@ class Generator(nn.Module, ABC):
         generator's own resolution where that is smaller."""
         return downsample_to(self.synthesis_from_styles(styles, self.drawn_resolution(size)), size)
 
+    def compared_size(self, wished: int) -> int:
+        """The side, at least `wished`, of the smallest picture that training at the finished picture's size trains too:
+        what can be compared with frames after it."""
+        return min(wished, self.resolution)
+
     def frames_at_once(self, wished: int, size: int) -> int:
         """How many pictures of `size` pixels fit in the memory that `wished` of 256x256 take, at least 1."""
         side = max(self.drawn_resolution(size), 256)

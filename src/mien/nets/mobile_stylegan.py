@@ -115,6 +115,10 @@ class MobileGenerator(Generator):
         x = self.features(styles, self.config.blocks - 2)
         return self.heads[half](x, styles), self._finish(x, styles, window)
 
+    def compared_size(self, wished: int) -> int:
+        """Smaller heads than training draws stay behind when the blocks before them are trained."""
+        return max(min(wished, self.resolution), self.resolution // 2 if self.draws_windows else self.resolution)
+
     def tunable_names(self) -> tuple[str, ...]:
         """All but the affine layers, heads included: they draw what the tuned blocks would."""
         return tuple(name for name, _ in self.named_parameters() if ".affine." not in name)

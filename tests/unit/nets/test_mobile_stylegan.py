@@ -128,3 +128,9 @@ def test_shapes_that_cannot_be():
         MobileGeneratorConfig(w_dim=8, channels=(16, 16, 8), heads=(32,))
     with pytest.raises(ValueError, match="w_plus must be"):
         MobileGenerator(CONFIG).styles(torch.zeros(1, 3, 8))
+
+
+def test_what_training_does_not_draw_is_not_compared_with_frames():
+    made = MobileGenerator(CONFIG)  # pictures of 16, 32 and 64 by heads, and of 128
+    assert made.draws_windows and made.compared_size(16) == 64 and made.compared_size(128) == 128
+    assert made.at(32).compared_size(16) == 32
