@@ -108,7 +108,7 @@ def _planned(
     if options.minutes is None or options.tuning is None or options.refinement is None:
         return options, {}
     tuning, refinement = (
-        training.for_clip(frames, options.step_factor / options.effort, batch_at(pack.resolution, training.batch)).steps
+        training.for_clip(frames, batch=batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
     )
     plan = plan_time(

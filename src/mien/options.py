@@ -27,7 +27,6 @@ LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
 UNTUNED_SIZE = "the size of a person's weights goes with tuning only."
 # Bytes of the tuned weights: with the rest of it a person's file has 200,000 at most with `mini`.
 DEFAULT_PERSON_SIZE = 188_000
-COMPACT_EFFORT = 1.3  # times the steps where a person is small: with as many as for all weights it is 0.8 dB behind
 
 
 @dataclass(frozen=True)
@@ -179,11 +178,6 @@ class EncodeOptions:
             EncodeOptions.untuned(), clip=self.clip, align=self.align, inversion=self.inversion, size=self.size,
             seed=self.seed,
         )  # fmt: skip
-
-    @property
-    def step_factor(self) -> float:
-        """So many times the usual steps tuning and refinement take."""
-        return self.effort * (COMPACT_EFFORT if self.person_size is not None else 1.0)
 
     def key(self) -> str:
         """A hash of all options, nested ones with the names of their classes."""

@@ -147,7 +147,7 @@ def _tune(
     tuning, pack = options.tuning, nets.pack
     assert tuning is not None
     tuning = replace(tuning, seed=options.seed).for_clip(
-        len(faces), options.step_factor, batch_at(pack.resolution, tuning.batch)
+        len(faces), options.effort, batch_at(pack.resolution, tuning.batch)
     )
     learned = learns_encoder(nets.encoder, tuning)
     pivots = None if learned else inversion.w_plus
@@ -190,7 +190,7 @@ def _refine(
     refinement, pack = options.refinement, nets.pack
     assert refinement is not None
     refinement = replace(refinement, seed=options.seed).for_clip(
-        len(faces), options.step_factor, batch_at(pack.resolution, refinement.batch)
+        len(faces), options.effort, batch_at(pack.resolution, refinement.batch)
     )
     # Irises that lids cover cannot be seen: their gaze stays as it is (Sec. 3.4).
     blink = torch.from_numpy(faces.blink).to(pack.device)
