@@ -22,8 +22,9 @@ from mien.method.stage1_align.align import AlignOptions, align, already_aligned
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
-from mien.options import DEFAULT_PERSON_SIZE, LEAST_EFFORT, EncodeOptions
+from mien.options import LEAST_EFFORT, EncodeOptions
 from mien.packs.pack import Pack
+from mien.personalize.options import DEFAULT_PERSON_SIZE
 from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
 from mien.pipeline import Encoding, encode_track

@@ -15,6 +15,7 @@ from mien.method.stage2_invert import InversionOptions
 from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import AttributeOptions
 from mien.personalize.options import (
+    DEFAULT_PERSON_SIZE,
     RefinementOptions,
     TuningOptions,
 )
@@ -25,8 +26,6 @@ INVERSIONS = ("encoder", "restyle")
 SIZES = (256, 512, 1024)
 LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
 UNTUNED_SIZE = "the size of a person's weights goes with tuning only."
-# Bytes of the tuned weights: with the rest of it a person's file has 200,000 at most with `mini`.
-DEFAULT_PERSON_SIZE = 188_000
 
 
 @dataclass(frozen=True)

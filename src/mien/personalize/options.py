@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+# Bytes of the tuned weights: with the rest of it a person's file has 200,000 at most with `mini`.
+DEFAULT_PERSON_SIZE = 188_000
+
 
 @dataclass(frozen=True)
 class MuonOptions:

@@ -23,10 +23,10 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 @dataclass(frozen=True)
 class RefitOptions:
-    """`descent`: of Eq. 9, where one step of Gauss-Newton does nearly all; `angle_unit_deg`: how many degrees of an angle
+    """`descent`: of Eq. 9, where two steps of Gauss-Newton do nearly all; `angle_unit_deg`: how many degrees of an angle
     weigh as much as one unit of a channel."""
 
-    descent: DescentOptions = field(default_factory=lambda: DescentOptions(iterations=1))
+    descent: DescentOptions = field(default_factory=lambda: DescentOptions(iterations=2))
     angle_unit_deg: float = 3.0
 
 
