@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mien.packs.pack import Pack
 from mien.pipeline import Encoding
 from mien.runtime.monitor import Monitor
 
+REPORTED_FRAMES = 32  # evenly spread over the clip, of which S_t is drawn
 STAGES = ("align", "invert", "tune", "identity", "pose", "attributes", "refine", "refit")
 
 
@@ -31,8 +33,8 @@ STAGES = ("align", "invert", "tune", "identity", "pose", "attributes", "refine",
 class EncodeReport:
     """What an encode did.
 
-    `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`), the render against
-    S_t (`fit`) and against I_t (`resynthesis`); `pose_loss`: Eq. 2 at the measured and at the fitted angles;
+    `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`) and the render against
+    S_t (`fit`), both of up to 32 frames, and the render against I_t (`resynthesis`), of all; `pose_loss`: Eq. 2 at the measured and at the fitted angles;
     `minimises`: the loss of which each number is the minimum; `unreliable`: frames whose fit is not to be trusted;
     `lost`: frames without a face; `cuts`: at which another shot of the same person begins; `resumed`: the stages that
     an earlier run had done, whose seconds are not counted again.
@@ -83,7 +85,7 @@ def summarise(
     pose, sizes = encoding.pose, pack.stage_sizes
     first = encoding.first_inversion.images(min(sizes.attributes, pack.resolution))
     unexplained = region_errors(faces.crops, first, faces.masks(pack.device))
-    inverted = encoding.inversion.images()
+    inversion, fit = _inversion_and_fit(encoding, faces)
     return EncodeReport(
         method=options.method,
         frames=len(faces),
@@ -92,8 +94,8 @@ def summarise(
         seconds={name: monitor.seconds.get(name, 0.0) for name in STAGES},
         bytes=stream.accounting(),
         psnr={
-            "inversion": mean_psnr(faces.crops, as_bytes(inverted), faces.bounds),
-            "fit": _fit_psnr(encoding, inverted),
+            "inversion": inversion,
+            "fit": fit,
             "resynthesis": mean_psnr(faces.crops, render_frames(stream, pack, encoding.avatar.generator), faces.bounds),
         },
         identity_frame=encoding.identity.frame,
@@ -142,26 +144,35 @@ def as_bytes(images: ImageSequence) -> Iterator[NDArray[np.uint8]]:
 
 
 def mean_psnr(
-    real: Iterable[NDArray[np.uint8]], made: Iterable[NDArray[np.uint8]], bounds: FrameBounds | None = None
+    real: Iterable[NDArray[np.uint8]],
+    made: Iterable[NDArray[np.uint8]],
+    bounds: FrameBounds | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> float:
-    """Mean over frames of the PSNR (dB, uint8 RGB), within the `bounds` of the frame where they are given."""
+    """Mean over frames of the PSNR (dB, uint8 RGB), within the `bounds` of the frame where they are given. `numbers`: the
+    frames' numbers in the clip; from 0 on by default."""
     if bounds is None:
         return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
     values = []
-    for number, (a, b) in enumerate(zip(real, made, strict=True)):
+    for number, (a, b) in zip(numbers or count(), zip(real, made, strict=True)):  # noqa: B905 - frames may be numbered on
         weight = bounds.within(slice(number, number + 1), len(a))[0, 0].double().numpy()
         error = np.square(a.astype(np.float64) - b).mean(-1)
         values.append(float(psnr_from_mse((error * weight).sum() / max(weight.sum(), 1.0))))
     return float(np.mean(values))
 
 
-@torch.no_grad()
-def _fit_psnr(encoding: Encoding, inverted: ImageSequence) -> float:
-    """Mean PSNR (dB) of the render against S_t = G(L_t)."""
+def _inversion_and_fit(encoding: Encoding, faces: FaceTrack) -> tuple[float, float]:
+    """Mean PSNR (dB) of S_t = G(L_t) against the crops, and of the render against S_t, over some frames."""
+    chosen = np.unique(np.linspace(0, len(faces) - 1, REPORTED_FRAMES).round().astype(int))
+    wanted = encoding.inversion.images()
     rendered = encoding.avatar.images(encoding.motion, encoding.avatar.generator.resolution)
-    values = []
-    for i in range(0, len(inverted), BATCH):
-        part = slice(i, i + BATCH)
-        error = (rendered[part].clamp(-1, 1) - inverted[part].clamp(-1, 1)).square().mean((1, 2, 3))
-        values.append(psnr_from_mse(error.cpu(), peak=2))
-    return float(np.concatenate(values).mean())
+    inverted: list[NDArray[np.uint8]] = []
+    fit = []
+    for i in range(0, len(chosen), BATCH):
+        part = torch.from_numpy(chosen[i : i + BATCH])
+        target = wanted[part].clamp(-1, 1)
+        error = (rendered[part].clamp(-1, 1) - target).square().mean((1, 2, 3))
+        fit.append(psnr_from_mse(error.cpu(), peak=2))
+        inverted.extend(to_bytes(target))
+    inversion = mean_psnr(faces.crops[chosen], inverted, faces.bounds, chosen.tolist())
+    return inversion, float(np.concatenate(fit).mean())

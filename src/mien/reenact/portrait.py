@@ -49,7 +49,7 @@ class PortraitTuning:
     most bytes of the tuned weights, None for all of them.
     """
 
-    steps: int = 100
+    steps: int = 80
     batch: int = 3
     resolution: int = 128
     frames: int = 16
