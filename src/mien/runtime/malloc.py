@@ -1,9 +1,7 @@
 """Memory that a step of arithmetic needs again in the next one is kept, not given back to the system each time.
 
 glibc maps every block of some megabytes anew and returns it when it is freed, so that each large tensor costs page
-faults again and again: a training step of the generator at 256x256 took 1.6 times as long on a CPU. Blocks above 64 MiB have
-no room in what it sets aside for threads other than the first, so all threads share one heap: eight pictures' gradients
-of `ffhq-mobile` took 1.5 times as long in two threads.
+faults again and again: a training step of the generator at 256x256 took 1.6 times as long on a CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _LARGEST = 2**31 - 1
 
 
@@ -23,5 +21,4 @@ def tune_malloc() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST), (_M_ARENA_MAX, 1))
-    return all([bool(mallopt(what, value)) for what, value in settings])
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST))
