@@ -154,7 +154,7 @@ def mean_psnr(
     if bounds is None:
         return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
     values = []
-    for number, (a, b) in zip(numbers or count(), zip(real, made, strict=True)):  # noqa: B905 - frames may be numbered on
+    for number, (a, b) in zip(numbers or count(), zip(real, made, strict=True)):
         weight = bounds.within(slice(number, number + 1), len(a))[0, 0].double().numpy()
         error = np.square(a.astype(np.float64) - b).mean(-1)
         values.append(float(psnr_from_mse((error * weight).sum() / max(weight.sum(), 1.0))))

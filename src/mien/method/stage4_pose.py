@@ -37,7 +37,7 @@ class PoseOptions:
     step_deg: float = 1.0
     prior: float = 2e-5
     smooth: float = 1e-4
-    batch: int = 32
+    batch: int = 24
 
 
 class PoseObjective:

@@ -229,10 +229,13 @@ class CompactWeights:
         while True:
             codes = lowrank.nearest_codes(self._steps.numpy() * scale)
             codes[[not bool(v.detach().any()) for v in self._values]] = 0
-            blob = lowrank.pack_numbers(self.rank, codes, self._symbols(codes))
+            symbols = self._symbols(codes)
+            blob = lowrank.pack_numbers(self.rank, codes, symbols)
             if len(blob) <= self._size:
                 return apply_delta(self._base, blob), blob
-            scale *= 2 ** max(0.05, 1.2 * (len(blob) / self._size - 1))
+            # Steps twice as large take about a bit from each number that is not zero.
+            numbers = sum(int(np.count_nonzero(s)) for s in symbols)
+            scale *= 2 ** max(0.03, 8 * (len(blob) - self._size) / max(numbers, 1))
 
     def _symbols(self, codes: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
         out = []
