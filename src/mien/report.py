@@ -34,7 +34,8 @@ class EncodeReport:
     """What an encode did.
 
     `seconds` by stage, 0 for those that were left out; `psnr` in dB: S_t against I_t (`inversion`) and the render against
-    S_t (`fit`), both of up to 32 frames, and the render against I_t (`resynthesis`), of all; `pose_loss`: Eq. 2 at the measured and at the fitted angles;
+    S_t (`fit`), both of up to 32 frames, and the render against I_t (`resynthesis`), of all; `pose_loss`: Eq. 2 at the
+    measured and at the fitted angles;
     `minimises`: the loss of which each number is the minimum; `unreliable`: frames whose fit is not to be trusted;
     `lost`: frames without a face; `cuts`: at which another shot of the same person begins; `resumed`: the stages that
     an earlier run had done, whose seconds are not counted again.
@@ -149,8 +150,8 @@ def mean_psnr(
     bounds: FrameBounds | None = None,
     numbers: Iterable[int] | None = None,
 ) -> float:
-    """Mean over frames of the PSNR (dB, uint8 RGB), within the `bounds` of the frame where they are given. `numbers`: the
-    frames' numbers in the clip; from 0 on by default."""
+    """Mean over frames of the PSNR (dB, uint8 RGB), within the `bounds` of the frame where they are given. `numbers`:
+    the frames' numbers in the clip; from 0 on by default."""
     if bounds is None:
         return float(np.mean([psnr(a, b) for a, b in zip(real, made, strict=True)]))
     values = []

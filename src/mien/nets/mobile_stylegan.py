@@ -116,8 +116,8 @@ class MobileGenerator(Generator):
         return self.heads[half](x, styles), self._finish(x, styles, window)
 
     def frames_at_once(self, wished: int, size: int) -> int:
-        """A fourth of the usual: features are so much wider. Blocks of more than 64 MiB also find no room in the memory that
-        glibc sets aside for a thread, and cost page faults each time."""
+        """A fourth of the usual: features are so much wider. Blocks of more than 64 MiB also find no room in the memory
+        that glibc sets aside for a thread, and cost page faults each time."""
         return max(1, super().frames_at_once(wished, size) // 4)
 
     def compared_size(self, wished: int) -> int:
