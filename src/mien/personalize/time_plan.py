@@ -15,7 +15,7 @@ import torch
 from mien.packs.pack import Pack
 from mien.runtime.team import team
 
-# In gradients of one picture, measured with `mini` at 256 and `ffhq-mobile` at 256: 5 to 8 a frame, 6 to 8 and 5 to 7 a step.
+# In gradients of one picture; of `mini` and `ffhq-mobile` at 256 it is 6 to 7 a frame, 5 to 9 and 5 to 8 a step.
 FRAME, TUNING_STEP, REFINEMENT_STEP = 7.0, 8.0, 6.5
 REPEATS = 3
 
