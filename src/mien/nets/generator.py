@@ -151,8 +151,8 @@ class Generator(nn.Module, ABC):
         return downsample_to(self.synthesis_from_styles(styles, self.drawn_resolution(size)), size)
 
     def compared_size(self, wished: int) -> int:
-        """The side, at least `wished`, of the smallest picture that training at the finished picture's size trains too:
-        what can be compared with frames after it."""
+        """The side at which a tuned generator's pictures can be compared with frames: `wished`, or the smallest that
+        tuning at full size trains too; at most the generator's own."""
         return min(wished, self.resolution)
 
     def frames_at_once(self, wished: int, size: int) -> int:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mien.nets.generator import StyleLayer, Window
-from mien.nets.native_layers import InverseHaar, SeparableLayer, usable
+from mien.nets.native_layers import SLOPE, InverseHaar, SeparableLayer, usable
 from mien.nets.stylegan2 import Affine
 
 IMAGE_BANDS = 12  # 3 colours, each with its mean and 3 details
@@ -133,7 +133,7 @@ def inverse_haar(bands: Tensor) -> Tensor:
 
 def modulated_inverse_haar(bands: Tensor, style: Tensor) -> Tensor:
     """`inverse_haar` of bands that a style `[N, 4 * C]` multiplies."""
-    if usable(bands, bands.shape[1] // 4, style):
+    if usable([bands.shape[1] // 4], bands, style):
         out: Tensor = InverseHaar.apply(bands, style)
         return out
     return inverse_haar(bands * style[:, :, None, None].to(bands.dtype))
@@ -154,7 +154,7 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
 
 def activate(x: Tensor, noise: Tensor) -> Tensor:
     """Noise and leaky ReLU, of `x [N, C, H, W]` and `noise [H, W]`."""
-    return F.leaky_relu(x + noise.to(x.dtype), 0.2, inplace=True)
+    return F.leaky_relu(x + noise.to(x.dtype), SLOPE, inplace=True)
 
 
 def separable(x: Tensor, taps: Tensor, weight: Tensor, style: Tensor, bias: Tensor, noise: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def separable(x: Tensor, taps: Tensor, weight: Tensor, style: Tensor, bias: Tens
 
     The style commutes with the depthwise convolution, so nothing of its own passes over the pixels.
     """
-    if usable(x, math.gcd(*weight.shape), style, weight):
+    if usable(weight.shape, x, weight, style):
         out: Tensor = SeparableLayer.apply(x, taps, weight, style, bias, noise)
         return out
     return activate(pointwise(depthwise(x, taps), weight * style[:, None], bias), noise)

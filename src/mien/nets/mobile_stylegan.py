@@ -121,7 +121,7 @@ class MobileGenerator(Generator):
         return max(1, super().frames_at_once(wished, size) // 4)
 
     def compared_size(self, wished: int) -> int:
-        """Smaller heads than training draws stay behind when the blocks before them are trained."""
+        """Tuning at full size trains the head for half of it, or none: smaller heads do not fit the tuned blocks."""
         return max(min(wished, self.resolution), self.resolution // 2 if self.draws_windows else self.resolution)
 
     def tunable_names(self) -> tuple[str, ...]:

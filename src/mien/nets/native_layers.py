@@ -7,6 +7,7 @@ so it commutes with a depthwise convolution: it is part of the taps, and one pro
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,14 +18,15 @@ from mien.nets.native import separable_library
 
 TAPS = 9
 VECTOR = 8  # channels
+SLOPE = 0.2  # of the leaky ReLU for negative numbers
 
 
-def usable(x: Tensor, channels: int, *others: Tensor) -> bool:
-    """Whether compiled functions can work on `x [N, C, H, W]` with maps of so many `channels`, a multiple of 8, beside
-    `others`."""
+def usable(widths: Sequence[int], *tensors: Tensor) -> bool:
+    """Whether compiled functions can work on `tensors` with feature maps of these `widths`: float32 on a CPU, whole
+    vectors, a C compiler."""
     return (
-        channels % VECTOR == 0
-        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *others))
+        all(width % VECTOR == 0 for width in widths)
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and not torch.jit.is_tracing()
         and separable_library() is not None
     )
@@ -50,12 +52,10 @@ def _depthwise(x: Tensor, taps: Tensor) -> Tensor:
 
 
 class SeparableLayer(torch.autograd.Function):
-    """A modulated depthwise 3x3 and pointwise convolution, bias, noise and leaky ReLU of slope 0.2.
+    """A modulated depthwise 3x3 and pointwise convolution, bias, noise and leaky ReLU.
 
     `x [N, I, H, W]`, `taps [I, 1, 3, 3]`, `weight [O, I]`, `style [N, I]`, `bias [O]`, `noise [H, W]` -> `[N, O, H, W]`.
     """
-
-    SLOPE = 0.2
 
     @staticmethod
     def forward(
@@ -63,22 +63,20 @@ class SeparableLayer(torch.autograd.Function):
     ) -> Tensor:
         pixels, nine = _pixels(x), taps.reshape(-1, TAPS).T
         n, height, width, channels = pixels.shape
-        spread = _depthwise(pixels, (nine * style[:, None]).contiguous())
-        y = spread.view(-1, channels) @ weight.T
+        filtered = _depthwise(pixels, (nine * style[:, None]).contiguous())
+        y = filtered.view(-1, channels) @ weight.T
         bias, noise = bias.contiguous(), noise.contiguous()
-        _library().activate(
-            y.data_ptr(), bias.data_ptr(), noise.data_ptr(), SeparableLayer.SLOPE, n, height * width, len(bias)
-        )
+        _library().activate(y.data_ptr(), bias.data_ptr(), noise.data_ptr(), SLOPE, n, height * width, len(bias))
         y = y.view(n, height, width, -1)
         needs = ctx.needs_input_grad
         kept_x = pixels if needs[1] or needs[3] else None
-        ctx.save_for_backward(kept_x, nine, weight, style, spread if needs[2] else None, y)
+        ctx.save_for_backward(kept_x, nine, weight, style, filtered if needs[2] else None, y)
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, nine, weight, style, spread, y = ctx.saved_tensors
+        x, nine, weight, style, filtered, y = ctx.saved_tensors
         needs_x, needs_taps, needs_weight, needs_style, needs_bias, needs_noise = ctx.needs_input_grad
         of_y = _pixels(gradients[0])
         n, height, width, outputs = y.shape
@@ -87,23 +85,23 @@ class SeparableLayer(torch.autograd.Function):
         of_bias = y.new_zeros(outputs) if needs_bias else None
         of_noise = y.new_zeros(height, width) if needs_noise else None
         _library().activate_backward(
-            y.data_ptr(), of_y.data_ptr(), SeparableLayer.SLOPE, g.data_ptr(), _address(of_bias), _address(of_noise),
+            y.data_ptr(), of_y.data_ptr(), SLOPE, g.data_ptr(), _address(of_bias), _address(of_noise),
             n, height * width, outputs,
         )  # fmt: skip
         g = g.view(-1, outputs)
-        of_weight = g.T @ spread.view(-1, channels) if needs_weight else None
+        of_weight = g.T @ filtered.view(-1, channels) if needs_weight else None
         of_x = of_taps = of_style = None
         if needs_x or needs_taps or needs_style:
-            of_spread = (g @ weight).view(n, height, width, channels)
+            of_filtered = (g @ weight).view(n, height, width, channels)
             if needs_taps or needs_style:
                 sums, zeros = y.new_zeros(n, TAPS, channels), y.new_zeros(width, channels)
                 _library().depthwise_taps(
-                    x.data_ptr(), of_spread.data_ptr(), zeros.data_ptr(), sums.data_ptr(), n, height, width, channels
+                    x.data_ptr(), of_filtered.data_ptr(), zeros.data_ptr(), sums.data_ptr(), n, height, width, channels
                 )
                 of_style = (sums * nine).sum(1) if needs_style else None
                 of_taps = (sums * style[:, None]).sum(0).T.reshape(channels, 1, 3, 3) if needs_taps else None
             if needs_x:
-                of_x = _depthwise(of_spread, (nine.flip(0) * style[:, None]).contiguous()).permute(0, 3, 1, 2)
+                of_x = _depthwise(of_filtered, (nine.flip(0) * style[:, None]).contiguous()).permute(0, 3, 1, 2)
         return of_x, of_taps, of_weight, of_style, of_bias, of_noise
 
 

@@ -26,6 +26,7 @@ from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.mobile_layers import IMAGE_BANDS, FirstConv, SeparableConv, ToImage, band_order
 from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.native_layers import SLOPE
 from mien.nets.picture_head import PictureHead
 
 Array = NDArray[np.float32]
@@ -33,7 +34,6 @@ Styles = Sequence[Array]  # StyleSpace, `[N, C_l]` a layer
 
 COLUMNS = 16  # outputs of a panel of weights
 APART = 16  # floats between the rows that a product reads
-SLOPE = 0.2  # of the leaky ReLU
 FIRST_PIXELS = 16  # of the 4x4 layer
 INT16_FROM = 64  # channels; with fewer, quantising takes as long as it saves
 PIXEL_NORM, WEIGHT_NORM = 32_700, 65_000  # of quantised numbers, as mobile.c has them; their product is below 2^31
