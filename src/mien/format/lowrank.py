@@ -26,13 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.errors import StreamError
-from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder
+from mien.format.magnitudes import decode_magnitudes, encode_magnitudes
 
 MAGIC = b"MTL1"
 MAX_RANK = 1024
 MAX_SHIFT = 15
-_UNARY = 12  # magnitudes from here on are written as an escape
-_PREFIX = 18  # most bits of an escape
 _HEADER = struct.Struct("<HII")  # rank, bytes of the range coder's part, symbols that are not zero
 
 
@@ -129,7 +127,7 @@ def nearest_codes(steps: NDArray[np.floating]) -> NDArray[np.uint8]:
 def pack_numbers(rank: int, codes: NDArray[np.uint8], symbols: Sequence[NDArray[np.integer]]) -> bytes:
     """The bytes of the integers `symbols` (one array a piece, of any shape) with their step codes."""
     shifts = bytearray()
-    coder = RangeEncoder()
+    magnitudes: list[NDArray[np.int64]] = []
     negative: list[NDArray[np.bool_]] = []
     low_bits: list[NDArray[np.uint8]] = []
     nonzero = 0
@@ -141,12 +139,12 @@ def pack_numbers(rank: int, codes: NDArray[np.uint8], symbols: Sequence[NDArray[
         magnitude = np.abs(flat)
         shift = _shift(magnitude)
         shifts.append(shift)
-        _write(coder, (magnitude >> shift).tolist())
+        magnitudes.append(magnitude >> shift)
         if shift:
             low_bits.append(((magnitude[:, None] >> np.arange(shift)) & 1).astype(np.uint8).ravel())
         negative.append(flat[flat != 0] < 0)
         nonzero += int(np.count_nonzero(flat))
-    coded = coder.finish()
+    coded = encode_magnitudes(magnitudes)
     plain = np.packbits(np.concatenate([*negative, *low_bits]) if negative else np.zeros(0, bool), bitorder="little")
     return b"".join(
         [MAGIC, _HEADER.pack(rank, len(coded), nonzero), codes.astype(np.uint8).tobytes(), bytes(shifts), coded,
@@ -177,7 +175,8 @@ def unpack_numbers(
     low_count = int(sum(p.size * int(s) for p, s in zip(plan, shifts.tolist(), strict=True)))
     if len(blob) != at + coded_size + -(-(nonzero + low_count) // 8):
         raise StreamError("the tuned weights in this stream belong to another generator")
-    coder = RangeDecoder(blob[at : at + coded_size])
+    lengths = [piece.size for piece, code in zip(plan, codes.tolist(), strict=True) if code]
+    coded = iter(decode_magnitudes(blob[at : at + coded_size], lengths))
     bits = np.unpackbits(np.frombuffer(blob, np.uint8, offset=at + coded_size), bitorder="little")
     sign_at, low_at = 0, nonzero
     values: list[NDArray[np.float32]] = []
@@ -185,7 +184,7 @@ def unpack_numbers(
         if code == 0:
             values.append(np.zeros(piece.shape, np.float32))
             continue
-        magnitude = np.array(_read(coder, piece.size), np.int64) << shift
+        magnitude = next(coded) << shift
         if shift:
             low = bits[low_at : low_at + piece.size * shift].reshape(piece.size, shift)
             magnitude |= (low.astype(np.int64) << np.arange(shift)).sum(1)
@@ -208,63 +207,3 @@ def _shift(magnitude: NDArray[np.int64]) -> int:
     """How many low bits go beside the coder: those below the usual magnitude, which are as often 0 as 1."""
     mean = float(magnitude.mean()) if len(magnitude) else 0.0
     return int(min(max(math.floor(math.log2(mean / 0.7)), 0), MAX_SHIFT)) if mean > 0.7 else 0
-
-
-class _BitModels:
-    """New for every piece: is it zero, and is it larger, by what the two numbers before were."""
-
-    def __init__(self) -> None:
-        self.nonzero = [Bit(start) for start in (9000, 24000, 34000, 44000, 50000)]
-        self.more = [[Bit(20000) for _ in range(_UNARY)] for _ in range(3)]
-        self.prefix = [Bit() for _ in range(_PREFIX + 1)]
-
-
-def _write(coder: RangeEncoder, magnitudes: list[int]) -> None:
-    models = _BitModels()
-    last = before = 0
-    for magnitude in magnitudes:
-        context = min(last, 2) + min(before, 2)
-        before, last = last, magnitude
-        if not coder.bit(models.nonzero[context], magnitude > 0):
-            continue
-        more = models.more[(context + 1) // 2]
-        value = 1
-        while value < _UNARY and coder.bit(more[value], magnitude > value):
-            value += 1
-        if value == _UNARY:
-            rest = magnitude - _UNARY + 1
-            width = rest.bit_length() - 1
-            if width >= _PREFIX:
-                raise ValueError("a number is too large for its step")
-            for length in range(width):
-                coder.bit(models.prefix[length], True)
-            coder.bit(models.prefix[width], False)
-            for place in range(width - 1, -1, -1):
-                coder.plain((rest >> place) & 1)
-
-
-def _read(coder: RangeDecoder, count: int) -> list[int]:
-    models = _BitModels()
-    out: list[int] = []
-    last = before = 0
-    for _ in range(count):
-        context = min(last, 2) + min(before, 2)
-        value = 0
-        if coder.bit(models.nonzero[context]):
-            more = models.more[(context + 1) // 2]
-            value = 1
-            while value < _UNARY and coder.bit(more[value]):
-                value += 1
-            if value == _UNARY:
-                width = 0
-                while coder.bit(models.prefix[width]):
-                    width += 1
-                    if width >= _PREFIX:
-                        raise StreamError("the tuned weights in this stream are damaged")
-                rest = 1
-                for _ in range(width):
-                    rest = rest << 1 | coder.plain()
-                value = rest + _UNARY - 1
-        before, last = last, value
-        out.append(value)
-    return out

@@ -1,27 +1,17 @@
-"""C sources, each compiled on first use by the machine's own C compiler and kept in `$MIEN_HOME/native`: `synthesis.c`
-(decoding of StyleGAN2), `mobile.c` (decoding of MobileStyleGAN), `separable.c` (its layers with gradients).
+"""Networks' functions in C (`mien.runtime.compiled`): `synthesis.c` (decoding of StyleGAN2), `mobile.c` (decoding of
+MobileStyleGAN), `separable.c` (its layers with gradients).
 
-Where there is no compiler (or `MIEN_NATIVE=0`), `library()`, `mobile_library()` and `separable_library()` are None and
-PyTorch does the work.
+Where there is no compiler, `library()`, `mobile_library()` and `separable_library()` are None and PyTorch does the work.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import secrets
-import shutil
-import subprocess
 from functools import lru_cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC")
-# How a compiler is told to use all of this processor differs by processor and compiler; the last is understood by all.
-NATIVE: tuple[tuple[str, ...], ...] = (("-march=native",), ("-mcpu=native",), ())
+from mien.runtime.compiled import compiled_library
+
 POINTERS = (
     *("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "border", "y", "rgb", "spread"),
     "scratch",
@@ -63,7 +53,7 @@ class MobileBlock(ctypes.Structure):
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """The compiled functions for StyleGAN2, or None where they cannot be had."""
-    found = _loaded("synthesis")
+    found = compiled_library(__name__, "synthesis")
     if found is None:
         return None
     pointer, integer = ctypes.c_void_p, ctypes.c_int
@@ -80,7 +70,7 @@ def library() -> ctypes.CDLL | None:
 @lru_cache(maxsize=1)
 def mobile_library() -> ctypes.CDLL | None:
     """The compiled functions for MobileStyleGAN, or None where they cannot be had."""
-    found = _loaded("mobile")
+    found = compiled_library(__name__, "mobile")
     if found is None:
         return None
     pointer, integer, layer = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(MobileLayer)
@@ -96,7 +86,7 @@ def mobile_library() -> ctypes.CDLL | None:
 @lru_cache(maxsize=1)
 def separable_library() -> ctypes.CDLL | None:
     """The compiled functions for MobileStyleGAN's layers with gradients, or None where they cannot be had."""
-    found = _loaded("separable")
+    found = compiled_library(__name__, "separable")
     if found is None:
         return None
     pointer, integer, number = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
@@ -112,47 +102,3 @@ def separable_library() -> ctypes.CDLL | None:
         function = getattr(found, name)
         function.restype, function.argtypes = None, types
     return found
-
-
-def _loaded(name: str) -> ctypes.CDLL | None:
-    """The library of `name`.c, or None where it cannot be had or is not wanted."""
-    if os.environ.get("MIEN_NATIVE") == "0":
-        return None
-    try:
-        return ctypes.CDLL(str(_compiled(name)))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _compiled(name: str) -> Path:
-    """The shared library for this source, these flags and this processor. Raises OSError, SubprocessError."""
-    source = resources.files("mien.nets.native").joinpath(f"{name}.c").read_bytes()
-    key = hashlib.sha256(repr((source, FLAGS, platform.machine(), _processor())).encode()).hexdigest()[:20]
-    folder = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "native"
-    target = folder / f"{name}-{key}.so"
-    if target.is_file():
-        return target
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler:
-        raise FileNotFoundError("no C compiler")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{secrets.token_hex(8)}.so"
-    try:
-        for native in NATIVE:
-            command = [*compiler.split(), *native, *FLAGS, "-x", "c", "-", "-o", str(temporary), "-lm"]
-            done = subprocess.run(command, input=source, capture_output=True, timeout=120, check=native == NATIVE[-1])
-            if done.returncode == 0:
-                break
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
-
-
-def _processor() -> str:
-    """What `-march=native` depends on: a home folder may be shared by different machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))

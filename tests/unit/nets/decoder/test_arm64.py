@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import mien
-from mien.nets import native
+from mien.runtime import compiled
 from tolerances import DECODER_RELATIVE
 
 SOURCES = Path(mien.__file__).parent / "nets" / "native"
-FLAGS = [flag for flag in native.FLAGS if flag not in ("-shared", "-fPIC")]
+FLAGS = [flag for flag in compiled.FLAGS if flag not in ("-shared", "-fPIC")]
 ARM64 = ("-target", "aarch64-linux-musl")
 
 pytestmark = pytest.mark.slow
