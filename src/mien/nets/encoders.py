@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.nets.convolution import Conv3x3
 from mien.nets.resnet import LeakyResidual
 
 INPUT_SIZE = 128
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
         widths = (w, 2 * w, 4 * w, 8 * w, 8 * w)  # at 64, 32, 16, 8 and 4 pixels a side
         self.stem = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
         self.blocks = nn.ModuleList(LeakyResidual(x, 0.2) for x in widths)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+        self.down = nn.ModuleList(Conv3x3(a, b, stride=2) for a, b in pairwise(widths))
         fine = config.num_ws - config.coarse - config.middle
         self.coarse = _Head(widths[4], widths[4], 4, 16 * w, 1 + config.coarse, config.w_dim)
         self.middle = _Head(widths[3], 48, 8, 12 * w, config.middle, config.w_dim)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.nets.convolution import Conv3x3
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for RGB in [0, 1]
 
 
@@ -15,8 +17,8 @@ class LeakyResidual(nn.Module):
     def __init__(self, width: int, slope: float) -> None:
         super().__init__()
         self.slope = slope
-        self.a = nn.Conv2d(width, width, 3, padding=1)
-        self.b = nn.Conv2d(width, width, 3, padding=1)
+        self.a = Conv3x3(width, width)
+        self.b = Conv3x3(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x + 0.5 * self.b(F.leaky_relu(self.a(x), self.slope)), self.slope)

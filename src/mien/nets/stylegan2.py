@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.nets.convolution import conv2d, conv_transpose2d
 from mien.nets.generator import Generator, StyleLayer, Window
 
 _SQRT2 = math.sqrt(2.0)
@@ -191,8 +192,8 @@ class ModulatedConv(nn.Module):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.up:
-            return fir_filter(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
-        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+            return fir_filter(conv_transpose2d(x, weight.transpose(0, 1)), bias)
+        return conv2d(x, weight, bias) if weight.shape[-1] == 3 else F.conv2d(x, weight, bias)
 
 
 class SynthesisLayer(nn.Module):

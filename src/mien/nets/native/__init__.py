@@ -1,7 +1,7 @@
 """Networks' functions in C (`mien.runtime.compiled`): `synthesis.c` (decoding of StyleGAN2), `mobile.c` (decoding of
-MobileStyleGAN), `separable.c` (its layers with gradients).
+MobileStyleGAN), `separable.c` (its layers with gradients), `convolution.c` (gradients for weights).
 
-Where there is no compiler, `library()`, `mobile_library()` and `separable_library()` are None and PyTorch does the work.
+Where there is no compiler, the functions here give None and PyTorch does the work.
 """
 
 from __future__ import annotations
@@ -101,4 +101,18 @@ def separable_library() -> ctypes.CDLL | None:
     for name, types in arguments.items():
         function = getattr(found, name)
         function.restype, function.argtypes = None, types
+    return found
+
+
+@lru_cache(maxsize=1)
+def convolution_library() -> ctypes.CDLL | None:
+    """The compiled gradient of a convolution for its weights, or None where it cannot be had."""
+    found = compiled_library(__name__, "convolution")
+    if found is None:
+        return None
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    found.convolution_weights_scratch.restype = ctypes.c_long
+    found.convolution_weights_scratch.argtypes = [integer] * 6
+    found.convolution_weights.restype = None
+    found.convolution_weights.argtypes = [pointer] * 4 + [integer] * 9
     return found

@@ -1,0 +1,87 @@
+"""Convolutions with compiled gradients give what PyTorch's give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mien.nets import convolution, native
+from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d
+from tolerances import FLOAT32_EXACT
+
+compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C compiler here: all is PyTorch's")
+
+
+def same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
+    """Result and gradients of two functions of the same inputs."""
+    found = []
+    for function in (ours, theirs):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        out = function(*leaves)
+        weights = torch.linspace(-1, 2, out.numel()).view(out.shape)
+        found.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
+    for a, b in zip(*found, strict=True):
+        assert a.shape == b.shape
+        assert float((a - b).detach().abs().max()) < FLOAT32_EXACT * max(float(b.detach().abs().max()), 1)
+
+
+@compiled
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 4), (7, 9), (3, 300), (40, 33)])
+@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 8, 4), (3, 16, 24), (2, 3, 5), (5, 20, 1)])
+def test_convolutions(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(count, inputs, height, width), torch.randn(outputs, inputs, 3, 3)
+    for stride in (1, 2):
+        same(
+            lambda x, w, b, s=stride: conv2d(x, w, b, s), lambda x, w, b, s=stride: F.conv2d(x, w, b, s, padding=1),
+            x, weight, torch.randn(outputs),
+        )  # fmt: skip
+    same(conv_transpose2d, lambda x, w: F.conv_transpose2d(x, w, stride=2), x, weight.transpose(0, 1).contiguous())
+
+
+@compiled
+def test_any_order_in_memory() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    transposed = torch.randn(8, 16, 3, 3).transpose(0, 1)
+    same(lambda x, w: conv2d(x, w, None), lambda x, w: F.conv2d(x, w, padding=1), x, transposed)
+    same(
+        lambda x, w: conv_transpose2d(x, w.transpose(0, 1)),
+        lambda x, w: F.conv_transpose2d(x, w.transpose(0, 1), stride=2), x, transposed,
+    )  # fmt: skip
+
+
+@compiled
+def test_only_what_needs_a_gradient_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = torch.randn(1, 8, 5, 5), torch.randn(8, 8, 3, 3)
+    (of_weight,) = torch.autograd.grad(conv2d(x, weight.requires_grad_(), None).sum(), weight)
+    assert of_weight.shape == weight.shape
+    monkeypatch.setattr(convolution, "weight_gradient", None)  # not asked for, not called
+    x.requires_grad_()
+    (of_x,) = torch.autograd.grad(conv2d(x, weight.detach(), None).sum(), x)
+    assert of_x.shape == x.shape
+    with torch.no_grad():
+        assert conv2d(x, weight, None).shape == x.shape
+
+
+def test_the_module_is_a_convolution() -> None:
+    torch.manual_seed(0)
+    ours, theirs = Conv3x3(8, 16, stride=2), torch.nn.Conv2d(8, 16, 3, 2, 1)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8, 9, 9)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_other_types_and_a_missing_compiler_are_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "weight_gradient", None)
+    double = torch.randn(4, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    conv2d(torch.randn(1, 4, 5, 5, dtype=torch.float64), double, None).sum().backward()
+    assert double.grad is not None
+    monkeypatch.setattr(convolution, "convolution_library", lambda: None)
+    single = torch.randn(4, 4, 3, 3, requires_grad=True)
+    conv_transpose2d(torch.randn(1, 4, 5, 5), single).sum().backward()
+    assert single.grad is not None
