@@ -87,10 +87,25 @@ def sign_tensors(plan: Sequence[Piece], device: torch.device) -> dict[int, Tenso
     return {p.tensor: torch.from_numpy(signs(p.tensor, p.shape)).to(device) for p in plan if p.factor == "A"}
 
 
+def difference(b: Tensor, turned: Tensor, shape: Sequence[int]) -> Tensor:
+    """D of a tensor of `shape` `[O, I, k, k]`, from its factors B `[r, O * k]` and S + A `[r, I * k]`."""
+    rows, columns, k, _ = shape
+    product = (b / math.sqrt(len(b))).T @ turned
+    return product.view(rows, k, columns, k).transpose(1, 2)
+
+
+def factor_gradients(gradient: Tensor, b: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients for B and for A, from that for D and what `difference` was given."""
+    rows, columns, k, _ = gradient.shape
+    flat = gradient.transpose(1, 2).reshape(rows * k, columns * k)
+    scale = 1 / math.sqrt(len(b))
+    return (turned * scale) @ flat.T, (b * scale) @ flat
+
+
 def compose(
     base: Sequence[Tensor], plan: Sequence[Piece], values: Sequence[Tensor], fixed: dict[int, Tensor]
 ) -> list[Tensor]:
-    """The weights: `base` plus the differences that `values` (one array a piece) stand for. Differentiable."""
+    """The weights: `base` plus the differences that `values` (one array a piece) stand for."""
     out = [b for b in base]
     left: Tensor | None = None
     for piece, value in zip(plan, values, strict=True):
@@ -101,9 +116,7 @@ def compose(
             left = value
         else:
             assert left is not None
-            rows, columns, k, _ = before.shape
-            product = (left.T @ (fixed[piece.tensor] + value)) / math.sqrt(piece.shape[0])
-            out[piece.tensor] = before + product.view(rows, k, columns, k).transpose(1, 2)
+            out[piece.tensor] = before + difference(left, fixed[piece.tensor] + value, before.shape)
     return out
 
 

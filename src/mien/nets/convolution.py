@@ -56,7 +56,7 @@ class _Convolution(torch.autograd.Function):
         g, stride = _channels_last(gradients[0]), ctx.stride
         of_x = _of_input(g, x, weight, stride, padding=1, transposed=False) if ctx.needs_input_grad[0] else None
         of_bias = g.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return of_x, weight_gradient(g, x, stride, 1), of_bias, None
+        return of_x, weight_gradient(g, x, stride, 1, weight), of_bias, None
 
 
 class _TransposedConvolution(torch.autograd.Function):
@@ -71,25 +71,28 @@ class _TransposedConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         g = _channels_last(gradients[0])
         of_x = _of_input(g, x, weight, 2, padding=0, transposed=True) if ctx.needs_input_grad[0] else None
-        return of_x, weight_gradient(x, g, 2, 0)
+        return of_x, weight_gradient(x, g, 2, 0, weight)
 
 
-def weight_gradient(a: Tensor, b: Tensor, step: int, border: int) -> Tensor:
+def weight_gradient(a: Tensor, b: Tensor, step: int, border: int, weight: Tensor) -> Tensor:
     """The sum over pictures n and places (i, j) of `a[n, :, i, j]` by `b[n, :, step * i + y - border, step * j + x -
     border]`: `a [N, A, H, W]`, `b [N, B, h, w]` -> `[A, B, 3, 3]`; `step` is 1 or 2.
 
     Of a convolution, a is the gradient of its result and b what it convolved; of a transposed one the other way round.
+    The result lies in memory as `weight` does.
     """
     library = convolution_library()
     assert library is not None
     a, b = _channels_last(a), _channels_last(b)
     count, outer, height, width = a.shape
     inner = b.shape[1]
-    found = a.new_empty(outer, inner, 3, 3)
+    found = torch.empty_like(weight)
+    if found.stride(2) != 3 * found.stride(3):
+        found = a.new_empty(outer, inner, 3, 3)
     scratch = a.new_empty(library.convolution_weights_scratch(count, height, width, outer, inner, step))
     library.convolution_weights(
         a.data_ptr(), b.data_ptr(), found.data_ptr(), scratch.data_ptr(), count, height, width, outer, *b.shape[2:],
-        inner, step, border,
+        inner, step, border, *found.stride()[:2], found.stride(3),
     )  # fmt: skip
     return found
 

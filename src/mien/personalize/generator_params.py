@@ -25,11 +25,13 @@ from mien.format import lowrank
 from mien.format.weights_codec import apply_delta, encode_delta, tunable
 from mien.nets.generator import Generator
 from mien.personalize.options import NoiseOptions
+from mien.runtime.team import Team
 
 NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, finer, or more, coarser
 DEFAULT_NOISE = NoiseOptions()
 FACTOR_RATE = 4.0  # a factor moves so much faster than a weight: a weight moves by sums of its products
 CHOOSE_EVERY = 15  # training steps
+ALONE = Team()
 _DECAY = 0.9  # of the running mean of squared gradients
 
 
@@ -63,12 +65,12 @@ class Weights(Protocol):
         """Those of them that are noise constants, `[r, r]` each."""
         ...
 
-    def materialize(self) -> list[Tensor]:
-        """Put the present weights into `generator`, before each forward pass. Returns them: what gradients are taken
-        of."""
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
+        """Put the present weights into `generator`, before each forward pass; `threads` share the work. Returns them:
+        what gradients are taken of."""
         ...
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         """Carry gradients of what `materialize` returned last on to the tensors of `groups`, which have none yet."""
         ...
 
@@ -99,10 +101,10 @@ class FixedWeights:
     def state(self) -> list[Tensor]:
         return []
 
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         return []
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         pass
 
     def after_step(self, step: int, steps: int) -> None:
@@ -138,10 +140,10 @@ class FullWeights:
     def state(self) -> list[Tensor]:
         return self._tuned
 
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         return [p for p in self._tuned if p.requires_grad]
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         for tensor, gradient in zip([p for p in self._tuned if p.requires_grad], gradients, strict=True):
             tensor.grad = gradient
 
@@ -179,6 +181,10 @@ class CompactWeights:
         self._noise = noise_indices(base)
         self._scales = rate_scales(base)
         self._slots = _slots(self.generator)
+        self._pieces: list[list[int]] = [[] for _ in before]  # of each tensor: B and A, or the whole
+        for number, piece in enumerate(self.plan):
+            self._pieces[piece.tensor].append(number)
+        self._factors: dict[int, tuple[Tensor, Tensor]] = {}
         self.materialize()
 
     @property
@@ -201,23 +207,48 @@ class CompactWeights:
     def state(self) -> list[Tensor]:
         return [*self._values, self._fisher, self._steps]
 
-    def materialize(self) -> list[Tensor]:
-        values = [_rounded(v, float(s)) for v, s in zip(self._values, self._steps, strict=True)]
-        self._composed = lowrank.compose(self._before, self.plan, values, self._signs)
-        placed = [weight.detach().requires_grad_(True) for weight in self._composed]
+    @torch.no_grad()
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
+        steps = self._steps.tolist()
+        placed = list(threads.map(lambda number: self._weight(number, steps), range(len(self._before))))
         for (module, name), weight in zip(self._slots, placed, strict=True):
             setattr(module, name, weight)
         return placed
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
-        known = [(w, g) for w, g in zip(self._composed, gradients, strict=True) if g is not None and w.requires_grad]
-        torch.autograd.backward([w for w, _ in known], [g for _, g in known])
+    def _weight(self, tensor: int, steps: list[float]) -> Tensor:
+        """A tunable tensor as it travels. What its gradient needs is kept."""
+        first, *more = self._pieces[tensor]
+        value, before = _rounded(self._values[first], steps[first]), self._before[tensor]
+        if more:
+            turned = self._signs[tensor] + _rounded(self._values[more[0]], steps[more[0]])
+            self._factors[tensor] = value, turned
+            value = lowrank.difference(value, turned, before.shape)
+        return (before + value).requires_grad_(True)
 
+    @torch.no_grad()
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
+        # Rounding is no part of it: a number's gradient is that of its rounded value.
+        def of(tensor: int) -> tuple[Tensor, ...]:
+            gradient = gradients[tensor]
+            if gradient is None:
+                return ()
+            if tensor in self._factors:
+                return lowrank.factor_gradients(gradient, *self._factors[tensor])
+            return (gradient,)
+
+        for numbers, found in zip(self._pieces, threads.map(of, range(len(self._before))), strict=True):
+            for number, gradient in zip(numbers, found, strict=False):
+                self._values[number].grad = gradient
+
+    @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
-        for i, value in enumerate(self._values):
-            if value.grad is not None:
-                now = value.grad.square().mean().cpu()
-                self._fisher[i] = now if self._fisher[i] == 0 else _DECAY * self._fisher[i] + (1 - _DECAY) * now
+        known = [(i, v.grad) for i, v in enumerate(self._values) if v.grad is not None]
+        if known:
+            number = torch.tensor([i for i, _ in known])
+            norms = torch.stack([torch.linalg.vector_norm(gradient) for _, gradient in known]).cpu()
+            now = norms.square() / torch.tensor([gradient.numel() for _, gradient in known])
+            before = self._fisher[number]
+            self._fisher[number] = torch.where(before == 0, now, _DECAY * before + (1 - _DECAY) * now)
         # Rounded from the middle on; the steps are chosen anew now and then, and settle before the end.
         if step == steps // 2 or (steps // 2 < step < steps * 5 // 6 and step % CHOOSE_EVERY == 0):
             self._choose_steps()
@@ -271,10 +302,8 @@ class CompactWeights:
 
 
 def _rounded(value: Tensor, step: float) -> Tensor:
-    """The value as it travels; its gradient is that of the value itself."""
-    if step == 0:
-        return value
-    return value + ((value / step).round() * step - value).detach()
+    """The value as it travels; it is not rounded yet where the step is 0."""
+    return (value / step).round() * step if step else value.detach()
 
 
 def rate_scales(generator: Generator) -> list[float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mien.nets.generator import Generator
 from mien.personalize.losses import feature_loss, pyramid_loss
-from mien.personalize.sampling import Batch
+from mien.personalize.sampling import Batch, Wanted
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
 
@@ -17,12 +17,14 @@ class ImageLoss:
     """The image losses of a schedule, a scalar."""
 
     def __init__(self, data: TrainingData, schedule: Schedule) -> None:
-        self._schedule, self._perceptual = schedule, data.perceptual
+        self._schedule, self._data, self._perceptual = schedule, data, data.perceptual
 
     def __call__(self, generator: Generator, styles: list[Tensor], batch: Batch) -> Tensor:
-        """Of the render of `styles` beside the batch's targets."""
-        schedule, target, loss = self._schedule, batch.target, batch.target.new_zeros(())
-        weight = torch.ones_like(batch.weight) if schedule.pixel_loss == "l2" else batch.weight
+        """Of the render of `styles` beside the frames of the batch."""
+        wanted = Wanted.of(batch, self._data)
+        schedule, target, weight, loss = self._schedule, wanted.target, wanted.weight, wanted.target.new_zeros(())
+        if schedule.pixel_loss == "l2":
+            weight = torch.ones_like(weight)
         if batch.window is None:
             image = generator.picture(styles, target.shape[-1])
         else:
@@ -32,8 +34,8 @@ class ImageLoss:
             target = F.avg_pool2d(target, 2)
         loss = loss + self._pixels(image, target, weight)
         with torch.no_grad():
-            wanted = self._perceptual.features(target)
-        return loss + schedule.perceptual * feature_loss(self._perceptual.features(image), wanted, weight)
+            features = self._perceptual.features(target)
+        return loss + schedule.perceptual * feature_loss(self._perceptual.features(image), features, weight)
 
     def _pixels(self, image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """The pixel loss."""

@@ -53,7 +53,24 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 Moved = Literal["convolutions", "matrices", "nothing"]
 
 
-class Muon(torch.optim.Adam):
+class FusedAdam(torch.optim.Adam):
+    """Adam in one pass over weights, gradients and moments, as they lie in memory: a gradient in another order than its
+    weight is put in the weight's, for PyTorch's fused form takes them for the same."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, fused: bool) -> None:
+        super().__init__(groups, betas=betas, fused=fused)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step; `closure` is not used."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.stride() != p.stride():
+                    p.grad = torch.empty_like(p).copy_(p.grad)
+        super().step()
+
+
+class Muon(FusedAdam):
     """What a group's `muon` names (`Moved`, by default its convolutions) by Muon at the group's rate times `share`,
     everything else by Adam.
 
@@ -68,7 +85,7 @@ class Muon(torch.optim.Adam):
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, momentum: float, share: float,
         fused: bool,
     ) -> None:  # fmt: skip
-        super().__init__(groups, betas=betas, fused=fused)
+        super().__init__(groups, betas, fused=fused)
         self._momentum, self._share = momentum, share
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -61,20 +61,32 @@ def batch_at(size: int, batch: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """The frames of one step: their numbers `index [N]`, what is to be rendered of them, `target [N, 3, S, S]` in
-    [-1, 1], how much each pixel matters, `weight [N, 1, h, w]`, `window`, where the last block is drawn, if not
-    everywhere, and the step's number, `step`."""
+    """The frames of one step: their numbers `index [N]`, the `size` of the pictures that are compared, `window`, where
+    the last block is drawn, if not everywhere, and the step's number, `step`."""
 
     index: Tensor
-    target: Tensor
-    weight: Tensor
+    size: int
     window: Window | None
     step: int
 
     def part(self, frames: slice) -> Batch:
         """Some of the frames."""
-        per_frame = ("index", "target", "weight")
-        return replace(self, **{name: getattr(self, name)[frames] for name in per_frame})
+        return replace(self, index=self.index[frames])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be rendered of the frames of a batch, `target [N, 3, S, S]` in [-1, 1], and how much each pixel
+    matters, `weight [N, 1, h, w]`."""
+
+    target: Tensor
+    weight: Tensor
+
+    @staticmethod
+    def of(batch: Batch, data: TrainingData) -> Wanted:
+        """Of all frames of a batch."""
+        target = to_float(data.crops[batch.index.numpy()], batch.size, data.others.device)
+        return Wanted(target, data.regions.part(batch.index).attention)
 
 
 class BatchSampler:
@@ -96,10 +108,8 @@ class BatchSampler:
         full = self._data.original.resolution
         size = min(self._schedule.resolution, full) if low_resolution else full
         chosen = sample_frames(self._random, self._probability, batch_at(size, self._schedule.batch))
-        target = to_float(self._data.crops[chosen], size, self._data.others.device)
-        index = torch.from_numpy(chosen)
         window = self._window(size) if size == full and self._windows else None
-        return Batch(index, target, self._data.regions.part(index).attention, window, step)
+        return Batch(torch.from_numpy(chosen), size, window, step)
 
     def _window(self, size: int) -> Window:
         places = 2 * self._random.randint(-WINDOW_RIM_PX, size // 4 + 1 + WINDOW_RIM_PX, size=2)

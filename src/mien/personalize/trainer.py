@@ -18,7 +18,7 @@ from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.image_loss import ImageLoss
 from mien.personalize.losses import resized
-from mien.personalize.muon import Moved, Muon
+from mien.personalize.muon import FusedAdam, Moved, Muon
 from mien.personalize.noise_schedule import noise_rates
 from mien.personalize.options import MuonOptions
 from mien.personalize.sampling import Batch, BatchSampler
@@ -114,12 +114,12 @@ class Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         batch = self._sampler.draw(number, number < schedule.low_steps)
-        placed = weights.materialize()
+        placed = weights.materialize(threads)
         sources = [*placed, *self._more]
 
         def gradients_of(part: slice | None) -> tuple[Tensor | None, ...]:
             """Of what some frames add to the loss, or, for None, of what is added once."""
-            with autocast_bf16(batch.target.device):
+            with autocast_bf16(self._data.others.device):
                 loss = self._taken_once(once, batch) if part is None else self._of_frames(step, batch, part)
             if not loss.requires_grad:
                 return (None,) * len(sources)
@@ -129,7 +129,7 @@ class Trainer:
         shares = list(threads.map(gradients_of, [*parts, None]))
         gradients = [_sum(each) for each in zip(*shares, strict=True)]
         self._optimiser.zero_grad(set_to_none=True)
-        weights.backward(gradients[: len(placed)])
+        weights.backward(gradients[: len(placed)], threads)
         for tensor, gradient in zip(self._more, gradients[len(placed) :], strict=True):
             tensor.grad = gradient
         weights.after_step(number, schedule.steps)
@@ -152,16 +152,16 @@ class Trainer:
     def _taken_once(self, once: Once, batch: Batch) -> Tensor:
         """What is added to the loss whatever was drawn."""
         loss = once(self.weights.generator, batch)
-        return batch.target.new_zeros(()) if loss is None else loss
+        return self._data.others.new_zeros(()) if loss is None else loss
 
 
 def optimiser_of(
     groups: Sequence[tuple[list[Tensor], float, Moved]], muon: MuonOptions | None, device: torch.device
-) -> torch.optim.Adam:
+) -> FusedAdam:
     """Muon for convolutions or factors and Adam for the rest, or Adam alone where `muon` is None; `groups`: tensors,
     their rate, and what of them Muon moves."""
     parameters = [{"params": tensors, "lr": rate, "muon": moved} for tensors, rate, moved in groups]
     fused = device.type in ("cpu", "cuda")  # one pass over weights and moments in place of ten
     if muon is None:
-        return torch.optim.Adam(parameters, betas=(0.9, 0.999), fused=fused)
+        return FusedAdam(parameters, (0.9, 0.999), fused=fused)
     return Muon(parameters, (0.5, 0.99), momentum=muon.momentum, share=muon.max_update, fused=fused)

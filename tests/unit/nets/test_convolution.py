@@ -85,3 +85,14 @@ def test_other_types_and_a_missing_compiler_are_pytorchs(monkeypatch: pytest.Mon
     single = torch.randn(4, 4, 3, 3, requires_grad=True)
     conv_transpose2d(torch.randn(1, 4, 5, 5), single).sum().backward()
     assert single.grad is not None
+
+
+@compiled
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_lies_in_memory_as_the_weight_does(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 8, 6, 6)
+    weight = torch.randn(16, 8, 3, 3).contiguous(memory_format=layout).requires_grad_()
+    (of_weight,) = torch.autograd.grad(conv2d(x, weight, None).sum(), weight)
+    assert of_weight.stride() == weight.stride()
+    (of_weight,) = torch.autograd.grad(conv_transpose2d(x, weight.transpose(0, 1)).sum(), weight)
+    assert of_weight.stride() == weight.stride()

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mien.personalize.muon import Muon, orthogonalised
+from mien.personalize.muon import FusedAdam, Muon, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(24, 90), (90, 24), (32, 32)])
@@ -97,3 +97,17 @@ def test_weak_directions_are_learned_sooner() -> None:
     adam = left(lambda w: torch.optim.Adam([w], lr=0.02, betas=(0.5, 0.99)))
     muon = left(lambda w: Muon([{"params": [w], "lr": 0.02}], (0.5, 0.99), momentum=0.9, share=0.3, fused=False))
     assert muon < 0.8 * adam
+
+
+@pytest.mark.parametrize("kind", [FusedAdam, Muon])
+def test_a_gradient_in_another_order_in_memory_is_the_same_gradient(kind: type[FusedAdam]) -> None:
+    more = {"momentum": 0.9, "share": 0.5} if kind is Muon else {}
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        p, gradient = torch.randn(4, 6, 3, 3), torch.randn(4, 6, 3, 3)
+        p = torch.nn.Parameter(p.contiguous(memory_format=layout))
+        p.grad = gradient.clone()
+        kind([{"params": [p], "lr": 0.1}], (0.9, 0.99), fused=True, **more).step()
+        found.append(p.detach().contiguous())
+    torch.testing.assert_close(*found)

@@ -114,5 +114,5 @@ def convolution_library() -> ctypes.CDLL | None:
     found.convolution_weights_scratch.restype = ctypes.c_long
     found.convolution_weights_scratch.argtypes = [integer] * 6
     found.convolution_weights.restype = None
-    found.convolution_weights.argtypes = [pointer] * 4 + [integer] * 9
+    found.convolution_weights.argtypes = [pointer] * 4 + [integer] * 9 + [ctypes.c_long] * 3
     return found

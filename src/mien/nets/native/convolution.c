@@ -84,12 +84,14 @@ static inline __attribute__((always_inline)) void tile(
         for (int k = 0; k < ACROSS; k++) add(sums + (e * ACROSS + k) * VECTOR, sum[e][k]);
 }
 
-/* out [A][B][3][3]: the sum over all n, i, j of a[n][i][j][A] times b[n][step * i + y - border][step * j + x - border][B].
+/* out: for A, B and a tap (y, x) the sum over all n, i, j of a[n][i][j][A] times
+ * b[n][step * i + y - border][step * j + x - border][B]. From one A, B and tap to the next in `out` it is `to_a`, `to_b` and
+ * `to_tap` floats.
  *
  * Of a convolution, a is the gradient of what it gave, `b` what it was given, `step` its stride; of a transposed one a is
  * what it was given and b the gradient. */
 void convolution_weights(const float *a, const float *b, float *out, float *scratch, int N, int H, int W, int A, int HB,
-                         int WB, int B, int step, int border) {
+                         int WB, int B, int step, int border, long to_a, long to_b, long to_tap) {
     Strip s = strip_of(N, H, W, step);
     const int as = parts(A, ACROSS), bs = parts(B, VECTOR);
     float *const sums = scratch, *const panels = sums + (long)as * bs * SIDE * TILE;
@@ -119,9 +121,9 @@ void convolution_weights(const float *a, const float *b, float *out, float *scra
             }
         }
     for (int o = 0; o < A; o++)
-        for (int c = 0; c < B; c++, out += TAPS) {
-            const float *from = sums + ((long)(o / ACROSS) * bs + c / VECTOR) * SIDE * TILE;
-            from += o % ACROSS * VECTOR + c % VECTOR;
-            for (int t = 0; t < TAPS; t++) out[t] = from[t * ACROSS * VECTOR];
+        for (int t = 0; t < TAPS; t++) {
+            float *const to = out + o * to_a + t * to_tap;
+            const float *const from = sums + ((long)o / ACROSS * bs * TAPS * ACROSS + t * ACROSS + o % ACROSS) * VECTOR;
+            for (int c = 0; c < B; c++) to[c * to_b] = from[(long)c / VECTOR * SIDE * TILE + c % VECTOR];
         }
 }
