@@ -76,6 +76,27 @@ def test_the_difference_of_zeros_is_no_difference() -> None:
         assert torch.equal(a, b)
 
 
+def test_gradients_of_compact_weights_are_autograds() -> None:
+    base = tiny_pack().generator
+    weights = CompactWeights(base, 3000)
+    torch.manual_seed(0)
+    for value in weights._values:
+        value.data.normal_()
+    placed = weights.materialize()
+    gradients = [torch.randn_like(w) for w in placed]
+    weights.backward(gradients)
+    before = [p.detach() for p in tunable(base)]
+    leaves = [v.detach().requires_grad_() for v in weights._values]
+    composed = lowrank.compose(before, weights.plan, leaves, lowrank.sign_tensors(weights.plan, base.device))
+    wanted = torch.autograd.grad(composed, leaves, gradients)
+    for a, b in zip(placed, composed, strict=True):
+        torch.testing.assert_close(a, b, atol=FLOAT32_EXACT, rtol=FLOAT32_EXACT)
+    assert any(p.factor for p in weights.plan)
+    for value, gradient in zip(weights._values, wanted, strict=True):
+        assert value.grad is not None
+        torch.testing.assert_close(value.grad, gradient, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("size", [None, 3000, 9000])
 def test_training_lowers_the_loss_and_meets_the_size(size: int | None) -> None:
     """What `finish` gives is what the bytes give, within the size that was asked for, and nearer to the target."""
