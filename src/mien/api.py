@@ -24,7 +24,6 @@ from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
 from mien.options import LEAST_EFFORT, EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.options import DEFAULT_PERSON_SIZE
 from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
 from mien.pipeline import Encoding, encode_track
@@ -78,7 +77,7 @@ def encode_with_report(
     known = Person.load(person) if isinstance(person, (str, Path)) else person
     if known is not None:
         known.require_pack(networks.fingerprint, networks.name)
-        if keywords.get("person_size") is not None or options.person_size not in (None, DEFAULT_PERSON_SIZE):
+        if keywords.get("person_size") is not None or options.person_size not in (None, "auto"):
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)
     options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())

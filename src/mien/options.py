@@ -15,7 +15,7 @@ from mien.method.stage2_invert import InversionOptions
 from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import AttributeOptions
 from mien.personalize.options import (
-    DEFAULT_PERSON_SIZE,
+    PersonSize,
     RefinementOptions,
     TuningOptions,
 )
@@ -44,7 +44,8 @@ class EncodeOptions:
 
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `refinement`, `refit`:
     the joint pass and the re-fit of each frame, against the frames themselves; these are beyond the paper.
-    `person_size`: most bytes of the weights where they are tuned, None: all. `effort`: so many times the usual steps
+    `person_size`: most bytes of the weights where they are tuned, None: all, `auto`: by the picture's size
+    (`default_person_size`). `effort`: so many times the usual steps
     of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then `effort` is the most that is
     taken, and what the result is depends on the machine's speed. `size`: side of the picture in pixels, None: the
     pack's own. The same `seed` gives the same stream on one machine.
@@ -61,7 +62,7 @@ class EncodeOptions:
     attributes: AttributeOptions | AdamAttributeOptions = field(default_factory=AttributeOptions)
     refinement: RefinementOptions | None = field(default_factory=RefinementOptions)
     refit: RefitOptions | None = field(default_factory=RefitOptions)
-    person_size: int | None = None
+    person_size: PersonSize = None
     effort: float = 1.0
     minutes: float | None = None
     size: int | None = None
@@ -79,7 +80,7 @@ class EncodeOptions:
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
         # The default may stay where tuning is taken out of a preset.
-        if self.person_size not in (None, DEFAULT_PERSON_SIZE) and self.tuning is None:
+        if self.person_size not in (None, "auto") and self.tuning is None:
             raise InputError(UNTUNED_SIZE)
 
     @staticmethod
@@ -88,7 +89,7 @@ class EncodeOptions:
         return EncodeOptions(
             pose=PoseOptions(iterations=1),
             attributes=AttributeOptions(descent=DescentOptions(iterations=1)),
-            person_size=DEFAULT_PERSON_SIZE,
+            person_size="auto",
         )
 
     @staticmethod
@@ -132,7 +133,8 @@ class EncodeOptions:
 
         `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
         the generator to the person first, and send the difference. `person_size`: most bytes of the difference, or
-        `full`; None: 188,000, and all weights with the method `paper`. `inversion`: `encoder`, or `restyle` for several
+        `full`; None: 188,000 for pictures of at most 256 pixels and 400,000 for larger ones, and all weights with the
+        method `paper`. `inversion`: `encoder`, or `restyle` for several
         looks at each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4
         and 5 are solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`:
         stage 5 fits the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.

@@ -27,6 +27,7 @@ from mien.options import EncodeOptions
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import FixedWeights, Weights, weights_for
 from mien.personalize.joint_refinement import RefinementResult, refine
+from mien.personalize.options import default_person_size
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
 from mien.personalize.refit import RefitResult, refit_to_frames
 from mien.personalize.sampling import batch_at
@@ -78,7 +79,9 @@ class Networks:
             return FixedWeights(self.generator, self.weights)
         training = (options.refinement if self.weights else options.tuning) or options.refinement
         noise = training.noise if training is not None else None
-        return weights_for(self.pack.generator, options.person_size, self.weights, noise=noise)
+        generator, size = self.pack.generator, options.person_size
+        size = default_person_size(generator.resolution) if size == "auto" else size
+        return weights_for(generator, size, self.weights, noise=noise)
 
     def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
         """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned

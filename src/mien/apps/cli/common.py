@@ -38,7 +38,7 @@ PersonSize = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Most bytes of the tuned weights: 50k, 200k, 1000k, ... or full.",
-        show_default="188k; full with --method paper",
+        show_default="188k, 400k above 256 pixels; full with --method paper",
     ),
 ]
 PersonFile = Annotated[

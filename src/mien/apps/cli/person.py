@@ -42,7 +42,7 @@ def person(
             "--size",
             metavar="SIZE",
             help="Most bytes of the tuned weights: 50k, 200k, ... or full.",
-            show_default="188k",
+            show_default="188k, 400k above 256 pixels",
         ),
     ] = None,
     report: Report = None,
