@@ -13,12 +13,13 @@ from factories.fake_device import crops
 from factories.packs import tiny_pack
 from mien.api import to_stream
 from mien.errors import InputError, PackError
+from mien.format import lowrank
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.stage3_identity import frontal
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.options import MuonOptions, TrainingOptions
+from mien.personalize.options import MuonOptions, TrainingOptions, default_person_size
 from mien.pipeline import Encoding, encode_track
 from mien.report import EncodeReport, summarise
 from mien.runtime.monitor import Monitor
@@ -132,3 +133,15 @@ def test_nonsense_is_refused_in_a_sentence() -> None:
         tiny_pack().at(512)
     with pytest.raises(InputError, match="has no ReStyle network"):
         encode_track(crops(2), tiny_pack(), EncodeOptions.of(inversion="restyle", tune=False), Monitor())
+
+
+@pytest.mark.parametrize(("resolution", "size"), [(64, 188_000), (256, 188_000), (512, 400_000), (1024, 400_000)])
+def test_the_default_person_is_larger_where_pictures_are(resolution: int, size: int) -> None:
+    assert EncodeOptions.of().person_size == "auto" and default_person_size(resolution) == size
+    assert EncodeOptions.of(method="paper").person_size is None
+    assert EncodeOptions.of(person_size="full").person_size is None
+
+
+def test_the_default_person_is_compact(mien: tuple[Pack, Encoding, EncodeReport]) -> None:
+    _, encoding, _ = mien
+    assert encoding.weights[:4] == lowrank.MAGIC

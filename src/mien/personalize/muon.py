@@ -2,9 +2,9 @@
 
 Adam scales each number by itself, so the few directions in which all gradients agree take most of a step. Muon moves a
 weight matrix by its momentum with all singular values made one: directions that the loss asks for weakly, and that
-carry a person's fine detail, move as far as the strong ones. On a clip three quarters of the steps do more than all of
-Adam's (research/personalization.md has the figures). The rest (biases, noise constants, styles, latents, numbers of
-frames) keeps Adam.
+carry a person's fine detail, move as far as the strong ones: 1 dB more on a clip in as many steps
+(research/personalization.md has the figures). The rest (biases, noise constants, styles, latents, numbers of frames)
+keeps Adam.
 """
 
 from __future__ import annotations
