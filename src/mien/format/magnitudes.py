@@ -1,6 +1,6 @@
 """Whole numbers from 0 up through the range coder, those near zero in the fewest bits.
 
-Models are new for each array (docs/format.md, "Compact tuned weights"). `magnitudes.c` does the same a hundred times as
+Models are new for each array (docs/format.md, "Compact tuned weights"). `magnitudes.c` does the same forty times as
 fast; what is here stands in for it where there is no C compiler, and is what tests hold it against.
 """
 
