@@ -21,6 +21,7 @@ from mien.method.stage2_invert import invert
 from mien.method.types import FaceTrack
 from mien.nets.generator import Generator
 from mien.runtime.frame_store import CropFile
+from mien.runtime.team import team
 
 ROUNDS = 3  # the first inversion still sees the mirrored border
 BATCH = 8
@@ -37,10 +38,18 @@ def completed(faces: FaceTrack, encoder: nn.Module, generator: Generator) -> Fac
     if bounds is None:
         return faces
     crops = CropFile(faces.size)
-    for start in range(0, len(faces), BATCH):
-        part = slice(start, start + BATCH)
-        for crop in complete(faces.crops[part], FrameBounds(bounds.quads[part], bounds.frame_size), encoder, generator):
-            crops.append(crop)
+    with team(generator.device) as threads:
+        most = max(1, BATCH // threads.size)
+
+        def one(part: slice) -> Image:
+            return complete(faces.crops[part], FrameBounds(bounds.quads[part], bounds.frame_size), encoder, generator)
+
+        # Some at a time: what is made ahead of its turn stays in memory.
+        for start in range(0, len(faces), BATCH):
+            here = range(start, min(start + BATCH, len(faces)), most)
+            for done in threads.map(one, [slice(i, min(i + most, start + BATCH)) for i in here]):
+                for crop in done:
+                    crops.append(crop)
     return replace(faces, crops=crops)
 
 
