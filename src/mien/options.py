@@ -45,10 +45,9 @@ class EncodeOptions:
     `method`: the preset that these options began as. `tuning`: of the generator to the person. `refinement`, `refit`:
     the joint pass and the re-fit of each frame, against the frames themselves; these are beyond the paper.
     `person_size`: most bytes of the weights where they are tuned, None: all, `auto`: by the picture's size
-    (`default_person_size`). `effort`: so many times the usual steps
-    of tuning and refinement, 0.1 to 10. `minutes`: how long the encode may take; then `effort` is the most that is
-    taken, and what the result is depends on the machine's speed. `size`: side of the picture in pixels, None: the
-    pack's own. The same `seed` gives the same stream on one machine.
+    (`default_person_size`). `effort`: so many times the usual steps of tuning and refinement, 0.1 to 10. `minutes`: how
+    long the encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's
+    speed. `size`: side of the picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
 
     Raises InputError for values out of range.
     """
@@ -134,10 +133,10 @@ class EncodeOptions:
         `aligned`: the frames are face crops in FFHQ framing already; stage 1 is skipped and the roll is 0. `tune`: tune
         the generator to the person first, and send the difference. `person_size`: most bytes of the difference, or
         `full`; None: 188,000 for pictures of at most 256 pixels and 400,000 for larger ones, and all weights with the
-        method `paper`. `inversion`: `encoder`, or `restyle` for several
-        looks at each frame. `face`: which face, from 1 at the left; the largest by default. `optimizer`: how stages 4
-        and 5 are solved, `gauss-newton` or `reference`, the paper's plain form; None: the method's own. `real_targets`:
-        stage 5 fits the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
+        method `paper`. `inversion`: `encoder`, or `restyle` for several looks at each frame. `face`: which face, from 1
+        at the left; the largest by default. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or `reference`,
+        the paper's plain form; None: the method's own. `real_targets`: stage 5 fits the frames I_t in place of S_t (the
+        paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
 
         Raises InputError.
         """

@@ -9,24 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from factories.gradients import assert_same, result_and_gradients
 from mien.nets import convolution, native
 from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d
-from tolerances import FLOAT32_EXACT
 
 compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C compiler here: all is PyTorch's")
 
 
 def same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
     """Result and gradients of two functions of the same inputs."""
-    found = []
-    for function in (ours, theirs):
-        leaves = [x.clone().requires_grad_() for x in inputs]
-        out = function(*leaves)
-        weights = torch.linspace(-1, 2, out.numel()).view(out.shape)
-        found.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
-    for a, b in zip(*found, strict=True):
-        assert a.shape == b.shape
-        assert float((a - b).detach().abs().max()) < FLOAT32_EXACT * max(float(b.detach().abs().max()), 1)
+    assert_same(result_and_gradients(ours, *inputs), result_and_gradients(theirs, *inputs))
 
 
 @compiled

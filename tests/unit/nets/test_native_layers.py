@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from factories.gradients import assert_same, result_and_gradients
 from mien.nets import mobile_layers, native
 from mien.nets.mobile_layers import modulated_inverse_haar, separable
 from mien.nets.mobile_stylegan import MobileGenerator, MobileGeneratorConfig
-from tolerances import FLOAT32_EXACT, FLOAT32_NETWORK
+from tolerances import FLOAT32_NETWORK
 
 pytestmark = pytest.mark.skipif(
     native.separable_library() is None, reason="no C compiler here: layers are PyTorch's own"
@@ -18,17 +19,9 @@ pytestmark = pytest.mark.skipif(
 
 def both_ways(monkeypatch: pytest.MonkeyPatch, function, *inputs: Tensor) -> None:
     """The result and the gradients of all inputs, compiled and by PyTorch."""
-    found = []
-    for compiled in (True, False):
-        if not compiled:
-            monkeypatch.setattr(mobile_layers, "usable", lambda *_: False)
-        leaves = [x.clone().requires_grad_() for x in inputs]
-        out = function(*leaves)
-        weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
-        found.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
-    for a, b in zip(*found, strict=True):
-        assert a.shape == b.shape
-        assert float((a - b).detach().abs().max()) < FLOAT32_EXACT * max(float(b.detach().abs().max()), 1)
+    compiled = result_and_gradients(function, *inputs)
+    monkeypatch.setattr(mobile_layers, "usable", lambda *_: False)
+    assert_same(compiled, result_and_gradients(function, *inputs))
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (7, 9), (1, 3), (16, 6)])
