@@ -13,6 +13,7 @@ from torch import Tensor
 from mien.format.stream import Stream
 from mien.method.image_sequences import BATCH
 from mien.method.types import Motion
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.generator import Generator
 from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylespace import Channel, add_channels, read_channels
@@ -104,6 +105,7 @@ class ReenactedFrames:
 
     def __init__(self, avatar: Avatar, motion: Motion, size: int) -> None:
         self._avatar, self._motion, self._size = avatar, motion, size
+        self._renderer = Renderer(avatar.generator)
 
     def __len__(self) -> int:
         return len(self._motion)
@@ -113,7 +115,7 @@ class ReenactedFrames:
         motion, avatar = self._motion.part(part), self._avatar
         batch = avatar.generator.frames_at_once(BATCH, self._size)
         each = zip(motion.angles.split(batch), motion.alpha.split(batch), strict=True)
-        return torch.cat([avatar.generator.picture(avatar.styles(y, a), self._size) for y, a in each])
+        return torch.cat([self._renderer.picture(avatar.styles(y, a), self._size) for y, a in each])
 
 
 def channel_offset_for_identity(pack: Pack, stream: Stream, identity: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from mien.media.images import to_bytes
 from mien.method.image_sequences import synthesise
 from mien.method.stage2_invert import invert
 from mien.method.types import FaceTrack
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.generator import Generator
 from mien.runtime.frame_store import CropFile
 from mien.runtime.team import team
@@ -37,12 +38,12 @@ def completed(faces: FaceTrack, encoder: nn.Module, generator: Generator) -> Fac
     bounds = faces.bounds
     if bounds is None:
         return faces
-    crops = CropFile(faces.size)
+    crops, renderer = CropFile(faces.size), Renderer(generator)
     with team(generator.device) as threads:
         most = max(1, BATCH // threads.size)
 
         def one(part: slice) -> Image:
-            return complete(faces.crops[part], FrameBounds(bounds.quads[part], bounds.frame_size), encoder, generator)
+            return complete(faces.crops[part], FrameBounds(bounds.quads[part], bounds.frame_size), encoder, renderer)
 
         # Some at a time: what is made ahead of its turn stays in memory.
         for start in range(0, len(faces), BATCH):
@@ -53,12 +54,12 @@ def completed(faces: FaceTrack, encoder: nn.Module, generator: Generator) -> Fac
     return replace(faces, crops=crops)
 
 
-def complete(crops: Image, bounds: FrameBounds, encoder: nn.Module, generator: Generator) -> Image:
+def complete(crops: Image, bounds: FrameBounds, encoder: nn.Module, renderer: Renderer) -> Image:
     """Crops uint8 `[N, S, S, 3]`: within the frame as they are, outside as G(E(I)) continues them."""
     within = bounds.within(slice(None), crops.shape[1])[:, 0].numpy()
     whole = crops
     for _ in range(ROUNDS):
-        drawn = to_bytes(synthesise(generator, invert(encoder, whole, generator.device), crops.shape[1]))
+        drawn = to_bytes(synthesise(renderer, invert(encoder, whole, renderer.generator.device), crops.shape[1]))
         whole = np.stack([_joined(*these) for these in zip(crops, drawn, within, strict=True)])
     return whole
 

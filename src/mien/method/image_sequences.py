@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mien.media.images import to_float
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.generator import Generator
 from mien.runtime.frame_store import ArrayFile, Crops
 
@@ -51,13 +52,13 @@ class InvertedFrames:
     """S_t = G(L_t) of `w_plus [T, L, D]` at `size`, by default the generator's own."""
 
     def __init__(self, generator: Generator, w_plus: Latents, size: int | None = None) -> None:
-        self._generator, self._w_plus, self._size = generator, w_plus, size
+        self._renderer, self._w_plus, self._size = Renderer(generator), w_plus, size
 
     def __len__(self) -> int:
         return len(self._w_plus)
 
     def __getitem__(self, part: slice | Tensor, /) -> Tensor:
-        return synthesise(self._generator, self._w_plus[part], self._size)
+        return synthesise(self._renderer, self._w_plus[part], self._size)
 
 
 class CropFrames:
@@ -75,9 +76,10 @@ class CropFrames:
 
 
 @torch.no_grad()
-def synthesise(generator: Generator, w_plus: Tensor, size: int | None = None) -> Tensor:
+def synthesise(renderer: Renderer, w_plus: Tensor, size: int | None = None) -> Tensor:
     """S_t = G(L_t): `w_plus [T, L, D]` -> `[T, 3, size, size]` in [-1, 1]. S_t, never I_t, is the target of stages 4 and 5
     (the paper, Sec. 4.2)."""
+    generator = renderer.generator
     size = generator.resolution if size is None else size
     batch = generator.frames_at_once(BATCH, size)
-    return torch.cat([generator.picture(generator.styles(w), size) for w in w_plus.split(batch)])
+    return torch.cat([renderer.picture(generator.styles(w), size) for w in w_plus.split(batch)])

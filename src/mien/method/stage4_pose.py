@@ -19,6 +19,7 @@ from torch import Tensor
 from mien.face.masks import Regions
 from mien.method.problems import PoseProblem
 from mien.method.types import HeadPose
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.perceptual import PerceptualNetwork
 from mien.nets.styleflow import HeadPoseFlow
 from mien.runtime.monitor import UNWATCHED, StageMonitor
@@ -78,9 +79,10 @@ def fit_pose(problem: PoseProblem, options: PoseOptions, *, monitor: StageMonito
     measured = flow.clamp(problem.measured.float())
     size = targets[:1].shape[-1]
     batch = generator.frames_at_once(options.batch, size)
+    renderer = Renderer(generator)
 
     def render(angles: Tensor) -> Tensor:
-        return generator.picture(generator.styles(avatar.latents(angles)), size)
+        return renderer.picture(generator.styles(avatar.latents(angles)), size)
 
     angles = measured.clone()
     initial, final = angles.new_zeros(len(angles)), angles.new_zeros(len(angles))

@@ -19,6 +19,7 @@ from mien.method.gauss_newton import DescentOptions, Render, minimize
 from mien.method.image_sequences import BATCH, Latents
 from mien.method.problems import AttributeProblem
 from mien.method.types import Attributes
+from mien.nets.decoder.renderer import Renderer
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
 
@@ -56,6 +57,7 @@ def fit_attributes(
     """
     avatar, networks, blink, descent = problem.avatar, problem.networks, problem.blink, options.descent
     generator, scale, gaze = avatar.generator, avatar.scale, avatar.gaze
+    renderer = Renderer(generator)
     with torch.no_grad():
         code = networks.identity(problem.identity_image) if networks.identity is not None else None
     units = (_across_blinks(problem.start, blink, gaze) / scale).clamp(-descent.limit, descent.limit)
@@ -64,7 +66,7 @@ def fit_attributes(
         styles = generator.styles(avatar.latents(problem.angles[part]))
 
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
-            return generator.picture(avatar.moved([s[ids] for s in styles], now * scale), size)
+            return renderer.picture(avatar.moved([s[ids] for s in styles], now * scale), size)
 
         return render
 

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from mien.runtime.precision import autocast_bf16
-from mien.runtime.team import Team
 
 # Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
 _ROUNDS = 3
@@ -75,11 +74,8 @@ class Muon(FusedAdam):
     everything else by Adam.
 
     `share`: the root mean square of a matrix's update, in rates (Adam's own is some 0.2 to 0.6); `momentum`: of
-    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a matrix is one `exp_avg`. `threads` share the
-    matrices.
+    Muon (Nesterov's); `betas`, `fused`: of Adam. The state of a matrix is one `exp_avg`.
     """
-
-    threads = Team()
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, momentum: float, share: float,
@@ -106,9 +102,7 @@ class Muon(FusedAdam):
                     matrices.append((p, p.grad, group["lr"]))
                     p.grad = None  # out of Adam's sight
         super().step()
-
-        def move(matrix: tuple[Tensor, Tensor, float]) -> None:
-            p, grad, rate = matrix
+        for p, grad, rate in matrices:
             state = self.state[p]
             if "exp_avg" not in state:
                 state["exp_avg"] = torch.zeros_like(p)
@@ -116,9 +110,6 @@ class Muon(FusedAdam):
             mean.lerp_(grad, 1 - self._momentum)
             p.add_(_update(grad.lerp(mean, self._momentum)), alpha=-rate * self._share)
             p.grad = grad
-
-        for _ in self.threads.map(move, matrices):
-            pass
 
 
 def _is_moved(p: Tensor, moved: Moved) -> bool:

@@ -17,6 +17,7 @@ from mien.method.avatar import Avatar
 from mien.method.gauss_newton import DescentOptions, Render, minimize
 from mien.method.image_sequences import ImageSequence
 from mien.method.losses import LossNetworks
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.perceptual import PerceptualNetwork
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
@@ -60,6 +61,7 @@ def refit_to_frames(
     as they are (no face was seen, a hand covers it); `blink [T]` bool: frames whose gaze channels are left alone.
     The ridge of `options` pulls to where the numbers were. There are no identity and parsing losses.
     """
+    renderer = Renderer(avatar.generator)
     scale, flow, unit = avatar.scale, avatar.flow, options.angle_unit_deg
     gaze = torch.cat([avatar.gaze.new_zeros(2), avatar.gaze])
     start = torch.cat([angles / unit, alpha / scale], 1)
@@ -67,7 +69,7 @@ def refit_to_frames(
     def renders(part: slice, resolution: int) -> Render:
         def render(now: Tensor, ids: Tensor | slice) -> Tensor:
             turned = flow.clamp(now[:, :2] * unit)
-            return avatar.generator.picture(avatar.styles(turned, now[:, 2:] * scale), resolution)
+            return renderer.picture(avatar.styles(turned, now[:, 2:] * scale), resolution)
 
         return render
 

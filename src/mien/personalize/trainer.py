@@ -91,8 +91,6 @@ class Trainer:
         planned, tick, limit = self._schedule.steps, self._monitor.tick, self._monitor.seconds
         loop = Loop([*self.weights.state, *self._more], self._optimiser, self._random, self._monitor.checkpoint)
         with torch.random.fork_rng(devices=[]), team(self._data.others.device) as threads:
-            if isinstance(self._optimiser, Muon):
-                self._optimiser.threads = threads
             torch.manual_seed(self._schedule.seed)
             done = first = loop.resume()
             tick(done)
@@ -114,7 +112,7 @@ class Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         batch = self._sampler.draw(number, number < schedule.low_steps)
-        placed = weights.materialize(threads)
+        placed = weights.materialize()
         sources = [*placed, *self._more]
 
         def gradients_of(part: slice | None) -> tuple[Tensor | None, ...]:
@@ -129,7 +127,7 @@ class Trainer:
         shares = list(threads.map(gradients_of, [*parts, None]))
         gradients = [_sum(each) for each in zip(*shares, strict=True)]
         self._optimiser.zero_grad(set_to_none=True)
-        weights.backward(gradients[: len(placed)], threads)
+        weights.backward(gradients[: len(placed)])
         for tensor, gradient in zip(self._more, gradients[len(placed) :], strict=True):
             tensor.grad = gradient
         weights.after_step(number, schedule.steps)

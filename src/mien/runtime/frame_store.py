@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import math
+import os
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ class ArrayFile:
     """Arrays of one shape, `[T, *shape]`, in a temporary file without a name, which goes with the object.
 
     Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is
-    read is the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of
+    read is the caller's own copy. Reading is safe from several threads and from forks. `folder`: of the file, by default that of
     temporary files. Raises MienError where no temporary file can be made, and `append` where the disk is full.
     """
 
@@ -35,7 +35,6 @@ class ArrayFile:
             self._file: io.FileIO = tempfile.TemporaryFile(prefix="mien-", buffering=0, dir=folder)  # noqa: SIM115 (kept)
         except OSError as error:
             raise MienError(f"no temporary file can be made for the clip's frames (set TMPDIR): {error}.") from error
-        self._lock = threading.Lock()
         for row in rows:
             self.append(row)
 
@@ -52,10 +51,9 @@ class ArrayFile:
             raise ValueError(f"a row is {self.dtype} {self._row}, not {row.dtype} {row.shape}")
         left = np.ascontiguousarray(row).data.cast("B")
         try:
-            with self._lock:
-                self._file.seek(self._count * self._bytes)
-                while left:
-                    left = left[self._file.write(left) :]
+            self._file.seek(self._count * self._bytes)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 folder = self._folder or tempfile.gettempdir()
@@ -85,13 +83,11 @@ class ArrayFile:
 
     def _read(self, row: NDArray[np.uint8], at: int) -> None:
         left = row.data
-        with self._lock:
-            self._file.seek(at)
-            while left:
-                got = self._file.readinto(left)
-                if not got:
-                    raise OSError("the temporary file of the clip's frames is shorter than it was")
-                left = left[got:]
+        while left:
+            got = os.preadv(self._file.fileno(), [left], at)
+            if not got:
+                raise OSError("the temporary file of the clip's frames is shorter than it was")
+            left, at = left[got:], at + got
 
 
 class CropFile(ArrayFile):

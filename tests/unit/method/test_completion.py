@@ -7,6 +7,7 @@ import numpy as np
 from factories.packs import tiny_pack
 from mien.face.frame_bounds import FrameBounds
 from mien.method.completion import complete
+from mien.nets.decoder.renderer import Renderer
 from mien.report import mean_psnr
 
 
@@ -20,7 +21,7 @@ def test_only_the_outside_is_drawn_and_it_meets_the_border() -> None:
     pack = tiny_pack()
     crops = np.full((3, 64, 64, 3), (200, 40, 90), np.uint8)
     crops[:, :32] = (0, 255, 0)  # what a mirror made up
-    made = complete(crops, cut_above(3, 64), pack.encoder, pack.generator)
+    made = complete(crops, cut_above(3, 64), pack.encoder, Renderer(pack.generator))
     assert np.array_equal(made[:, 33:], crops[:, 33:])
     above, far = made[:, 29:31].astype(float).mean((0, 1, 2)), made[:, :12].astype(float)
     assert np.abs(above - (200, 40, 90)).max() < 60, "the border's colours are carried on"

@@ -9,11 +9,11 @@ GPU, or a machine without a C compiler take the generator itself.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,108 +24,24 @@ from torch import Tensor, nn
 from mien.media.images import to_bytes
 from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
+from mien.nets.decoder.prepared import FEWEST_TILES, SQRT2, Prepared, first_native, prepare, prepare_small
 from mien.nets.generator import Generator
-from mien.nets.stylegan2 import StyleGAN2Generator, SynthesisLayer, ToRGB, fir_filter, upsample_rgb
+from mien.nets.stylegan2 import StyleGAN2Generator, ToRGB, upsample_rgb
 
-_SQRT2 = math.sqrt(2.0)
 _EPSILON = 1e-8  # of the demodulation
-FEWEST_TILES = 16  # of 4x4 pixels: with fewer, reading the transformed weights takes longer than using them
 ROWS_OF_TILES = 8  # for each thread, from which on a block's two layers run in one go,
 WEIGHT_IN_CACHE = 2_000_000  # if the first one's transformed weight, in bytes, stays in the cache from row to row
-WEIGHT_PER_TILE = 3_000_000  # largest transformed weight in bytes a tile, for the same reason
-# The weights' transform of F(4x4, 3x3) at the points 0, 1, -1, 2, -2 and infinity.
-_G = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
-      (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))  # fmt: skip
-# That of F(4, 2) at 0, 1, -1, 2 and infinity, of the taps 2 and 0 that even outputs of a transposed convolution have;
-# odd ones have tap 1.
-_EVEN = ((0, 0, 1 / 2), (-1 / 2, 0, -1 / 2), (1 / 6, 0, -1 / 6), (1 / 3, 0, 1 / 6), (1, 0, 0))
-_ODD = ((0, 1, 0),)
-
-
-def transformed(weight: Tensor, up: bool = False) -> Tensor:
-    """The 36 matrices of a 3x3 convolution `[N, C, 3, 3]`, as synthesis.c reads them: `[36, N / 16, C, 16]`.
-
-    For upsampling, of the transposed convolution: (row, column) phase even and even (25), even and odd (5), odd and
-    even (5), odd and odd (1)."""
-    if up:
-        even, odd = (torch.tensor(x, dtype=torch.float64) for x in (_EVEN, _ODD))
-        rows = torch.cat([torch.kron(a, b) for a in (even, odd) for b in (even, odd)])
-    else:
-        g = torch.tensor(_G, dtype=torch.float64)
-        rows = torch.kron(g, g)
-    n, c = weight.shape[:2]
-    matrices = (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36)
-    return _in_sixteens(matrices)
-
-
-def _in_sixteens(matrices: Tensor) -> Tensor:
-    """Matrices `[N, C, K]` as synthesis.c reads them, `[K, N / 16, C, 16]`; rows that are missing are 0."""
-    padded = F.pad(matrices, (0, 0, 0, 0, 0, -len(matrices) % 16))
-    return padded.permute(2, 0, 1).reshape(matrices.shape[2], -1, 16, matrices.shape[1]).transpose(2, 3).contiguous()
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A convolution's constants. `resolution` is that of its input; `energy [O, C]`: squared weights, summed over the
-    kernel; `noise [R, R]` of the output, times strength and gain, or None; `border`: for upsampling, the
-    taps that reach the last row and the last column of the transposed convolution, `[6, O / 16, C, 16]`."""
-
-    index: int
-    resolution: int
-    up: bool
-    weight: Tensor
-    energy: Tensor
-    bias: Tensor
-    noise: Tensor | None
-    border: Tensor | None
-
-    @property
-    def outputs(self) -> int:
-        return len(self.bias)
-
-    @property
-    def inputs(self) -> int:
-        return self.energy.shape[1]
-
-
-@dataclass(frozen=True)
-class _Small:
-    """A convolution with few pixels, as one product: its time is that of reading the weights, which lie as they are
-    read (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `_Prepared`."""
-
-    up: bool
-    weight: Tensor
-    energy: Tensor
-    bias: Tensor
-    noise: Tensor | None
-
-    def __call__(self, x: Tensor, gain: Tensor) -> Tensor:
-        """`x [N, h, w, C]`, times its style, and `gain [N, O]` -> `[N, h', w', O]`, not yet clamped."""
-        n, h, w, c = x.shape
-        if self.up:
-            parts = (x.reshape(-1, c) @ self.weight).view(n, h, w, 3, 3, -1)
-            spread = parts.new_zeros(n, 2 * h + 1, 2 * w + 1, parts.shape[-1])
-            for i in range(3):
-                for j in range(3):
-                    spread[:, i : i + 2 * h : 2, j : j + 2 * w : 2] += parts[:, :, :, i, j]
-            y = fir_filter(spread.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        else:
-            around = F.pad(x, (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-            y = (around.reshape(n * h * w, 9 * c) @ self.weight).view(n, h, w, -1)
-        y = torch.addcmul(self.bias, y, gain[:, None, None])
-        if self.noise is not None:
-            y += self.noise[:, :, None]
-        return F.leaky_relu(y, 0.2, inplace=True)
 
 
 class Decoder:
     """Styles to frames. One decoder serves one thread at a time.
 
     Args:
-        generator: at the size that is to be drawn.
+        generator: a StyleGAN2, or any other, which then draws by itself.
         exact: by the generator itself.
         threads: as many as PyTorch may use by default.
         compiled: False: as where there is no compiler.
+        resolution: of the pictures, by default the generator's own: the RGB sum so far, as `synthesis_from_styles`.
         fewest_tiles, rows_of_tiles: `FEWEST_TILES`, `ROWS_OF_TILES`.
     """
 
@@ -136,28 +52,42 @@ class Decoder:
         exact: bool = False,
         threads: int | None = None,
         compiled: bool = True,
+        resolution: int | None = None,
         fewest_tiles: int = FEWEST_TILES,
         rows_of_tiles: int = ROWS_OF_TILES,
     ) -> None:
         self.generator, self._rows_of_tiles = generator, rows_of_tiles
+        self.resolution = resolution or generator.resolution
         self._library = None
-        self._first = len(generator.layers)
+        drawn = [i for i, layer in enumerate(generator.layers) if layer.resolution <= self.resolution]
+        self._first = len(drawn)
         if isinstance(generator, StyleGAN2Generator) and not exact and generator.device.type == "cpu":
             self._library = native.library() if compiled else None
-            self._first = self._first if self._library is None else _first_native(generator, fewest_tiles)
-        self.native = self._first < len(generator.layers)
+            self._first = self._first if self._library is None else first_native(generator, len(drawn), fewest_tiles)
+        self.native = self._first < len(drawn)
         if not self.native:
             return
         assert isinstance(generator, StyleGAN2Generator)
-        convolutions = [i for i, layer in enumerate(generator.layers) if not layer.to_rgb]
-        self._small = {i: _prepare_small(generator, i) for i in convolutions if i < self._first}
-        self._layers = {i: _prepare(generator, i) for i in convolutions if i >= self._first}
+        convolutions = [i for i in drawn if not generator.layers[i].to_rgb]
+        self._small = {i: prepare_small(generator, i) for i in convolutions if i < self._first}
+        self._layers = {i: prepare(generator, i) for i in convolutions if i >= self._first}
         self._energy = {i: layer.energy for i, layer in self._small.items()}
         self._energy |= {i: layer.energy for i, layer in self._layers.items()}
-        self._widest: Tensor | None = None
-        self._maps: dict[tuple[int, int, bool], Tensor] = {}
         self._threads = threads or max(1, torch.get_num_threads())
         self._steps = self._in_one_go()
+        self._make_room()
+
+    def twin(self) -> Decoder:
+        """Another one on the same prepared weights, for another thread."""
+        twin = copy.copy(self)
+        if twin.native:
+            twin._make_room()
+        return twin
+
+    def _make_room(self) -> None:
+        """What is written to while a frame is drawn, and the threads that draw it."""
+        self._widest: Tensor | None = None
+        self._maps: dict[tuple[int, int, bool], Tensor] = {}
         library = self._library
         assert library is not None
         size = library.scratch_size(max(layer.inputs for layer in self._layers.values()))
@@ -170,7 +100,7 @@ class Decoder:
     def __call__(self, styles: Sequence[Tensor]) -> NDArray[np.uint8]:
         """Frames, uint8 RGB `[N, R, R, 3]`, of StyleSpace: one `[N, C_l]` a layer."""
         if not self.native:
-            return to_bytes(self.generator.synthesis_from_styles(list(styles)))
+            return to_bytes(self.generator.synthesis_from_styles(list(styles), self.resolution))
         images = self.images(styles)
         out = np.empty(images.shape, np.uint8)
         rows = len(images) * images.shape[1]
@@ -188,24 +118,23 @@ class Decoder:
     def images(self, styles: Sequence[Tensor]) -> Tensor:
         """Float images `[N, R, R, 3]`, nominally in [-1, 1], of StyleSpace."""
         if not self.native:
-            return self.generator.synthesis_from_styles(list(styles)).permute(0, 2, 3, 1)
+            return self.generator.synthesis_from_styles(list(styles), self.resolution).permute(0, 2, 3, 1)
         gains = {
-            i: _SQRT2 * torch.rsqrt(F.linear(styles[i].square(), energy) + _EPSILON)
+            i: SQRT2 * torch.rsqrt(F.linear(styles[i].square(), energy) + _EPSILON)
             for i, energy in self._energy.items()
         }
         x, image = self._lower(styles, gains)
-        size = self.generator.resolution
-        out = torch.empty(len(x), size, size, 3)
+        out = torch.empty(len(x), self.resolution, self.resolution, 3)
         for n in range(len(x)):
             self._frame(
                 x[n], image[n], [s[n].contiguous() for s in styles], {i: g[n] for i, g in gains.items()}, out[n]
             )
         return out
 
-    def _in_one_go(self) -> list[tuple[_Prepared, ...]]:
+    def _in_one_go(self) -> list[tuple[Prepared, ...]]:
         """The layers in order; an upsampling layer and the next together where each thread has many rows of tiles, for
         rows at the threads' borders are computed twice."""
-        steps: list[tuple[_Prepared, ...]] = []
+        steps: list[tuple[Prepared, ...]] = []
         for layer in self._layers.values():
             before = steps[-1] if steps else ()
             if (
@@ -247,7 +176,7 @@ class Decoder:
         for step in self._steps:
             layer = step[-1]
             size = layer.resolution * (2 if layer.up else 1)
-            last = size == self.generator.resolution and not layer.up
+            last = size == self.resolution and not layer.up
             result = None if last else self._map(size, layer.outputs, not layer.up)
             rgb: Tensor | None = None
             if not layer.up:
@@ -271,7 +200,7 @@ class Decoder:
         return rgb
 
     def _run(
-        self, step: tuple[_Prepared, ...], x: Tensor, styles: list[Tensor], gains: dict[int, Tensor], rgb: Tensor | None,
+        self, step: tuple[Prepared, ...], x: Tensor, styles: list[Tensor], gains: dict[int, Tensor], rgb: Tensor | None,
         y: Tensor | None,
     ) -> None:  # fmt: skip
         """A layer, or an upsampling layer and the next in one go, from the feature map `x` to `y` and into `rgb`."""
@@ -286,7 +215,7 @@ class Decoder:
             assert isinstance(to_rgb, ToRGB)
             weight = (to_rgb.conv.weight[:, :, 0, 0] * to_rgb.conv.scale * styles[last_layer.index + 1]).contiguous()
 
-        def arguments(layer: _Prepared, worker: int, first: int, last: int) -> native.Layer:
+        def arguments(layer: Prepared, worker: int, first: int, last: int) -> native.Layer:
             ends = layer is last_layer
             size = layer.resolution * (2 if layer.up else 1)
             return native.Layer(
@@ -315,7 +244,7 @@ class Decoder:
         else:
             over(library.convolution_layer)
 
-    def _spread_of(self, layer: _Prepared) -> Tensor:
+    def _spread_of(self, layer: Prepared) -> Tensor:
         """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`, made once."""
         side = 2 * layer.resolution + 1
         if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:
@@ -341,60 +270,3 @@ class Decoder:
 def _blocks(generator: Generator) -> nn.ModuleList:
     assert isinstance(generator, StyleGAN2Generator)
     return generator.blocks
-
-
-def _first_native(generator: StyleGAN2Generator, fewest_tiles: int) -> int:
-    """The first layer from which on all convolutions have enough pixels, and widths of whole vectors."""
-    first = len(generator.layers)
-    for i in reversed(range(len(generator.layers))):
-        layer, block = generator.layers[i], generator.blocks[i]
-        if layer.to_rgb:
-            continue
-        assert isinstance(block, SynthesisLayer)
-        outputs, inputs = block.conv.weight.shape[:2]
-        tiles = (layer.resolution // (8 if block.conv.up else 4)) ** 2
-        weight = 36 * 4 * inputs * outputs
-        if (
-            layer.resolution == 4
-            or tiles < fewest_tiles
-            or weight > WEIGHT_PER_TILE * tiles
-            or inputs % 8
-            or outputs % 8
-        ):
-            break
-        first = i
-    return first
-
-
-def _prepare(generator: StyleGAN2Generator, index: int) -> _Prepared:
-    block, layer = generator.blocks[index], generator.layers[index]
-    assert isinstance(block, SynthesisLayer)
-    weight, bias, noise = _constants(block)
-    return _Prepared(
-        index=index,
-        resolution=layer.resolution // (2 if block.conv.up else 1),
-        up=block.conv.up,
-        weight=transformed(weight, block.conv.up),
-        energy=weight.square().sum((2, 3)),
-        bias=bias,
-        noise=noise,
-        border=_in_sixteens(torch.cat([weight[:, :, 2], weight[:, :, :, 2]], 2)) if block.conv.up else None,
-    )
-
-
-def _prepare_small(generator: StyleGAN2Generator, index: int) -> _Small:
-    block = generator.blocks[index]
-    assert isinstance(block, SynthesisLayer)
-    weight, bias, noise = _constants(block)
-    outputs, inputs = weight.shape[:2]
-    matrix = weight.permute(1, 2, 3, 0).reshape(inputs, 9 * outputs) if block.conv.up else weight.reshape(outputs, -1).T
-    return _Small(block.conv.up, matrix.contiguous(), weight.square().sum((2, 3)), bias, noise)
-
-
-def _constants(block: SynthesisLayer) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Weight `[O, C, 3, 3]`, bias times the gain, and the noise constants times strength and gain."""
-    weight = (block.conv.weight.detach() * block.conv.scale).float().contiguous()
-    noise = None
-    if block.has_noise:
-        noise = (block.noise_const * (block.noise_strength.detach() * _SQRT2)).float().contiguous()
-    return weight, (block.bias.detach() * _SQRT2).float().contiguous(), noise

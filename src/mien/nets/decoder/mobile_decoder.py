@@ -8,6 +8,7 @@ generator itself.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,12 +136,24 @@ class MobileDecoder:
         self.int16 = int16 and bool(self._library.has_int16())
         self._first = _FirstLayer.of(generator)
         self._steps = _steps(generator, self.int16)
+        self._threads = threads or max(1, torch.get_num_threads())
+        self._make_room()
+
+    def twin(self) -> MobileDecoder:
+        """Another one on the same prepared weights, for another thread."""
+        twin = copy.copy(self)
+        if twin.native:
+            twin._make_room()
+        return twin
+
+    def _make_room(self) -> None:
+        """What is written to while a picture is drawn, and the threads that draw it."""
         self._maps = [
             None if step.image is not None else zeros_on_huge_pages(step.side, step.side, step.outputs)
             for step in self._steps
         ]
-        self._threads = threads or max(1, torch.get_num_threads())
-        self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 and run is None else None
+        self._workers = ThreadPoolExecutor(self._threads) if self._threads > 1 and self._run_workers is None else None
+        assert self._library is not None
         blocks = [step.block([layer.taps for layer in step.layers]) for step in self._steps]
         size = max(self._library.block_size(ctypes.byref(block)) for block in blocks)
         self._spaces = [zeros_on_huge_pages(size) for _ in range(self._threads)]

@@ -12,6 +12,7 @@ import torch
 from mien.media.images import to_bytes
 from mien.nets import native
 from mien.nets.decoder.decoder import Decoder
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from tolerances import DECODER_DB, DECODER_RELATIVE, FLOAT32_EXACT
 
@@ -120,7 +121,7 @@ def test_frames_made_when_looked_at_are_the_frames() -> None:
     w_plus = torch.randn(9, generator.num_ws, generator.w_dim)
     crops = np.random.RandomState(0).randint(0, 256, (9, 64, 64, 3)).astype(np.uint8)
     for made, whole in (
-        (InvertedFrames(generator, w_plus, 32), synthesise(generator, w_plus, 32)),
+        (InvertedFrames(generator, w_plus, 32), synthesise(Renderer(generator), w_plus, 32)),
         (CropFrames(crops, 32), to_float(crops, 32)),
     ):
         assert len(made) == 9
