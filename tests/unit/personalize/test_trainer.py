@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -82,7 +83,9 @@ def test_windows_teach_as_whole_pictures_do() -> None:
 
 
 @pytest.mark.parametrize("size", [None, 20_000])
-def test_threads_share_the_frames_of_a_step(size: int | None) -> None:
+def test_threads_share_the_frames_of_a_step(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In float32: what bfloat16 rounds away depends on how many frames are computed together.
+    monkeypatch.setattr("mien.personalize.trainer.autocast_bf16", lambda device: nullcontext())
     pack = tiny_pack()
     random = np.random.RandomState(0)
     crops = random.randint(0, 255, (6, 64, 64, 3)).astype(np.uint8)
