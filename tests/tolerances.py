@@ -14,6 +14,7 @@ CONVERGED = 2e-3  # two descents into the same minimum
 
 # Pictures.
 DECODER_RELATIVE = 1e-5  # rms of the compiled decoder's error over the picture's own deviation
+WINOGRAD_RELATIVE = 5e-5  # largest error of a convolution by F(4x4, 3x3) over its largest number
 DECODER_DB = 60.0  # PSNR of its bytes: some of them rounded to the other side
 DEVICE_DB = 40.0  # PSNR of a render by another device, whose convolutions may round to TF32
 

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ def compiled_library(package: str, name: str) -> ctypes.CDLL | None:
 
 def _compiled(package: str, name: str) -> Path:
     """The shared library for this source, these flags and this processor. Raises OSError, SubprocessError."""
-    source = resources.files(package).joinpath(f"{name}.c").read_bytes()
+    source = _source(package, f"{name}.c")
     key = hashlib.sha256(repr((source, FLAGS, platform.machine(), _processor())).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "native"
     target = folder / f"{name}-{key}.so"
@@ -53,6 +54,12 @@ def _compiled(package: str, name: str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _source(package: str, file: str) -> bytes:
+    """A source with the package's own headers in their places."""
+    text = resources.files(package).joinpath(file).read_text()
+    return re.sub(r'#include "(\w+\.h)"', lambda found: _source(package, found[1]).decode(), text).encode()
 
 
 def _processor() -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from factories.gradients import assert_same, result_and_gradients
 from mien.nets import convolution, native
-from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d
+from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d, winograd
+from tolerances import WINOGRAD_RELATIVE
 
 compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C compiler here: all is PyTorch's")
 
@@ -33,6 +34,26 @@ def test_convolutions(count: int, inputs: int, outputs: int, height: int, width:
             x, weight, torch.randn(outputs),
         )  # fmt: skip
     same(conv_transpose2d, lambda x, w: F.conv_transpose2d(x, w, stride=2), x, weight.transpose(0, 1).contiguous())
+
+
+@compiled
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 4), (9, 7), (23, 41), (64, 16)])
+@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 8, 8), (3, 16, 24), (2, 136, 72)])
+def test_winograd(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    x, bias = torch.randn(count, inputs, height, width), torch.randn(outputs)
+    weight = torch.randn(outputs, inputs, 3, 3)
+    for order in (torch.contiguous_format, torch.channels_last):
+        wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+        w = weight.contiguous(memory_format=order)
+        error = (winograd(x, w, bias) - wanted).abs().max() / wanted.abs().max()
+        turned = (winograd(x, w.flip(2, 3), bias, mirrored=True) - wanted).abs().max() / wanted.abs().max()
+        assert max(float(error), float(turned)) < WINOGRAD_RELATIVE
+
+
+@compiled
+def test_pictures_are_large_enough_for_winograd_in_what_is_tested_here() -> None:
+    assert convolution._worth_transforming(torch.zeros(1, 16, 40, 33), torch.zeros(24, 16, 3, 3))
 
 
 @compiled
@@ -58,6 +79,14 @@ def test_only_what_needs_a_gradient_gets_one(monkeypatch: pytest.MonkeyPatch) ->
     assert of_x.shape == x.shape
     with torch.no_grad():
         assert conv2d(x, weight, None).shape == x.shape
+
+
+@compiled
+def test_a_weight_that_stays_costs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(convolution, "weight_gradient", None)  # not asked for, not called
+    weight = torch.randn(16, 8, 3, 3)
+    same(lambda x: conv2d(x, weight, None), lambda x: F.conv2d(x, weight, padding=1), torch.randn(2, 8, 24, 24))
 
 
 def test_the_module_is_a_convolution() -> None:

@@ -1,5 +1,6 @@
 """Networks' functions in C (`mien.runtime.compiled`): `synthesis.c` (decoding of StyleGAN2), `mobile.c` (decoding of
-MobileStyleGAN), `separable.c` (its layers with gradients), `convolution.c` (gradients for weights).
+MobileStyleGAN), `separable.c` (its layers with gradients), `winograd.c` (3x3 convolutions), `convolution.c` (their
+gradients for weights).
 
 Where there is no compiler, the functions here give None and PyTorch does the work.
 """
@@ -115,4 +116,18 @@ def convolution_library() -> ctypes.CDLL | None:
     found.convolution_weights_scratch.argtypes = [integer] * 6
     found.convolution_weights.restype = None
     found.convolution_weights.argtypes = [pointer] * 4 + [integer] * 9 + [ctypes.c_long] * 3
+    return found
+
+
+@lru_cache(maxsize=1)
+def winograd_library() -> ctypes.CDLL | None:
+    """The compiled 3x3 convolution, or None where it cannot be had."""
+    found = compiled_library(__name__, "winograd")
+    if found is None:
+        return None
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    found.transform_weight.restype = None
+    found.transform_weight.argtypes = [pointer] * 2 + [integer] * 2 + [ctypes.c_long] * 4
+    found.convolution_scratch.restype, found.convolution_scratch.argtypes = ctypes.c_long, [integer] * 2
+    found.convolution.restype, found.convolution.argtypes = None, [pointer] * 5 + [integer] * 5
     return found

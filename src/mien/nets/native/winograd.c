@@ -1,0 +1,108 @@
+/* A 3x3 convolution of stride 1 by Winograd's F(4x4, 3x3), on a CPU: its result, and, with the weight's taps mirrored and
+ * its inputs and outputs exchanged, the gradient for what it convolved.
+ *
+ * Feature maps are float [N][H][W][C], without a border, of any height and width.
+ */
+#include "winograd.h"
+
+
+/* Eight numbers at so many floats from each other. */
+static inline v8 gathered(const float *w, long step) {
+    return (v8){w[0], w[step], w[2 * step], w[3 * step], w[4 * step], w[5 * step], w[6 * step], w[7 * step]};
+}
+
+/* Three taps of a line to six numbers. */
+static inline void weight_line(const v8 *w, long step, v8 *t, long out) {
+    v8 even = (w[0] + w[2 * step]) * (1.0f / 6), middle = w[step] * (1.0f / 6);
+    v8 far = w[0] * (1.0f / 24) + w[2 * step] * (1.0f / 6), between = w[step] * (1.0f / 12);
+    t[0] = 0.25f * w[0];
+    t[out] = -even - middle;
+    t[2 * out] = middle - even;
+    t[3 * out] = far + between;
+    t[4 * out] = far - between;
+    t[5 * out] = w[2 * step];
+}
+
+/* to [36][N / 16][C][16], N = O or the next multiple of 16, from the weight of output o, input c and tap (y, x) at
+ * w[o * to_o + c * to_c + y * to_y + x * to_x]. O and C are multiples of 8; outputs that are missing to N are 0.
+ *
+ * Eight inputs at a time: each of the 36 matrices is written in stretches of 512 bytes. */
+void transform_weight(const float *w, float *to, int O, int C, long to_o, long to_c, long to_y, long to_x) {
+    const int padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
+    float block[36][8 * COLUMNS];
+    for (int o = 0; o < padded; o += COLUMNS)
+        for (int c = 0; c < C; c += 8) {
+            if (o + 8 == O) memset(block, 0, sizeof block);
+            for (int i = 0; i < 8; i++)
+                for (int half = 0; half < COLUMNS && o + half < O; half += 8) {
+                    v8 d[9], t[18], m[36];
+                    const float *from = w + (o + half) * to_o + (c + i) * to_c;
+                    for (int k = 0; k < 9; k++) d[k] = gathered(from + k / 3 * to_y + k % 3 * to_x, to_o);
+                    for (int j = 0; j < 3; j++) weight_line(d + j, 3, t + j, 3);
+                    for (int j = 0; j < 6; j++) weight_line(t + 3 * j, 1, m + 6 * j, 1);
+                    for (int k = 0; k < 36; k++) store(block[k] + i * COLUMNS + half, m[k]);
+                }
+            float *place = to + ((long)o / COLUMNS * C + c) * COLUMNS;
+            for (int k = 0; k < 36; k++, place += (long)padded * C) memcpy(place, block[k], sizeof block[k]);
+        }
+}
+
+/* Floats of `scratch` that `convolution` needs. */
+long convolution_scratch(int C, int O) {
+    return 36 * (plane(TILES, C) + plane(TILES, O < CHUNK ? O + 8 : CHUNK)) + C + 16;
+}
+
+/* v [36][.][C] from 36 pixels with C channels each. */
+static void pixels_in(const float *const *x, int C, float *v, long step) {
+    for (int c = 0; c < C; c += 8) {
+        v8 d[36], t[36];
+        for (int k = 0; k < 36; k++) d[k] = load(x[k] + c);
+        for (int j = 0; j < 6; j++) in_line(d + j, 6, t + j, 6);
+        for (int i = 0; i < 6; i++) in_line(t + 6 * i, 1, d + 6 * i, 1);
+        for (int k = 0; k < 36; k++) store(v + k * step + c, d[k]);
+    }
+}
+
+/* y [N][H][W][O] from x [N][H][W][C], with a border of one zero, by a transformed weight, plus `bias` [O] or null. C and O
+ * are multiples of 8. */
+void convolution(const float *x, const float *weight, const float *bias, float *y, float *scratch, int N, int H, int W,
+                 int C, int O) {
+    int across = (W + 3) / 4, down = (H + 3) / 4, batch = batch_of(C), padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
+    int chunk = padded < CHUNK ? padded : CHUNK;
+    long end = (long)N * down * across, in = plane(batch, C), out = plane(batch, chunk);
+    float *v = aligned(scratch), *m = v + 36 * in, *zero = m + 36 * out;
+    memset(zero, 0, C * sizeof(float));
+    for (long from = 0; from < end; from += batch) {
+        int tiles = end - from < batch ? (int)(end - from) : batch;
+        for (int t = 0; t < tiles; t++) {
+            long tile = from + t, n = tile / (down * across);
+            int top = (int)(tile / across % down) * 4 - 1, left = (int)(tile % across) * 4 - 1;
+            const float *map = x + n * H * W * C, *pixels[36];
+            for (int k = 0; k < 36; k++) {
+                int h = top + k / 6, w = left + k % 6;
+                pixels[k] = h < 0 || w < 0 || h >= H || w >= W ? zero : map + ((long)h * W + w) * C;
+            }
+            pixels_in(pixels, C, v + (long)t * C, in);
+        }
+        for (int n = 0; n < padded; n += chunk) {
+            int columns = padded - n < chunk ? padded - n : chunk;
+            for (int k = 0; k < 36; k++)
+                for (int j = 0; j < columns; j += COLUMNS)
+                    products(v + k * in, C, weight + ((long)k * padded + n + j) * C, m + k * out + j, chunk, tiles);
+            for (int t = 0; t < tiles; t++) {
+                long tile = from + t;
+                int top = (int)(tile / across % down) * 4, left = (int)(tile % across) * 4;
+                float *pixels = y + ((tile / (down * across) * H + top) * W + left) * O + n;
+                for (int c = 0; c < columns && n + c < O; c += 8) {
+                    v8 a[36], b[24], of[4], more = bias ? load(bias + n + c) : all(0);
+                    for (int k = 0; k < 36; k++) a[k] = load(m + k * out + (long)t * chunk + c);
+                    for (int j = 0; j < 6; j++) out_line(a + j, 6, b + j, 6);
+                    for (int i = 0; i < 4 && top + i < H; i++) {
+                        out_line(b + 6 * i, 1, of, 1);
+                        for (int j = 0; j < 4 && left + j < W; j++) store(pixels + ((long)i * W + j) * O + c, of[j] + more);
+                    }
+                }
+            }
+        }
+    }
+}
