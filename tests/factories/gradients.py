@@ -18,8 +18,8 @@ def result_and_gradients(function: Callable[..., Tensor], *inputs: Tensor) -> tu
     return (out.detach(), *torch.autograd.grad((out * weights).sum(), leaves))
 
 
-def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
-    """Each of `found` is its counterpart of `wanted` but for the order of float32 sums."""
+def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], relative: float = FLOAT32_EXACT) -> None:
+    """Each of `found` is its counterpart of `wanted` but for the order of float32 sums, or for a `relative` error."""
     for a, b in zip(found, wanted, strict=True):
         assert a.shape == b.shape
-        assert float((a - b).abs().max()) < FLOAT32_EXACT * max(float(b.abs().max()), 1)
+        assert float((a - b).abs().max()) < relative * max(float(b.abs().max()), 1)

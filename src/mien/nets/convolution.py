@@ -1,7 +1,8 @@
 """3x3 convolutions that are twice as fast on a CPU, forwards and backwards.
 
-Those of stride 1 and their gradient for what was convolved are Winograd's (`native/winograd.c`), the weights' gradient is
-`native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used, is PyTorch's.
+Those of stride 1, with many pixels, are Winograd's with both of their gradients (`native/winograd.c`); the weights'
+gradient of others is `native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used, is
+PyTorch's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from mien.nets.native import convolution_library, winograd_library
 
-# From so many pixels on, of all pictures together, transforming the weights costs less than it saves.
-FEWEST_PIXELS = 512
+# From so many pixels on, of all pictures together, transforming the weights costs less than it saves; and from so many for
+# each connection between two channels, since large weights do not stay in the cache.
+FEWEST_PIXELS, PIXELS_PER_CONNECTION = 512, 1 / 64
 VECTOR = 8  # channels
 COLUMNS = 16  # outputs that the transformed weights have together
 
@@ -69,7 +71,8 @@ class _Convolution(torch.autograd.Function):
             else:
                 of_x = _of_input(g, x, weight, stride, padding=1, transposed=False)
         if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(g, x, stride, 1, weight)
+            fast = stride == 1 and _worth_transforming(x, weight)
+            of_weight = winograd_weights(g, x, weight) if fast else weight_gradient(g, x, stride, 1, weight)
         of_bias = g.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return of_x, of_weight, of_bias, None
 
@@ -96,9 +99,11 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> T
 
 
 def _worth_transforming(x: Tensor, weight: Tensor) -> bool:
+    """Whether `winograd` is faster, for `x [N, I, H, W]` or the gradient of the result."""
     outputs, inputs = weight.shape[:2]
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
-    return inputs % VECTOR == 0 and outputs % VECTOR == 0 and pixels >= FEWEST_PIXELS
+    enough = pixels >= max(FEWEST_PIXELS, inputs * outputs * PIXELS_PER_CONNECTION)
+    return enough and inputs % VECTOR == 0 and outputs % VECTOR == 0
 
 
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mirrored: bool = False) -> Tensor:
@@ -120,6 +125,21 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mirrored:
     library.convolution(
         x.data_ptr(), transformed.data_ptr(), None if bias is None else bias.data_ptr(), found.data_ptr(),
         scratch.data_ptr(), count, height, width, inputs, outputs,
+    )  # fmt: skip
+    return found
+
+
+def winograd_weights(g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient for the weight of `winograd`, `[O, I, 3, 3]`, from that for its result, `g [N, O, H, W]`, and what it
+    convolved, `x [N, I, H, W]`. It lies in memory as `weight` does."""
+    library = winograd_library()
+    assert library is not None
+    g, x, found = _channels_last(g), _channels_last(x), torch.empty_like(weight)
+    (count, inputs, height, width), outputs = x.shape, len(weight)
+    scratch = x.new_empty(library.winograd_weights_scratch(inputs, outputs))
+    library.winograd_weights(
+        x.data_ptr(), g.data_ptr(), found.data_ptr(), scratch.data_ptr(), count, height, width, inputs, outputs,
+        *found.stride(),
     )  # fmt: skip
     return found
 

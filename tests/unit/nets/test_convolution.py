@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from factories.gradients import assert_same, result_and_gradients
 from mien.nets import convolution, native
-from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d, winograd
+from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d, winograd, winograd_weights
 from tolerances import WINOGRAD_RELATIVE
 
 compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C compiler here: all is PyTorch's")
@@ -19,7 +20,7 @@ compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C
 
 def same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
     """Result and gradients of two functions of the same inputs."""
-    assert_same(result_and_gradients(ours, *inputs), result_and_gradients(theirs, *inputs))
+    assert_same(result_and_gradients(ours, *inputs), result_and_gradients(theirs, *inputs), WINOGRAD_RELATIVE)
 
 
 @compiled
@@ -49,6 +50,11 @@ def test_winograd(count: int, inputs: int, outputs: int, height: int, width: int
         error = (winograd(x, w, bias) - wanted).abs().max() / wanted.abs().max()
         turned = (winograd(x, w.flip(2, 3), bias, mirrored=True) - wanted).abs().max() / wanted.abs().max()
         assert max(float(error), float(turned)) < WINOGRAD_RELATIVE
+        g = torch.randn_like(wanted)
+        learned = conv2d_weight(x.double(), weight.shape, g, padding=1)
+        found = winograd_weights(g.float(), x, w)
+        assert found.stride() == w.stride()
+        assert float((found - learned).abs().max() / learned.abs().max()) < WINOGRAD_RELATIVE
 
 
 @compiled
@@ -84,7 +90,8 @@ def test_only_what_needs_a_gradient_gets_one(monkeypatch: pytest.MonkeyPatch) ->
 @compiled
 def test_a_weight_that_stays_costs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(convolution, "weight_gradient", None)  # not asked for, not called
+    for name in ("weight_gradient", "winograd_weights"):
+        monkeypatch.setattr(convolution, name, None)  # not asked for, not called
     weight = torch.randn(16, 8, 3, 3)
     same(lambda x: conv2d(x, weight, None), lambda x: F.conv2d(x, weight, padding=1), torch.randn(2, 8, 24, 24))
 

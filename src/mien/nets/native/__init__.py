@@ -130,4 +130,8 @@ def winograd_library() -> ctypes.CDLL | None:
     found.transform_weight.argtypes = [pointer] * 2 + [integer] * 2 + [ctypes.c_long] * 4
     found.convolution_scratch.restype, found.convolution_scratch.argtypes = ctypes.c_long, [integer] * 2
     found.convolution.restype, found.convolution.argtypes = None, [pointer] * 5 + [integer] * 5
+    found.winograd_weights_scratch.restype = ctypes.c_long
+    found.winograd_weights_scratch.argtypes = [integer] * 2
+    found.winograd_weights.restype = None
+    found.winograd_weights.argtypes = [pointer] * 4 + [integer] * 5 + [ctypes.c_long] * 4
     return found

@@ -106,3 +106,120 @@ void convolution(const float *x, const float *weight, const float *bias, float *
         }
     }
 }
+
+/* The transposes of `out_line` and of `weight_line`. */
+static inline void gradient_line(const v8 *g, long step, v8 *t, long out) {
+    v8 even = g[0] + g[2 * step], odd = g[step] + g[3 * step];
+    v8 far = g[0] + 4.0f * g[2 * step], between = 2.0f * g[step] + 8.0f * g[3 * step];
+    t[0] = g[0];
+    t[out] = even + odd;
+    t[2 * out] = even - odd;
+    t[3 * out] = far + between;
+    t[4 * out] = far - between;
+    t[5 * out] = g[3 * step];
+}
+
+static inline void taps_line(const v8 *u, long step, v8 *w, long out) {
+    v8 near = (u[step] + u[2 * step]) * (1.0f / 6), far = u[3 * step] + u[4 * step];
+    w[0] = 0.25f * u[0] - near + far * (1.0f / 24);
+    w[out] = (u[2 * step] - u[step]) * (1.0f / 6) + (u[3 * step] - u[4 * step]) * (1.0f / 12);
+    w[2 * out] = far * (1.0f / 6) - near + u[5 * step];
+}
+
+/* m [36][.][O] from the 16 pixels of a gradient with O channels each. */
+static void gradients_in(const float *const *g, int O, float *m, long step) {
+    for (int o = 0; o < O; o += 8) {
+        v8 d[16], t[24], u[36];
+        for (int k = 0; k < 16; k++) d[k] = load(g[k] + o);
+        for (int j = 0; j < 4; j++) gradient_line(d + j, 4, t + j, 4);
+        for (int i = 0; i < 6; i++) gradient_line(t + 4 * i, 1, u + 6 * i, 1);
+        for (int k = 0; k < 36; k++) store(m + k * step + o, u[k]);
+    }
+}
+
+/* sums [rows][16 of `O`] = or += the transpose of v [tiles][rows of `C`] times m [tiles][16 of `O`]; `rows` and `more` are
+ * constants where this is used. */
+static inline __attribute__((always_inline)) void outer(
+    const int rows, const int more, const float *restrict v, int C, const float *restrict m, float *restrict sums, int O,
+    int tiles) {
+    wide sum[ROWS][PARTS];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < PARTS; p++) {
+            sum[r][p] = (wide){0};
+            if (more) sum[r][p] = *(const wide_anywhere *)(sums + (long)r * O + p * COLUMNS / PARTS);
+        }
+    for (int t = 0; t < tiles; t++, v += C, m += O) {
+        wide g[PARTS];
+        for (int p = 0; p < PARTS; p++) g[p] = *(const wide_anywhere *)(m + p * COLUMNS / PARTS);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++)
+            for (int p = 0; p < PARTS; p++) sum[r][p] += v[r] * g[p];
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < PARTS; p++) *(wide_anywhere *)(sums + (long)r * O + p * COLUMNS / PARTS) = sum[r][p];
+}
+
+/* All rows of one of the 36 products. */
+static void outers(int more, const float *v, int C, const float *m, float *sums, int O, int tiles) {
+    for (int o = 0; o < O; o += COLUMNS) {
+        int c = 0;
+        for (; c + ROWS <= C; c += ROWS)
+            if (more)
+                outer(ROWS, 1, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+            else
+                outer(ROWS, 0, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+        for (; c < C; c += FEW)
+            if (more)
+                outer(FEW, 1, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+            else
+                outer(FEW, 0, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+    }
+}
+
+/* Floats of `scratch` that `winograd_weights` needs. */
+long winograd_weights_scratch(int C, int O) {
+    const int padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
+    return 36 * (plane(TILES, C) + plane(TILES, padded) + (long)C * padded) + C + O + 16;
+}
+
+/* The gradient for a weight that convolved x [N][H][W][C], from that of the result, g [N][H][W][O]: of output o, input c and
+ * tap (y, x) to out[o * to_o + c * to_c + y * to_y + x * to_x]. C and O are multiples of 8. */
+void winograd_weights(const float *x, const float *g, float *out, float *scratch, int N, int H, int W, int C, int O,
+                      long to_o, long to_c, long to_y, long to_x) {
+    const int across = (W + 3) / 4, down = (H + 3) / 4, padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
+    const long end = (long)N * down * across, in = plane(TILES, C), of_g = plane(TILES, padded), of_sum = (long)C * padded;
+    float *v = aligned(scratch), *m = v + 36 * in, *sums = m + 36 * of_g, *zero = sums + 36 * of_sum;
+    memset(m, 0, 36 * of_g * sizeof(float));
+    memset(zero, 0, (C > O ? C : O) * sizeof(float));
+    for (long from = 0; from < end; from += TILES) {
+        const int tiles = end - from < TILES ? (int)(end - from) : TILES;
+        for (int t = 0; t < tiles; t++) {
+            const long tile = from + t, n = tile / (down * across);
+            const int top = (int)(tile / across % down) * 4, left = (int)(tile % across) * 4;
+            const float *pixels[36], *gradients[16], *map = x + n * H * W * C, *of_map = g + n * H * W * O;
+            for (int k = 0; k < 36; k++) {
+                const int h = top - 1 + k / 6, w = left - 1 + k % 6;
+                pixels[k] = h < 0 || w < 0 || h >= H || w >= W ? zero : map + ((long)h * W + w) * C;
+            }
+            for (int k = 0; k < 16; k++) {
+                const int h = top + k / 4, w = left + k % 4;
+                gradients[k] = h >= H || w >= W ? zero : of_map + ((long)h * W + w) * O;
+            }
+            pixels_in(pixels, C, v + (long)t * C, in);
+            gradients_in(gradients, O, m + (long)t * padded, of_g);
+        }
+        for (int k = 0; k < 36; k++) outers(from > 0, v + k * in, C, m + k * of_g, sums + k * of_sum, padded, tiles);
+    }
+    for (int c = 0; c < C; c++)
+        for (int o = 0; o < O; o += 8) {
+            v8 u[36], t[18], w[9];
+            for (int k = 0; k < 36; k++) u[k] = load(sums + k * of_sum + (long)c * padded + o);
+            for (int j = 0; j < 6; j++) taps_line(u + j, 6, t + j, 6);
+            for (int i = 0; i < 3; i++) taps_line(t + 6 * i, 1, w + 3 * i, 1);
+            float *to = out + o * to_o + c * to_c;
+            for (int k = 0; k < 9; k++)
+                for (int i = 0; i < 8; i++) to[i * to_o + k / 3 * to_y + k % 3 * to_x] = w[k][i];
+        }
+}

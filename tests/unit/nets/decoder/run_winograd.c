@@ -12,6 +12,9 @@ static void run(int n, int h, int w, int c, int o) {
     transform_weight(weight, transformed, o, c, (long)TAPS * c, 1, 3L * c, c);
     convolution(x, transformed, bias, y, zeros(convolution_scratch(c, o)), n, h, w, c, o);
     write_floats(y, (long)n * h * w * o);
+    float *learned = zeros((long)o * c * TAPS);
+    winograd_weights(x, y, learned, zeros(winograd_weights_scratch(c, o)), n, h, w, c, o, (long)TAPS * c, 1, 3L * c, c);
+    write_floats(learned, (long)o * c * TAPS);
 }
 
 int main(void) {
