@@ -1,6 +1,6 @@
 """Networks' functions in C (`mien.runtime.compiled`): `synthesis.c` (decoding of StyleGAN2), `mobile.c` (decoding of
 MobileStyleGAN), `separable.c` (its layers with gradients), `winograd.c` (3x3 convolutions), `convolution.c` (their
-gradients for weights).
+gradients for weights), `flow.c` (StyleFlow).
 
 Where there is no compiler, the functions here give None and PyTorch does the work.
 """
@@ -48,6 +48,20 @@ class MobileBlock(ctypes.Structure):
         *((name, MobileLayer) for name in ("first", "second", "image")),
         *((name, ctypes.c_void_p) for name in ("y", "picture", "bytes")),
         *((name, ctypes.c_int32) for name in ("height", "width")),
+    ]
+
+
+class Flow(ctypes.Structure):
+    """flow.c's `Flow`: a chain of layers at all times; what its arguments are, is said there."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p * 8)
+            for name in ("weight", "mirrored", "bias", "gate", "shift", "of_gate", "of_shift")
+        ),
+        ("step", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("layers", "steps", "rows")),
+        ("width", ctypes.c_int32 * 9),
     ]
 
 
@@ -134,4 +148,18 @@ def winograd_library() -> ctypes.CDLL | None:
     found.winograd_weights_scratch.argtypes = [integer] * 2
     found.winograd_weights.restype = None
     found.winograd_weights.argtypes = [pointer] * 4 + [integer] * 5 + [ctypes.c_long] * 4
+    return found
+
+
+@lru_cache(maxsize=1)
+def flow_library() -> ctypes.CDLL | None:
+    """The compiled integration of StyleFlow, or None where it cannot be had."""
+    found = compiled_library(__name__, "flow")
+    if found is None:
+        return None
+    pointer, integer, flow = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(Flow)
+    found.flow_kept.restype, found.flow_kept.argtypes = ctypes.c_long, [flow, integer]
+    found.flow_scratch.restype, found.flow_scratch.argtypes = ctypes.c_long, [flow]
+    found.flow_forward.restype, found.flow_forward.argtypes = None, [flow, pointer, pointer, pointer, integer]
+    found.flow_backward.restype, found.flow_backward.argtypes = None, [flow, pointer, pointer, pointer]
     return found
