@@ -9,11 +9,13 @@ from mien.nets.mobile_stylegan import MobileGenerator
 
 
 def decoder_for(
-    generator: Generator, *, exact: bool = False, int16: bool = False, resolution: int | None = None
-) -> Decoder | MobileDecoder:
+    generator: Generator, *, exact: bool = False, int16: bool = False, threads: int | None = None,
+    resolution: int | None = None,
+) -> Decoder | MobileDecoder:  # fmt: skip
     """The fastest decoder that there is. `exact`: the generator itself. `int16`: products of 16-bit integers where they
-    are had and faster, at 67 dB between the bytes. `resolution`: of the pictures, by default the generator's own."""
+    are had and faster, at 67 dB between the bytes. `threads`: as many as PyTorch may use by default. `resolution`: of the pictures, by
+    default the generator's own."""
     resolution = resolution or generator.resolution
     if isinstance(generator, MobileGenerator):
-        return MobileDecoder(generator.at(resolution), exact=exact, int16=int16)
-    return Decoder(generator, exact=exact, resolution=resolution)
+        return MobileDecoder(generator.at(resolution), exact=exact, int16=int16, threads=threads)
+    return Decoder(generator, exact=exact, threads=threads, resolution=resolution)

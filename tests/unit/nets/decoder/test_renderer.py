@@ -52,4 +52,5 @@ def test_threads_do_not_write_into_each_others_pictures(kind) -> None:
     wanted = [alone.picture(styles, generator.resolution) for styles in many]
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda styles: shared.picture(styles, generator.resolution), many))
-    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+    for a, b in zip(wanted, found, strict=True):
+        assert torch.allclose(a, b, atol=2e-5 * float(a.abs().max()))
