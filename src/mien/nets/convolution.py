@@ -18,7 +18,7 @@ from mien.nets.native import convolution_library, winograd_library
 
 # From so many pixels on, of all pictures together, transforming the weights costs less than it saves; and from so many for
 # each connection between two channels, since large weights do not stay in the cache.
-FEWEST_PIXELS, PIXELS_PER_CONNECTION = 512, 1 / 64
+FEWEST_PIXELS, PIXELS_PER_CONNECTION = 512, 1 / 128
 VECTOR = 8  # channels
 COLUMNS = 16  # outputs that the transformed weights have together
 
