@@ -1,8 +1,8 @@
 """3x3 convolutions that are twice as fast on a CPU, forwards and backwards.
 
 Those of stride 1, with many pixels, are Winograd's with both of their gradients (`native/winograd.c`); the weights'
-gradient of others is `native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used, is
-PyTorch's.
+gradient of others is `native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used,
+is PyTorch's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mien.nets.native import convolution_library, winograd_library
+from mien.nets.native.panels import COLUMNS
 
-# From so many pixels on, of all pictures together, transforming the weights costs less than it saves; and from so many for
-# each connection between two channels, since large weights do not stay in the cache.
+# From so many pixels on, of all pictures together, transforming the weights costs less than it saves; and from so many
+# for each connection between two channels, since large weights do not stay in the cache.
 FEWEST_PIXELS, PIXELS_PER_CONNECTION = 512, 1 / 128
 VECTOR = 8  # channels
-COLUMNS = 16  # outputs that the transformed weights have together
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
@@ -93,6 +93,7 @@ class _TransposedConvolution(torch.autograd.Function):
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """The result alone."""
     if stride == 1 and _worth_transforming(x, weight):
         return winograd(x, weight, bias)
     return F.conv2d(x, weight, bias, stride, padding=1)
@@ -119,7 +120,7 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mirrored:
         strides = (*strides[:2], -strides[2], -strides[3])
     transformed = x.new_empty(36 * -(-outputs // COLUMNS) * COLUMNS * inputs)
     library.transform_weight(first, transformed.data_ptr(), outputs, inputs, *strides)
-    found = torch.empty(count, outputs, height, width, memory_format=torch.channels_last)
+    found = torch.empty(count, outputs, height, width, dtype=x.dtype, memory_format=torch.channels_last)
     scratch = x.new_empty(library.convolution_scratch(inputs, outputs))
     bias = None if bias is None else bias.contiguous()
     library.convolution(

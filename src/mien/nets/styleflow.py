@@ -40,12 +40,12 @@ class ConcatSquash(nn.Module):
         self.gate = nn.Linear(condition + 1, out_dim)
         self.shift = nn.Linear(condition + 1, out_dim, bias=False)
 
-    def bends(self, c: Tensor) -> tuple[Tensor, Tensor]:
+    def gates_and_shifts(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """What the time and the condition `c [..., 1 + condition]` do to it: gate and shift, `[..., out_dim]`."""
         return torch.sigmoid(self.gate(c)), self.shift(c)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        gate, shift = self.bends(c)
+        gate, shift = self.gates_and_shifts(c)
         return self.layer(x) * gate + shift
 
 
@@ -87,12 +87,12 @@ class StyleFlow(nn.Module):
         self.sqrt_end_time = nn.Parameter(torch.ones(()))
         scale = config.condition_scale or (1.0,) * config.condition
         self.register_buffer("condition_scale", torch.tensor(scale), persistent=False)
-        self._kept: tuple[list[tuple[int, int]], PreparedFlow] | None = None
+        self._compiled: tuple[list[tuple[int, int]], PreparedFlow] | None = None
 
     def velocity(self, t: Tensor, x: Tensor, condition: Tensor) -> Tensor:
         """dw/dt at time `t` (a scalar), `[N, dim]`; `condition [N, condition]` is divided by its scale already."""
         c = torch.cat([t.expand(len(x), 1), condition], dim=1)
-        return self._velocity(x, [layer.bends(c) for layer in self._squashes])
+        return self._velocity(x, [layer.gates_and_shifts(c) for layer in self._squashes])
 
     @property
     def _squashes(self) -> list[ConcatSquash]:
@@ -101,9 +101,9 @@ class StyleFlow(nn.Module):
     def _prepared(self, weights: list[Tensor]) -> PreparedFlow:
         """The layers as compiled functions read them, made once for weights that stay."""
         now = [(w.data_ptr(), w._version) for w in weights]
-        if self._kept is None or self._kept[0] != now:
-            self._kept = now, PreparedFlow.of(weights, [layer.layer.bias for layer in self._squashes])
-        return self._kept[1]
+        if self._compiled is None or self._compiled[0] != now:
+            self._compiled = now, PreparedFlow.of(weights, [layer.layer.bias for layer in self._squashes])
+        return self._compiled[1]
 
     def _velocity(self, x: Tensor, bends: list[tuple[Tensor, Tensor]]) -> Tensor:
         for i, (layer, (gate, shift)) in enumerate(zip(self._squashes, bends, strict=True)):
@@ -121,7 +121,7 @@ class StyleFlow(nn.Module):
             2 * steps + 1, dtype=x.dtype, device=x.device
         )
         c = torch.cat([times[:, None, None].expand(-1, len(x), 1), condition.expand(len(times), -1, -1)], dim=2)
-        made = [layer.bends(c) for layer in self._squashes]
+        made = [layer.gates_and_shifts(c) for layer in self._squashes]
         weights = [layer.layer.weight for layer in self._squashes]
         if usable(x, weights, flat := list(chain.from_iterable(made))):
             return integrate(x, self._prepared(weights), flat, float(h))

@@ -23,7 +23,7 @@ class ArrayFile:
     """Arrays of one shape, `[T, *shape]`, in a temporary file without a name, which goes with the object.
 
     Indexed as an array is in its first axis, by a number, a slice, or an array of numbers or of truth values; what is
-    read is the caller's own copy. Reading is safe from several threads and from forks. `folder`: of the file, by default that of
+    read is the caller's own copy. Reading is safe from several threads. `folder`: of the file, by default that of
     temporary files. Raises MienError where no temporary file can be made, and `append` where the disk is full.
     """
 

@@ -12,15 +12,17 @@ from torch.nn.grad import conv2d_weight
 
 from factories.gradients import assert_same, result_and_gradients
 from mien.nets import convolution, native
-from mien.nets.convolution import Conv3x3, conv2d, conv_transpose2d, winograd, winograd_weights
-from tolerances import WINOGRAD_RELATIVE
+from mien.nets.convolution import FEWEST_PIXELS, Conv3x3, conv2d, conv_transpose2d, winograd, winograd_weights
+from tolerances import FLOAT32_EXACT, WINOGRAD_RELATIVE
 
 compiled = pytest.mark.skipif(native.convolution_library() is None, reason="no C compiler here: all is PyTorch's")
 
 
 def same(ours: Callable[..., Tensor], theirs: Callable[..., Tensor], *inputs: Tensor) -> None:
-    """Result and gradients of two functions of the same inputs."""
-    assert_same(result_and_gradients(ours, *inputs), result_and_gradients(theirs, *inputs), WINOGRAD_RELATIVE)
+    """Result and gradients of two functions of pictures and what convolves them."""
+    pixels = len(inputs[0]) * inputs[0].shape[-1] * inputs[0].shape[-2]
+    relative = WINOGRAD_RELATIVE if pixels >= FEWEST_PIXELS else FLOAT32_EXACT
+    assert_same(result_and_gradients(ours, *inputs), result_and_gradients(theirs, *inputs), relative)
 
 
 @compiled

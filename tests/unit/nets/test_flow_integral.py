@@ -85,3 +85,13 @@ def test_other_widths_and_trained_weights_are_pytorchs(monkeypatch: pytest.Monke
     flow = random_flow().requires_grad_(True)
     flow.to_prior(torch.randn(2, 32), torch.randn(2, 3)).sum().backward()
     assert flow.layers[0].layer.weight.grad is not None
+
+
+@compiled
+def test_any_order_in_memory(by_pytorch: Callable[..., Callable[..., Tensor]]) -> None:
+    flow, condition = random_flow(), torch.randn(8, 3)
+    x = torch.randn(32, 8).T
+    turned = lambda x, c: flow.to_prior(x, c).T.contiguous()  # whose gradient arrives transposed
+    before = x.clone()
+    assert_same(result_and_gradients(turned, x, condition), result_and_gradients(by_pytorch(turned), x, condition))
+    assert torch.equal(x, before)

@@ -86,6 +86,8 @@ def test_windows_teach_as_whole_pictures_do() -> None:
 def test_threads_share_the_frames_of_a_step(size: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     # In float32: what bfloat16 rounds away depends on how many frames are computed together.
     monkeypatch.setattr("mien.personalize.trainer.autocast_bf16", lambda device: nullcontext())
+    # By one way of convolving: which one is faster depends on how many frames are computed together, too.
+    monkeypatch.setattr("mien.nets.convolution._worth_transforming", lambda x, weight: False)
     pack = tiny_pack()
     random = np.random.RandomState(0)
     crops = random.randint(0, 255, (6, 64, 64, 3)).astype(np.uint8)
@@ -119,7 +121,5 @@ def test_threads_share_the_frames_of_a_step(size: int | None, monkeypatch: pytes
     two, of_two = train(2)
     again, _ = train(2)
     assert of_one == {4} and of_two == {2}
-    # Adam's step is a sign where a gradient is next to nothing, so that single numbers may go elsewhere.
-    off = (one - two).abs()
-    assert float(off.mean()) < 1e-4 and float(off.max()) < 0.05
+    torch.testing.assert_close(one, two, atol=2e-3, rtol=1e-2)
     assert torch.equal(two, again), "the same, whichever thread was first"

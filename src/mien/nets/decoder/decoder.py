@@ -9,7 +9,6 @@ GPU, or a machine without a C compiler take the generator itself.
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +23,14 @@ from torch import Tensor, nn
 from mien.media.images import to_bytes
 from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
-from mien.nets.decoder.prepared import FEWEST_TILES, SQRT2, Prepared, first_native, prepare, prepare_small
+from mien.nets.decoder.prepared import (
+    FEWEST_TILES,
+    SQRT2,
+    WinogradConvolution,
+    first_native,
+    prepare_convolution,
+    prepare_small_convolution,
+)
 from mien.nets.generator import Generator
 from mien.nets.stylegan2 import StyleGAN2Generator, ToRGB, upsample_rgb
 
@@ -69,23 +75,16 @@ class Decoder:
             return
         assert isinstance(generator, StyleGAN2Generator)
         convolutions = [i for i in drawn if not generator.layers[i].to_rgb]
-        self._small = {i: prepare_small(generator, i) for i in convolutions if i < self._first}
-        self._layers = {i: prepare(generator, i) for i in convolutions if i >= self._first}
+        self._small = {i: prepare_small_convolution(generator, i) for i in convolutions if i < self._first}
+        self._layers = {i: prepare_convolution(generator, i) for i in convolutions if i >= self._first}
         self._energy = {i: layer.energy for i, layer in self._small.items()}
         self._energy |= {i: layer.energy for i, layer in self._layers.items()}
         self._threads = threads or max(1, torch.get_num_threads())
         self._steps = self._in_one_go()
-        self._make_room()
+        self.allocate()
 
-    def twin(self) -> Decoder:
-        """Another one on the same prepared weights, for another thread."""
-        twin = copy.copy(self)
-        if twin.native:
-            twin._make_room()
-        return twin
-
-    def _make_room(self) -> None:
-        """What is written to while a frame is drawn, and the threads that draw it."""
+    def allocate(self) -> None:
+        """Give it buffers and threads of its own; prepared weights are only read, and may be another decoder's too."""
         self._widest: Tensor | None = None
         self._maps: dict[tuple[int, int, bool], Tensor] = {}
         library = self._library
@@ -131,10 +130,10 @@ class Decoder:
             )
         return out
 
-    def _in_one_go(self) -> list[tuple[Prepared, ...]]:
+    def _in_one_go(self) -> list[tuple[WinogradConvolution, ...]]:
         """The layers in order; an upsampling layer and the next together where each thread has many rows of tiles, for
         rows at the threads' borders are computed twice."""
-        steps: list[tuple[Prepared, ...]] = []
+        steps: list[tuple[WinogradConvolution, ...]] = []
         for layer in self._layers.values():
             before = steps[-1] if steps else ()
             if (
@@ -200,7 +199,7 @@ class Decoder:
         return rgb
 
     def _run(
-        self, step: tuple[Prepared, ...], x: Tensor, styles: list[Tensor], gains: dict[int, Tensor], rgb: Tensor | None,
+        self, step: tuple[WinogradConvolution, ...], x: Tensor, styles: list[Tensor], gains: dict[int, Tensor], rgb: Tensor | None,
         y: Tensor | None,
     ) -> None:  # fmt: skip
         """A layer, or an upsampling layer and the next in one go, from the feature map `x` to `y` and into `rgb`."""
@@ -215,7 +214,7 @@ class Decoder:
             assert isinstance(to_rgb, ToRGB)
             weight = (to_rgb.conv.weight[:, :, 0, 0] * to_rgb.conv.scale * styles[last_layer.index + 1]).contiguous()
 
-        def arguments(layer: Prepared, worker: int, first: int, last: int) -> native.Layer:
+        def arguments(layer: WinogradConvolution, worker: int, first: int, last: int) -> native.Layer:
             ends = layer is last_layer
             size = layer.resolution * (2 if layer.up else 1)
             return native.Layer(
@@ -244,7 +243,7 @@ class Decoder:
         else:
             over(library.convolution_layer)
 
-    def _spread_of(self, layer: Prepared) -> Tensor:
+    def _spread_of(self, layer: WinogradConvolution) -> Tensor:
         """A place for the transposed convolution of an upsampling layer, `[2 H + 2, 2 W + 1, O]`, made once."""
         side = 2 * layer.resolution + 1
         if self._widest is None or self._widest.numel() < (side + 1) * side * layer.outputs:

@@ -8,7 +8,6 @@ generator itself.
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,23 +26,17 @@ from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.mobile_layers import IMAGE_BANDS, FirstConv, SeparableConv, ToImage, band_order
 from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.native.panels import COLUMNS, panels
 from mien.nets.native_layers import SLOPE
 from mien.nets.picture_head import PictureHead
 
 Array = NDArray[np.float32]
 Styles = Sequence[Array]  # StyleSpace, `[N, C_l]` a layer
 
-COLUMNS = 16  # outputs of a panel of weights
 APART = 16  # floats between the rows that a product reads
 FIRST_PIXELS = 16  # of the 4x4 layer
 INT16_FROM = 64  # channels; with fewer, quantising takes as long as it saves
 PIXEL_NORM, WEIGHT_NORM = 32_700, 65_000  # of quantised numbers, as mobile.c has them; their product is below 2^31
-
-
-def panels(weight: Tensor) -> Tensor:
-    """A product's weights `[O, C]` as mobile.c reads them: `[O / 16, C, 16]`."""
-    outputs, channels = weight.shape
-    return weight.float().reshape(outputs // COLUMNS, COLUMNS, channels).transpose(1, 2).contiguous()
 
 
 def quantised_panels(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,17 +130,10 @@ class MobileDecoder:
         self._first = _FirstLayer.of(generator)
         self._steps = _steps(generator, self.int16)
         self._threads = threads or max(1, torch.get_num_threads())
-        self._make_room()
+        self.allocate()
 
-    def twin(self) -> MobileDecoder:
-        """Another one on the same prepared weights, for another thread."""
-        twin = copy.copy(self)
-        if twin.native:
-            twin._make_room()
-        return twin
-
-    def _make_room(self) -> None:
-        """What is written to while a picture is drawn, and the threads that draw it."""
+    def allocate(self) -> None:
+        """Give it buffers and threads of its own; prepared weights are only read, and may be another decoder's too."""
         self._maps = [
             None if step.image is not None else zeros_on_huge_pages(step.side, step.side, step.outputs)
             for step in self._steps

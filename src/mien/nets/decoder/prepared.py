@@ -46,7 +46,7 @@ def _in_sixteens(matrices: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class WinogradConvolution:
     """A convolution's constants. `resolution` is that of its input; `energy [O, C]`: squared weights, summed over the
     kernel; `noise [R, R]` of the output, times strength and gain, or None; `border`: for upsampling, the
     taps that reach the last row and the last column of the transposed convolution, `[6, O / 16, C, 16]`."""
@@ -70,9 +70,9 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Small:
+class SmallConvolution:
     """A convolution with few pixels, as one product: its time is that of reading the weights, which lie as they are
-    read (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `Prepared`."""
+    read (`[C, 9 O]` for upsampling, else `[9 C, O]`). `energy`, `bias`, `noise` as in `WinogradConvolution`."""
 
     up: bool
     weight: Tensor
@@ -122,11 +122,12 @@ def first_native(generator: StyleGAN2Generator, count: int, fewest_tiles: int) -
     return first
 
 
-def prepare(generator: StyleGAN2Generator, index: int) -> Prepared:
+def prepare_convolution(generator: StyleGAN2Generator, index: int) -> WinogradConvolution:
+    """The layer of that number, one from `first_native` on."""
     block, layer = generator.blocks[index], generator.layers[index]
     assert isinstance(block, SynthesisLayer)
     weight, bias, noise = _constants(block)
-    return Prepared(
+    return WinogradConvolution(
         index=index,
         resolution=layer.resolution // (2 if block.conv.up else 1),
         up=block.conv.up,
@@ -138,13 +139,14 @@ def prepare(generator: StyleGAN2Generator, index: int) -> Prepared:
     )
 
 
-def prepare_small(generator: StyleGAN2Generator, index: int) -> Small:
+def prepare_small_convolution(generator: StyleGAN2Generator, index: int) -> SmallConvolution:
+    """The layer of that number, one before `first_native`."""
     block = generator.blocks[index]
     assert isinstance(block, SynthesisLayer)
     weight, bias, noise = _constants(block)
     outputs, inputs = weight.shape[:2]
     matrix = weight.permute(1, 2, 3, 0).reshape(inputs, 9 * outputs) if block.conv.up else weight.reshape(outputs, -1).T
-    return Small(block.conv.up, matrix.contiguous(), weight.square().sum((2, 3)), bias, noise)
+    return SmallConvolution(block.conv.up, matrix.contiguous(), weight.square().sum((2, 3)), bias, noise)
 
 
 def _constants(block: SynthesisLayer) -> tuple[Tensor, Tensor, Tensor | None]:

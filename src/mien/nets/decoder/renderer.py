@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mien.nets.decoder.decoder import Decoder
-from mien.nets.decoder.for_generator import decoder_for
+from mien.nets.decoder.for_generator import decoder_for, for_another_thread
 from mien.nets.decoder.mobile_decoder import MobileDecoder
 from mien.nets.generator import Generator, downsample_to
 from mien.runtime.team import team
@@ -48,7 +48,7 @@ class Renderer:
                 self._first[resolution] = decoder_for(self.generator, threads=1, resolution=resolution)
                 self._idle[resolution] = [self._first[resolution]]
             idle = self._idle[resolution]
-            decoder = idle.pop() if idle else self._first[resolution].twin()
+            decoder = idle.pop() if idle else for_another_thread(self._first[resolution])
         pictures = decoder.images(styles).permute(0, 3, 1, 2)
         idle.append(decoder)
         return downsample_to(pictures, size)

@@ -51,17 +51,20 @@ class MobileBlock(ctypes.Structure):
     ]
 
 
+MOST_LAYERS = 8  # of a flow
+
+
 class Flow(ctypes.Structure):
     """flow.c's `Flow`: a chain of layers at all times; what its arguments are, is said there."""
 
     _fields_ = [
         *(
-            (name, ctypes.c_void_p * 8)
-            for name in ("weight", "mirrored", "bias", "gate", "shift", "of_gate", "of_shift")
+            (name, ctypes.c_void_p * MOST_LAYERS)
+            for name in ("weight", "transposed", "bias", "gate", "shift", "of_gate", "of_shift")
         ),
         ("step", ctypes.c_float),
         *((name, ctypes.c_int32) for name in ("layers", "steps", "rows")),
-        ("width", ctypes.c_int32 * 9),
+        ("width", ctypes.c_int32 * (MOST_LAYERS + 1)),
     ]
 
 
@@ -158,7 +161,7 @@ def flow_library() -> ctypes.CDLL | None:
     if found is None:
         return None
     pointer, integer, flow = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(Flow)
-    found.flow_kept.restype, found.flow_kept.argtypes = ctypes.c_long, [flow, integer]
+    found.flow_saved.restype, found.flow_saved.argtypes = ctypes.c_long, [flow, integer]
     found.flow_scratch.restype, found.flow_scratch.argtypes = ctypes.c_long, [flow]
     found.flow_forward.restype, found.flow_forward.argtypes = None, [flow, pointer, pointer, pointer, integer]
     found.flow_backward.restype, found.flow_backward.argtypes = None, [flow, pointer, pointer, pointer]

@@ -19,17 +19,8 @@
 
 #include "winograd.h"
 
-typedef int32_t lanes __attribute__((vector_size(32)));
-
 /* Upsampling: planes of a tile; outputs at a time; columns of the filter's line. */
 enum { UP_PLANES = 81, UP_CHUNK = 32, FILTERED = 4096 };
-
-static inline v8 larger(v8 a, v8 b) {
-    lanes wins = a > b;
-    return (v8)(((lanes)a & wins) | ((lanes)b & ~wins));
-}
-
-static inline v8 smaller(v8 a, v8 b) { return -larger(-a, -b); }
 
 /* v [36][TILES][C] from the tile at place `at` of six lines, its channels times the style. */
 static void tile_in(const float *const *x, long at, int C, const float *style, float *v, long step) {

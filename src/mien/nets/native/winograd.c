@@ -52,6 +52,15 @@ long convolution_scratch(int C, int O) {
     return 36 * (plane(TILES, C) + plane(TILES, O < CHUNK ? O + 8 : CHUNK)) + C + 16;
 }
 
+/* Where the `side` by `side` pixels from row `top` and column `left` on are in a map [H][W][C], or `zero` outside of it. */
+static inline void pixels_of(const float **pixels, const float *map, const float *zero, int side, int top, int left, int H,
+                             int W, int C) {
+    for (int k = 0; k < side * side; k++) {
+        const int h = top + k / side, w = left + k % side;
+        pixels[k] = h < 0 || w < 0 || h >= H || w >= W ? zero : map + ((long)h * W + w) * C;
+    }
+}
+
 /* v [36][.][C] from 36 pixels with C channels each. */
 static void pixels_in(const float *const *x, int C, float *v, long step) {
     for (int c = 0; c < C; c += 8) {
@@ -76,12 +85,9 @@ void convolution(const float *x, const float *weight, const float *bias, float *
         int tiles = end - from < batch ? (int)(end - from) : batch;
         for (int t = 0; t < tiles; t++) {
             long tile = from + t, n = tile / (down * across);
-            int top = (int)(tile / across % down) * 4 - 1, left = (int)(tile % across) * 4 - 1;
-            const float *map = x + n * H * W * C, *pixels[36];
-            for (int k = 0; k < 36; k++) {
-                int h = top + k / 6, w = left + k % 6;
-                pixels[k] = h < 0 || w < 0 || h >= H || w >= W ? zero : map + ((long)h * W + w) * C;
-            }
+            int top = (int)(tile / across % down) * 4, left = (int)(tile % across) * 4;
+            const float *pixels[36];
+            pixels_of(pixels, x + n * H * W * C, zero, 6, top - 1, left - 1, H, W, C);
             pixels_in(pixels, C, v + (long)t * C, in);
         }
         for (int n = 0; n < padded; n += chunk) {
@@ -137,10 +143,10 @@ static void gradients_in(const float *const *g, int O, float *m, long step) {
     }
 }
 
-/* sums [rows][16 of `O`] = or += the transpose of v [tiles][rows of `C`] times m [tiles][16 of `O`]; `rows` and `more` are
- * constants where this is used. */
+/* sums [rows][16 of `O`] = the transpose of v [tiles][rows of `C`] times m [tiles][16 of `O`], added to what is there if there
+ * is `more`. `rows` is a constant where this is used. */
 static inline __attribute__((always_inline)) void outer(
-    const int rows, const int more, const float *restrict v, int C, const float *restrict m, float *restrict sums, int O,
+    const int rows, int more, const float *restrict v, int C, const float *restrict m, float *restrict sums, int O,
     int tiles) {
     wide sum[ROWS][PARTS];
 #pragma GCC unroll 12
@@ -165,16 +171,8 @@ static inline __attribute__((always_inline)) void outer(
 static void outers(int more, const float *v, int C, const float *m, float *sums, int O, int tiles) {
     for (int o = 0; o < O; o += COLUMNS) {
         int c = 0;
-        for (; c + ROWS <= C; c += ROWS)
-            if (more)
-                outer(ROWS, 1, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
-            else
-                outer(ROWS, 0, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
-        for (; c < C; c += FEW)
-            if (more)
-                outer(FEW, 1, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
-            else
-                outer(FEW, 0, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+        for (; c + ROWS <= C; c += ROWS) outer(ROWS, more, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
+        for (; c < C; c += FEW) outer(FEW, more, v + c, C, m + o, sums + (long)c * O + o, O, tiles);
     }
 }
 
@@ -198,15 +196,9 @@ void winograd_weights(const float *x, const float *g, float *out, float *scratch
         for (int t = 0; t < tiles; t++) {
             const long tile = from + t, n = tile / (down * across);
             const int top = (int)(tile / across % down) * 4, left = (int)(tile % across) * 4;
-            const float *pixels[36], *gradients[16], *map = x + n * H * W * C, *of_map = g + n * H * W * O;
-            for (int k = 0; k < 36; k++) {
-                const int h = top - 1 + k / 6, w = left - 1 + k % 6;
-                pixels[k] = h < 0 || w < 0 || h >= H || w >= W ? zero : map + ((long)h * W + w) * C;
-            }
-            for (int k = 0; k < 16; k++) {
-                const int h = top + k / 4, w = left + k % 4;
-                gradients[k] = h >= H || w >= W ? zero : of_map + ((long)h * W + w) * O;
-            }
+            const float *pixels[36], *gradients[16];
+            pixels_of(pixels, x + n * H * W * C, zero, 6, top - 1, left - 1, H, W, C);
+            pixels_of(gradients, g + n * H * W * O, zero, 4, top, left, H, W, O);
             pixels_in(pixels, C, v + (long)t * C, in);
             gradients_in(gradients, O, m + (long)t * padded, of_g);
         }
