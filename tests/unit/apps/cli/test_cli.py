@@ -67,6 +67,10 @@ def test_help_teaches_with_an_example(run: Run, command: str) -> None:
     assert code == 0 and f"Example: mien {command}" in " ".join(out.split())
 
 
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"mien {mien.__version__}\n", "")
+
+
 def test_help_is_fast() -> None:
     """Nothing heavy is imported for it."""
     code = "import sys; from mien.apps.cli.cli import main; main(['--help']); print(sorted(sys.modules))"
