@@ -1,6 +1,6 @@
 """What the embedded pack can do, measured: the figures of docs/packs/mini.md.
 
-    python benchmarks/mini.py [--pack mini] [--data runs/data] [--json OUT.json]
+    python benchmarks/mini.py [--pack mini] [--size 256] [--people 16] [--data runs/data] [--json OUT.json]
 
 Held-out faces need the folder that `python -m mien.train data` wrote; without it that part says so and is left out.
 """
@@ -101,11 +101,12 @@ def decoding(pack: Pack, frames: int = 48) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pack", default="mini")
+    parser.add_argument("--size", type=int)
     parser.add_argument("--data", type=Path, default=Path("runs/data"))
     parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    pack = Pack.load(args.pack)
+    pack = Pack.load(args.pack).at(args.size)
     report: dict[str, Any] = {"pack": pack.fingerprint, "resolution": pack.resolution}
     if (args.data / "images.npy").exists():
         report["held_out"] = held_out(pack, args.data)
