@@ -1,4 +1,4 @@
-"""What the embedded pack can do, measured: the figures of docs/packs/mini.md.
+"""What a pack can do, measured: the figures of docs/packs/mini.md, and those of the flow in docs/packs/ffhq_mobile.md.
 
     python benchmarks/mini.py [--pack mini] [--size 256] [--people 16] [--data runs/data] [--json OUT.json]
 

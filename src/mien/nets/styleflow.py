@@ -105,8 +105,8 @@ class StyleFlow(nn.Module):
             self._compiled = now, PreparedFlow.of(weights, [layer.layer.bias for layer in self._squashes])
         return self._compiled[1]
 
-    def _velocity(self, x: Tensor, bends: list[tuple[Tensor, Tensor]]) -> Tensor:
-        for i, (layer, (gate, shift)) in enumerate(zip(self._squashes, bends, strict=True)):
+    def _velocity(self, x: Tensor, gates_and_shifts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        for i, (layer, (gate, shift)) in enumerate(zip(self._squashes, gates_and_shifts, strict=True)):
             x = torch.addcmul(shift, layer.layer(x), gate)
             if i < len(self.layers) - 1:
                 x = torch.tanh(x)
@@ -125,8 +125,8 @@ class StyleFlow(nn.Module):
         weights = [layer.layer.weight for layer in self._squashes]
         if usable(x, weights, flat := list(chain.from_iterable(made))):
             return integrate(x, self._prepared(weights), flat, float(h))
-        bends = [[part.unbind() for part in pair] for pair in made]
-        at = lambda i: [(gates[i], shifts[i]) for gates, shifts in bends]
+        by_time = [[part.unbind() for part in pair] for pair in made]
+        at = lambda i: [(gates[i], shifts[i]) for gates, shifts in by_time]
         for i in range(0, 2 * steps, 2):
             k1 = self._velocity(x, at(i))
             k2 = self._velocity(torch.addcmul(x, h / 2, k1), at(i + 1))
