@@ -55,14 +55,13 @@ def encode_with_report(
 
     Args:
         options: all options at once; in place of them, `keywords` are those of `EncodeOptions.of`, such as `method`,
-        `tune`,
-            `start`, `duration`, `seed`.
+            `tune`, `start`, `duration`, `seed`.
         person: a person or its file: its weights stay as they are, only the encoder is tuned, and the stream names the
             person by hash.
         device: `auto`, `cpu`, `cuda`.
         inversions: a video to write S_t to, for `mien evaluate`.
         cache: where finished stages are kept (`mien.runtime.stage_cache`), so that a run that was stopped is taken up
-        again.
+            again.
 
     Raises:
         PersonChangeError, VideoError, FaceError, PackError, InputError: each with one sentence.

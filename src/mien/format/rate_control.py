@@ -54,8 +54,7 @@ def transcode(
             [35, 35], the mean products of these changes (`measure_sensitivity`), which saves about a tenth. None: as
             if every curve's spread were equally visible.
         look: PSNR in dB [N] of frames rendered from curves [T, 35] against those of the raw stream
-        (`RenderProbe.psnr`).
-            The loop is closed with it: steps get finer until the worst frame has the quality.
+            (`RenderProbe.psnr`). The loop is closed with it: steps get finer until the worst frame has the quality.
         key_interval: frames from one key frame to the next, 1 to 512.
         tick: called with the number of frames done since the last call.
 

@@ -22,13 +22,16 @@ LEAST = 0.05  # of the rate, where the fine picture never stays
 _FULL = 1.5  # times the share of the fine picture that stays is the rate
 _LOOKED_AT = 40  # frames at most
 _FINE = 2 / 256  # of the side: what is smaller is the fine picture
+_LARGE = 256  # pixels: pictures of a larger side are large
 
 
 def steadiness(crops: Crops) -> Tensor:
     """The share of the fine picture that stays in its place over the clip, `[1, 1, 64, 64]` in [0, 1].
 
     `crops` uint8 `[T, S, S, 3]`. The fine picture is what a blur takes away; its share is the energy of its mean over
-    time by its mean energy: all that a picture that does not move can explain of it.
+    time by its mean energy: all that a picture that does not move can explain of it. In large pictures, whose constants
+    take most of a small person's bytes, it is near 0 where there is hardly any fine picture, as on a plain background:
+    Adam's steps would draw a grain there.
     """
     mean = np.zeros(crops.shape[1:], np.float32)
     energy = np.zeros(crops.shape[1:3], np.float32)
@@ -39,7 +42,12 @@ def steadiness(crops: Crops) -> Tensor:
         mean += fine / len(some)
         energy += np.square(fine).mean(-1) / len(some)
     stays, whole = (_pooled(x) for x in (np.square(mean).mean(-1), energy))
-    return torch.from_numpy(stays / (whole + 1e-6)).clamp(0, 1)[None, None]
+    return torch.from_numpy(stays / (whole + _faint(crops.shape[1]) ** 2)).clamp(0, 1)[None, None]
+
+
+def _faint(side: int) -> float:
+    """The fine picture, as its standard deviation in [0, 1], that is half left alone in pictures of `side` pixels."""
+    return 2 / 255 if side > _LARGE else 0.001
 
 
 def _pooled(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -51,6 +51,16 @@ def test_noise_constants_learn_where_nothing_moves(size: int | None, noise: bool
         assert 0 < moved(rates < SLOW + 1e-3) < 2 * SLOW * moved(rates == 1), "eyes and jaw learn slowly"
 
 
+@pytest.mark.parametrize(("side", "alone"), [(256, False), (512, True)])
+def test_noise_constants_leave_plain_backgrounds_of_large_pictures_alone(side: int, alone: bool) -> None:
+    random = np.random.RandomState(0)
+    faint, strong = (random.randint(128 - a, 129 + a, (1, side, side, 3)) for a in (1, 40))
+    crops = np.where(np.arange(side)[:, None] < side // 2, strong, faint).astype(np.uint8).repeat(3, 0)
+    share = steadiness(crops)[0, 0]
+    assert float(share[:, 4:28].min()) > 0.9, "strands of hair"
+    assert (float(share[:, 36:60].max()) < 0.2) == alone, "a level up or down, which stays all the same"
+
+
 def test_noise_constants_leave_what_moves_to_the_weights() -> None:
     random = np.random.RandomState(0)
     still = random.randint(0, 255, (1, 128, 128, 3)).repeat(8, 0)
