@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.face.masks import MASK_SIZE, ClipRegions
+from mien.personalize.options import LARGEST_SMALL_PICTURE
 from mien.runtime.frame_store import Crops
 
 SLOW = 0.15  # of the rate, where a face moves
@@ -22,7 +23,6 @@ LEAST = 0.05  # of the rate, where the fine picture never stays
 _FULL = 1.5  # times the share of the fine picture that stays is the rate
 _LOOKED_AT = 40  # frames at most
 _FINE = 2 / 256  # of the side: what is smaller is the fine picture
-_LARGE = 256  # pixels: pictures of a larger side are large
 
 
 def steadiness(crops: Crops) -> Tensor:
@@ -46,8 +46,9 @@ def steadiness(crops: Crops) -> Tensor:
 
 
 def _faint(side: int) -> float:
-    """The fine picture, as its standard deviation in [0, 1], that is half left alone in pictures of `side` pixels."""
-    return 2 / 255 if side > _LARGE else 0.001
+    """The standard deviation, of the range [0, 1], of a fine picture whose share counts half, in pictures of `side`
+    pixels."""
+    return 2 / 255 if side > LARGEST_SMALL_PICTURE else 0.001
 
 
 def _pooled(x: NDArray[np.float32]) -> NDArray[np.float32]:

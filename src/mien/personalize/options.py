@@ -9,6 +9,9 @@ from typing import Literal, Self
 # Most bytes of the tuned weights, None: all of them; `auto`: `default_person_size`.
 PersonSize = int | Literal["auto"] | None
 
+# Pixels a side. In larger pictures noise constants take a large part of a small person.
+LARGEST_SMALL_PICTURE = 256
+
 
 def default_person_size(resolution: int) -> int:
     """Most bytes of the tuned weights for pictures of `resolution` pixels a side.
@@ -16,7 +19,7 @@ def default_person_size(resolution: int) -> int:
     With 188,000 a person's file has 200,000 at most with `mini`. In larger pictures noise constants take much of that: at
     1024 the layers of `ffhq-mobile` would be left a rank of 5, where 400,000 give 31.
     """
-    return 188_000 if resolution <= 256 else 400_000
+    return 188_000 if resolution <= LARGEST_SMALL_PICTURE else 400_000
 
 
 @dataclass(frozen=True)
