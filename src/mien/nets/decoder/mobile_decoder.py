@@ -104,7 +104,7 @@ class MobileDecoder:
     Args:
         generator: at the size that is to be drawn.
         exact: by the generator itself.
-        int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 67 dB then.
+        int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 63 dB or better then.
         threads: as many as PyTorch may use by default.
         compiled: False: as where there is no compiler.
         run: does the work of each of so many workers; a thread for each by default.

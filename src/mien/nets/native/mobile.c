@@ -135,10 +135,11 @@ static void product(const Layer *l, const float *a, long a_apart, int count, lon
 
 /* ---- The product in 16 bits ---- */
 
-/* With AVX2 an instruction multiplies 16 pairs of 16-bit integers, where it multiplies 8 of floats (16 with AVX-512). A
- * pixel's numbers are scaled so that their norm is 32,700, an output's weights so that theirs is at most 65,000: by
- * Cauchy and Schwarz no sum of products leaves 32 bits. What is rounded off is some 2e-4 of a layer's result. */
-#if defined(__AVX2__) && !defined(__AVX512F__)
+/* An instruction multiplies twice as many 16-bit integers as floats, and adds them in pairs; with VNNI it adds them to the
+ * sum too. A pixel's numbers are scaled so that their norm is 32,700, an output's weights so that theirs is at most 65,000:
+ * by Cauchy and Schwarz no sum of products leaves 32 bits. What is rounded off is some 2e-4 of a layer's result. AVX-512
+ * without VNNI is left out: there two instructions do no more than one on floats. */
+#if defined(__AVX512VNNI__) || (defined(__AVX2__) && !defined(__AVX512F__))
 #include <immintrin.h>
 
 enum { INT16 = 1 };
@@ -163,11 +164,17 @@ static float pixel_to_int16(const float *x, int C, int16_t *y) {
     return norm / NORM;
 }
 
-/* The sums of pairs of products. Two instructions that stay together: apart, they would need more registers than there
- * are. */
-static inline __attribute__((always_inline)) void add_products(__m256i *sum, __m256i x, __m256i w) {
-    __m256i pairs;
+/* The sums of pairs of products. */
+static inline __attribute__((always_inline)) void add_products(wide_lanes *sum, wide_lanes x, wide_lanes w) {
+#if defined(__AVX512VNNI__)
+    *sum = (wide_lanes)_mm512_dpwssd_epi32((__m512i)*sum, (__m512i)x, (__m512i)w);
+#elif defined(__AVXVNNI__)
+    *sum = (wide_lanes)_mm256_dpwssd_avx_epi32((__m256i)*sum, (__m256i)x, (__m256i)w);
+#else
+    /* Two instructions that stay together: apart, they would need more registers than there are. */
+    wide_lanes pairs;
     __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(*sum), "=&x"(pairs) : "x"(x), "x"(w));
+#endif
 }
 
 typedef struct {
@@ -181,43 +188,43 @@ typedef struct {
 } PanelInt16;
 
 static inline __attribute__((always_inline)) int strip_int16(const int rows, const PanelInt16 *f, int r) {
-    enum { MOST = 6 };
     const float even = 0.5f + 0.5f * f->slope, odd = 0.5f - 0.5f * f->slope;
-    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    const wide_lanes magnitude = (wide_lanes){0} + 0x7fffffff;
     for (; r + rows <= f->count; r += rows) {
         const int16_t *a = f->a + r * f->a_apart, *b = f->weight;
-        __m256i sum[MOST][2];
-#pragma GCC unroll 6
-        for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm256_setzero_si256();
+        wide_lanes sum[ROWS][PARTS];
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++)
+            for (int p = 0; p < PARTS; p++) sum[i][p] = (wide_lanes){0};
         for (int k = 0; k < f->K; k += 2, b += 2 * COLUMNS) {
-            __m256i w0 = _mm256_loadu_si256((const __m256i *)b);
-            __m256i w1 = _mm256_loadu_si256((const __m256i *)(b + COLUMNS));
-#pragma GCC unroll 6
+            wide_lanes w[PARTS];
+            for (int p = 0; p < PARTS; p++) memcpy(&w[p], b + p * 2 * COLUMNS / PARTS, sizeof w[p]);
+#pragma GCC unroll 12
             for (int i = 0; i < rows; i++) {
                 int32_t pair;
                 memcpy(&pair, a + i * f->a_apart + k, 4);
-                __m256i x = _mm256_set1_epi32(pair);
-                add_products(&sum[i][0], x, w0);
-                add_products(&sum[i][1], x, w1);
+                wide_lanes x = (wide_lanes){0} + pair;
+                for (int p = 0; p < PARTS; p++) add_products(&sum[i][p], x, w[p]);
             }
         }
         float *y = f->y + r * f->y_apart;
         const float *noise = f->noise + r * f->noise_apart;
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-            for (int p = 0; p < 2; p++) {
-                __m256 scale = _mm256_loadu_ps(f->scale + 8 * p) * _mm256_set1_ps(f->scales[r + i]);
-                __m256 more = _mm256_loadu_ps(f->bias + 8 * p) + _mm256_set1_ps(noise[i * f->noise_apart]);
-                __m256 z = _mm256_cvtepi32_ps(sum[i][p]) * scale + more;
-                _mm256_storeu_ps(y + i * f->y_apart + 8 * p, even * z + odd * _mm256_and_ps(z, magnitude));
+            for (int p = 0; p < PARTS; p++) {
+                wide scale = *(const wide_anywhere *)(f->scale + p * COLUMNS / PARTS) * f->scales[r + i];
+                wide more = *(const wide_anywhere *)(f->bias + p * COLUMNS / PARTS) + noise[i * f->noise_apart];
+                wide z = __builtin_convertvector(sum[i][p], wide) * scale + more;
+                z = even * z + odd * (wide)((wide_lanes)z & magnitude);
+                *(wide_anywhere *)(y + i * f->y_apart + p * COLUMNS / PARTS) = z;
             }
     }
     return r;
 }
 
 static __attribute__((noinline)) void panel_int16(const PanelInt16 *f) {
-    strip_int16(1, f, strip_int16(2, f, strip_int16(4, f, strip_int16(6, f, 0))));
+    strip_int16(1, f, strip_int16(2, f, strip_int16(4, f, strip_int16(ROWS, f, 0))));
 }
 
 /* As `product`, all panels, with a [count][C], `a_apart`, first quantised: `space` [PIXELS][C + 2 APART]. */
