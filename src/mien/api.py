@@ -56,8 +56,8 @@ def encode_with_report(
     Args:
         options: all options at once; in place of them, `keywords` are those of `EncodeOptions.of`, such as `method`,
             `tune`, `start`, `duration`, `seed`.
-        person: a person or its file: its weights stay as they are, only the encoder is tuned, and the stream names the
-            person by hash.
+        person: a person or its file: its weights stay as they are, only the encoder is tuned, pictures have its size, and
+            the stream names the person by hash.
         device: `auto`, `cpu`, `cuda`.
         inversions: a video to write S_t to, for `mien evaluate`.
         cache: where finished stages are kept (`mien.runtime.stage_cache`), so that a run that was stopped is taken up
@@ -70,12 +70,15 @@ def encode_with_report(
         raise TypeError(f"options are given already, so {', '.join(keywords)} cannot be")
     options = EncodeOptions.of(**keywords) if options is None else options
     source = clip if isinstance(clip, Clip) else read_video(clip, options.clip.start, options.clip.duration)
-    networks = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device)).at(options.size)
+    known = Person.load(person) if isinstance(person, (str, Path)) else person
+    found = (pack if isinstance(pack, Pack) else Pack.load(pack)).to(resolve_device(device))
+    if known is not None:
+        known.require_pack(found.fingerprint, found.name)
+        known.require_size(options.size)
+    networks = found.at(options.size if known is None else known.resolution)
     torch.manual_seed(options.seed)
     check_installed()
-    known = Person.load(person) if isinstance(person, (str, Path)) else person
     if known is not None:
-        known.require_pack(networks.fingerprint, networks.name)
         if keywords.get("person_size") is not None or options.person_size not in (None, "auto"):
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)

@@ -153,6 +153,8 @@ def _tune(
         len(faces), options.effort, batch_at(pack.resolution, tuning.batch)
     )
     learned = learns_encoder(nets.encoder, tuning)
+    if nets.fixed and not learned:  # a person's weights stay, so nothing is left to tune
+        return nets, inversion
     pivots = None if learned else inversion.w_plus
     tuned = monitor.run(
         "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, pivots, tuning,

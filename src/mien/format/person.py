@@ -94,6 +94,13 @@ class Person:
                 f"with pack '{name}' ({fingerprint[:8]})."
             )
 
+    def require_size(self, size: int | None) -> None:
+        """Make sure that pictures of `size` (None: whatever is right) are those of the person's weights. Raises StreamError."""
+        if size not in (None, self.resolution):
+            raise StreamError(
+                f"the person '{self.name}' was learned in pictures of {self.resolution} pixels: leave out the size of {size}."
+            )
+
     def to_bytes(self) -> bytes:
         """The file as bytes: the same person always gives the same bytes."""
         return container.join(self._parts(), PERSON)

@@ -18,14 +18,17 @@ Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` ste
 
 @app.command()
 def data(
-    faces: Annotated[Path, typer.Option(help="Folder or .tar of face images.")],
+    faces: Annotated[Path, typer.Option(help="Folder (.webp, .png, .jpg) or .tar of face images.")],
     clips: Annotated[Path, typer.Option(help="Folder of .mp4 clips, one person each.")],
+    inset: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of a clip's sides that another picture covers, lower left.")
+    ] = 0.0,
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/data"),
 ) -> None:
     """Align faces and clip frames, label them with the face mesh."""
     from mien.train.data import prepare
 
-    prepare(faces, clips, out)
+    prepare(faces, clips, out, inset)
 
 
 @app.command()
@@ -107,6 +110,9 @@ def export_pack(
     resolution: Annotated[int, typer.Option(help="Stop the generator at this resolution.")] = 256,
     channels: Annotated[Path | None, typer.Option(help="JSON that the `channels` step wrote.")] = None,
     card: Annotated[Path | None, typer.Option(help="JSON to keep in the pack as its card.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The pack's name, which streams carry.", show_default="the file's")
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("src/mien/packs/mini/mini.safetensors"),
 ) -> None:
     """Export the trained networks as a pack file."""
@@ -117,7 +123,15 @@ def export_pack(
     out.parent.mkdir(parents=True, exist_ok=True)
     facts = json.loads(card.read_text()) if card else None
     pack = pack_file.export_pack(
-        autoencoder, parser, identity, data, out, resolution=resolution, channels=channels, card=facts
+        autoencoder,
+        parser,
+        identity,
+        data,
+        out,
+        resolution=resolution,
+        name=name or out.stem,
+        channels=channels,
+        card=facts,
     )
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, fingerprint {pack.fingerprint[:16]}")
 

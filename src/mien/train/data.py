@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]
 
 SIZE = 256
 MASK_SIZE = 64
-INSET = 0.235  # the synthetic clips carry a small portrait in their lower left corner: this part is marked invalid
+FACE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 
 
 def _face_images(source: Path) -> Iterator[tuple[str, Image]]:
@@ -37,7 +37,7 @@ def _face_images(source: Path) -> Iterator[tuple[str, Image]]:
         return cast(Image, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     if source.is_dir():
-        for path in sorted(source.glob("*.webp")):
+        for path in sorted(p for p in source.iterdir() if p.suffix.lower() in FACE_SUFFIXES):
             yield path.name, decode(path.name, path.read_bytes())
     else:
         with tarfile.open(source) as archive:
@@ -75,10 +75,11 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T
 
 
-def prepare(faces: Path, clips: Path, out: Path) -> None:
+def prepare(faces: Path, clips: Path, out: Path, inset: float = 0.0) -> None:
     """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy
     [N, 128, 128]`, `pose.npy [N, 2]` (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`,
-    and `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to."""
+    and `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to.
+    `inset`: share of height and width of the clips, in their lower left corner, that is marked invalid: another picture lies there."""
     out.mkdir(parents=True, exist_ok=True)
     mesh = lm.FaceMesh()
     pad = 32
@@ -100,7 +101,7 @@ def prepare(faces: Path, clips: Path, out: Path) -> None:
         height, width = image.shape[:2]
         seen: Image = np.full((height, width), 255, np.uint8)
         if group >= 0:
-            seen[int(height * (1 - INSET)) :, : int(width * INSET)] = 0
+            seen[int(height * (1 - inset)) :, : int(width * inset)] = 0
         seen = cast(Image, cv2.warpAffine(seen, matrix, (SIZE, SIZE)))
         pose = lm.head_pose(found, canonical)
         names.append(name)

@@ -65,7 +65,7 @@ def with_silent_noise(generator: StyleGAN2Generator) -> StyleGAN2Generator:
 
 @torch.no_grad()
 def export_pack(
-    autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str = "mini",
+    autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str,
     channels: Path | None = None, card: dict | None = None,
 ) -> Pack:  # fmt: skip
     """Write the pack; the channels come from `channels` (JSON of `mien.train channels`) or are the trained ones."""

@@ -179,6 +179,9 @@ def test_command_writes_yuv4mpeg2(
     assert main(["play", str(file), "-o", str(out), "--late", "never"]) == 2
     assert capfd.readouterr().err == "mien: --late is drop or slow, not 'never'.\n"
     assert main(["play", str(file), "-o", str(tmp_path / "no" / "a.y4m"), "--pack", str(pack)]) == 2
+    before = file.read_bytes()
+    assert main(["play", str(file), "-o", str(file), "--pack", str(pack)]) == 2
+    assert "is the input" in capfd.readouterr().err and file.read_bytes() == before
 
 
 def test_no_player_is_said(

@@ -244,7 +244,11 @@ def test_bad_suites(tmp_path: Path, text: str) -> None:
 
 
 def test_bad_usage(toml: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--suite", str(toml)], [str(toml)], ["--suite", str(tmp_path / "no.toml"), "-o", str(tmp_path)]):
+    there = ["-o", str(tmp_path)]
+    for arguments in (
+        ["--suite", str(toml)], [str(toml)], ["--suite", str(tmp_path / "no.toml"), *there],
+        ["--suite", str(toml), *there, "--size", "128"], [str(toml), str(toml), *there],
+    ):  # fmt: skip
         assert main(["evaluate", *arguments]) == 2
         assert capfd.readouterr().err.count("\n") == 1
     twice = toml.read_text().replace('name = "blurred"', 'name = "same"')

@@ -21,6 +21,7 @@ from mien.format import container
 from mien.format.person import Person, find_person
 from mien.format.stream import Stream
 from mien.method.stage6_render.render import render
+from mien.options import EncodeOptions
 from mien.packs.pack import Pack
 
 PERSON = Person("ann", "ab" * 32, "tiny-é", 64, make_stream().identity, b"MTL1 some weights")
@@ -166,6 +167,16 @@ def test_one_person_serves_two_clips_and_as_the_face_of_a_puppet(run: Run, tmp_p
     assert "not here" in run("info", away / "second.mien")[1]
     assert run("render", away / "second.mien", "-o", away / "a.mkv", "--person", file, *more)[0] == 0
     assert run("encode", clip, "-o", away / "b.mien", "--person", stream_file, *more)[0] == 2
+    # Nothing is left to tune where the encoder stays as it is.
+    fixed = EncodeOptions.of("paper", duration=0.04, optimizer="gauss-newton")
+    assert encode_with_report(clip, options=fixed, pack=str(pack_file), person=file)[0].person == person.fingerprint
+
+
+def test_pictures_have_the_size_that_the_person_was_learned_in() -> None:
+    PERSON.require_size(None)
+    PERSON.require_size(PERSON.resolution)
+    with pytest.raises(StreamError, match="learned in pictures of 64 pixels"):
+        PERSON.require_size(256)
 
 
 @pytest.mark.parametrize("size", ["9k", "-1", "k", "200q", "99m", ""])
@@ -192,3 +203,5 @@ def test_weights_that_are_learned_already_are_not_made_smaller(run: Run, tmp_pat
     assert len(Stream.load(tuned).tuning) > 12_000
     code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--size", "12k")
     assert code == 2 and "give the clip itself" in err and not (tmp_path / "ann.person").exists()
+    code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--resolution", "512")
+    assert code == 2 and "leave out --resolution" in err and not (tmp_path / "ann.person").exists()

@@ -55,7 +55,11 @@ Inversions = Annotated[
 ]
 
 
+OF_SUITES = {"suite": "--suite", "folder": "-o", "jobs": "--jobs", "ray": "--ray"}
+
+
 def evaluate(
+    context: typer.Context,
     reference: Reference = None,
     output: Measured = None,
     suite: SuiteFile = None,
@@ -92,13 +96,15 @@ def evaluate(
 
     Example: mien evaluate --suite suites/paper_demo.toml -o results
     """
+    given = {p.name for p in context.command.params if _was_given(context, p.name)}
     if suite is not None:
-        if reference is not None or folder is None:
-            raise InputError("--suite takes -o FOLDER and no other clips.")
+        if folder is None or given - set(OF_SUITES):
+            raise InputError("--suite takes -o FOLDER, --jobs and --ray alone: the suite itself says the rest.")
         _suite(suite, folder, jobs, ray)
         return
-    if ray is not None:
-        raise InputError("--ray is for a suite.")
+    for name, option in OF_SUITES.items():
+        if name in given:
+            raise InputError(f"{option} is for a suite.")
     if reference is None or output is None:
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.evaluate import Options, write_reports
@@ -139,6 +145,12 @@ def _pair(
             reference, output, options, networks=networks, judges=JudgeModels.installed() if judges else None,
             tables=tables, identity=identity, inversions=inversions, tick=tick,
         )  # fmt: skip
+
+
+def _was_given(context: typer.Context, name: str | None) -> bool:
+    """Whether an argument or option stood on the command line."""
+    source = context.get_parameter_source(name) if name else None
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.apps.cli.common import Calibrate, Mark, Sign, StreamPack, progress_bars
+from mien.apps.cli.common import Calibrate, Mark, Sign, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,14 @@ def live(
         Path | None, typer.Option("--json", metavar="STATS", help="Write rates and delays there.")
     ] = None,
     calibrate: Calibrate = None,
-    pack: StreamPack = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(
+            "--pack",
+            metavar="PACK",
+            help="The pack of the face: that which its file names, mini for an image, if not given.",
+        ),
+    ] = None,
     sign: Sign = True,
     watermark: Mark = True,
 ) -> None:

@@ -32,7 +32,7 @@ def models_pull(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `mien models list` names it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the files' licences without being asked.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the files are, or shall go; $MIEN_HOME/downloads.")
+        Path | None, typer.Option(metavar="FOLDER", help="Where the files are, or shall go; $MIEN_HOME/downloads/NAME.")
     ] = None,
 ) -> None:
     """Fetch the files of a pack, each after its licence was accepted, and make the pack of them.

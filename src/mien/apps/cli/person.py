@@ -45,6 +45,14 @@ def person(
             show_default="188k, 400k above 256 pixels",
         ),
     ] = None,
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side of the pictures that the person is learned in, 256, 512 or 1024, and that streams with it have.",
+            show_default="the pack's own",
+        ),
+    ] = None,
     report: Report = None,
 ) -> None:
     """Tune the generator to a person once, for many streams.
@@ -67,6 +75,9 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
+        if resolution not in (None, stream.resolution):
+            raise InputError(f"{clip} was tuned in pictures of {stream.resolution} pixels: give the clip itself, or leave out "
+                             "--resolution.")  # fmt: skip
         if isinstance(size, int) and len(stream.tuning) > size:
             raise InputError(f"{clip} carries {len(stream.tuning):,} bytes of weights, and they cannot be made smaller after "
                              "tuning: give the clip itself, or leave out --size.")  # fmt: skip
@@ -75,7 +86,7 @@ def person(
 
         options = EncodeOptions.of(
             aligned=aligned, person_size=size, effort=effort, start=start, duration=duration, seed=seed, face=face,
-            sound=False,
+            sound=False, size=resolution,
         )  # fmt: skip
         with resumable(clip, output, pack, device, options, "person") as work:
             stream, facts = encode_with_bars(clip, pack, options, device, cache=work)

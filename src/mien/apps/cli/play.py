@@ -40,9 +40,12 @@ def play(
     from mien.format.stream import Stream
     from mien.media.player import yuv4mpeg_frame, yuv4mpeg_header
     from mien.media.watermark import Watermark
+    from mien.runtime.files import check_output
 
     if late not in LATE:
         raise InputError(f"--late is {' or '.join(LATE)}, not {late!r}.")
+    if output is not None and str(output) != "-":
+        check_output(output, (), (file, person))
     stream = Stream.load(file)
     frames = live(stream, pack=pack, person=person_folder(person, file), device=checked_device(device), delay=delay,
                   late=late)  # fmt: skip

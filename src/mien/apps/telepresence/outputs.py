@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -161,7 +162,11 @@ def letterboxed(picture: Image, size: tuple[int, int]) -> Image:
 
 def has_display() -> bool:
     """Whether there is a desktop with a player for a window on it."""
-    there = os.name == "nt" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    there = (
+        os.name == "nt"
+        or sys.platform == "darwin"
+        or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    )
     return there and player() is not None
 
 

@@ -108,7 +108,7 @@ def sendable(person: Person, path: Path) -> bytes:
     if len(data) > MOST_PERSON:
         raise InputError(
             f"{path} has {len(data):,} bytes, a call sends {MOST_PERSON:,} at most: "
-            f"make a small one with mien person CLIP -o me{SUFFIX} --size 190k."
+            f"make a small one with mien person CLIP -o me{SUFFIX} --size 170k."
         )
     return data
 

@@ -115,7 +115,7 @@ def prepare(plan: CallPlan, progress: Progress) -> Prepared:
         host_and_port(plan.meeting.stun)
     if plan.face.suffix.lower() != SUFFIX:
         raise InputError(
-            f"{plan.face} is no {SUFFIX} file: a call sends one, of 204,800 bytes at most (mien person CLIP -o me{SUFFIX} --size 190k)."
+            f"{plan.face} is no {SUFFIX} file: a call sends one, of 204,800 bytes at most (mien person CLIP -o me{SUFFIX} --size 170k)."
         )
     person = Person.load(plan.face)
     data = sendable(person, plan.face)
