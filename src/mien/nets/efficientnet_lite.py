@@ -1,43 +1,40 @@
-"""EfficientNet-Lite0 (Tan & Le 2019, the variant without squeeze-and-excitation), trained on ImageNet.
+"""EfficientNet-Lite0 and Lite1 (Tan & Le 2019, the variants without squeeze-and-excitation), trained on ImageNet.
 
-Names of tensors are those of `efficientnet-lite0-57934424.pth`, a conversion of the authors' TensorFlow weights.
+Names of tensors are those of `efficientnet-lite0-57934424.pth` and `efficientnet-lite1-77cc7160.pth`, conversions of the
+authors' TensorFlow weights.
 """
 
 from __future__ import annotations
 
+import copy
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Repeats, kernel, stride of the first, expansion, channels out: the seven stages between stem and head.
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
+# Kernel, stride of the first, expansion, channels out: the seven stages between stem and head. Then how often each repeats.
+STAGES = ((3, 1, 1, 16), (3, 2, 6, 24), (5, 2, 6, 40), (3, 2, 6, 80), (5, 1, 6, 112), (5, 2, 6, 192), (3, 1, 6, 320))
+REPEATS = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1)}  # by variant
 STEM, HEAD, CLASSES = 32, 1280, 1000
 NORM_EPSILON = 1e-3
 MEAN, SCALE = 127.0, 128.0  # of 8-bit values, as the network was trained
 
 
-class EfficientNetLite0(nn.Module):
-    """Images `[N, 3, H, W]` in [-1, 1] (trained at 224x224) -> logits `[N, 1000]`."""
+class EfficientNetLite(nn.Module):
+    """Images `[N, 3, H, W]` in [-1, 1] (Lite0 was trained at 224x224, Lite1 at 240x240) -> logits `[N, 1000]`."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: int = 0) -> None:
         super().__init__()
         self._conv_stem = nn.Conv2d(3, STEM, 3, 2, bias=False)
-        self._bn0 = _norm(STEM)
+        self._bn0: nn.Module = _norm(STEM)
         blocks, width = [], STEM
-        for repeats, kernel, stride, expansion, out in STAGES:
+        for repeats, (kernel, stride, expansion, out) in zip(REPEATS[variant], STAGES, strict=True):
             for i in range(repeats):
                 blocks.append(InvertedResidual(width, out, kernel, 1 if i else stride, expansion))
                 width = out
         self._blocks = nn.ModuleList(blocks)
         self._conv_head = nn.Conv2d(width, HEAD, 1, bias=False)
-        self._bn1 = _norm(HEAD)
+        self._bn1: nn.Module = _norm(HEAD)
         self._fc = nn.Linear(HEAD, CLASSES)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -51,6 +48,16 @@ class EfficientNetLite0(nn.Module):
                 found.append(x)
             x = block(x)
         return [*found, x]
+
+    def without_norms(self) -> EfficientNetLite:
+        """A copy for inference in which each convolution has taken up the normalisation after it: the same function, faster."""
+        copied = copy.deepcopy(self).eval()
+        copied._conv_stem, copied._bn0 = _fused(copied._conv_stem, copied._bn0), nn.Identity()
+        copied._conv_head, copied._bn1 = _fused(copied._conv_head, copied._bn1), nn.Identity()
+        for block in copied._blocks:
+            assert isinstance(block, InvertedResidual)
+            block.take_up_norms()
+        return copied.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu6(self._bn1(self._conv_head(self.features(images)[-1])))
@@ -66,11 +73,18 @@ class InvertedResidual(nn.Module):
         self.kernel, self.stride, self.shortcut = kernel, stride, stride == 1 and width == out
         if expansion > 1:
             self._expand_conv = nn.Conv2d(width, inner, 1, bias=False)
-            self._bn0 = _norm(inner)
+            self._bn0: nn.Module = _norm(inner)
         self._depthwise_conv = nn.Conv2d(inner, inner, kernel, stride, groups=inner, bias=False)
-        self._bn1 = _norm(inner)
+        self._bn1: nn.Module = _norm(inner)
         self._project_conv = nn.Conv2d(inner, out, 1, bias=False)
-        self._bn2 = _norm(out)
+        self._bn2: nn.Module = _norm(out)
+
+    def take_up_norms(self) -> None:
+        """See `EfficientNetLite.without_norms`."""
+        if hasattr(self, "_expand_conv"):
+            self._expand_conv, self._bn0 = _fused(self._expand_conv, self._bn0), nn.Identity()
+        self._depthwise_conv, self._bn1 = _fused(self._depthwise_conv, self._bn1), nn.Identity()
+        self._project_conv, self._bn2 = _fused(self._project_conv, self._bn2), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
@@ -86,6 +100,11 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         pads += [total // 2, total - total // 2]
     return F.pad(x, pads)
+
+
+def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(convolution, norm)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

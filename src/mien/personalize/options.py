@@ -56,8 +56,8 @@ class TrainingOptions:
 
     `steps` of `batch` frames each, and more on a long clip, so that each frame is drawn `passes` times on average
     (`for_clip`). `generator_rate`: learning rate of weights. `pixel_loss`: `pyramid` (L1, gradients and L2 over three
-    levels, weighted by what matters to a viewer) or `l2`. Beside it the weight of the `perceptual`
-    distance. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
+    levels, weighted by what matters to a viewer) or `l2`. Beside it the weights of the `perceptual` distance and of that of
+    `imagenet` features, where their network is installed. `even_sampling`: rare expressions are drawn as often as common ones. `windows`: at large sizes the last
     block is drawn in a random window only. `noise`, `muon`: None leaves them out; without Muon, Adam moves all.
     """
 
@@ -67,6 +67,7 @@ class TrainingOptions:
     generator_rate: float = 6e-3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     perceptual: float = 0.3
+    imagenet: float = 0.1
     even_sampling: bool = True
     windows: bool = True
     noise: NoiseOptions | None = field(default_factory=NoiseOptions)
@@ -104,6 +105,7 @@ class TuningOptions(TrainingOptions):
             coarse_first=False,
             pixel_loss="l2",
             perceptual=1.0,
+            imagenet=0.0,
             even_sampling=False,
             noise=None,
             muon=None,

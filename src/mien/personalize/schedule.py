@@ -16,8 +16,8 @@ WINDOWS_FROM = 256  # pixels: from this size on, the last block is drawn in a wi
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """`steps` of `batch` frames each. `low_steps` of them, at first, at `resolution`; the others at the generator's
-    own. `warm`: steps until the rates are full. `perceptual`: weight beside the `pixel_loss`. `muon`: None for Adam
-    alone. `windows_from`: pixels from which on the last block is drawn in a window, None for never."""
+    own. `warm`: steps until the rates are full. `perceptual`, `imagenet`: weights of the perceptual network's features and of
+    ImageNet's, beside the `pixel_loss`. `muon`: None for Adam alone. `windows_from`: pixels from which on the last block is drawn in a window, None for never."""
 
     steps: int
     batch: int
@@ -26,6 +26,7 @@ class Schedule:
     warm: int
     seed: int
     perceptual: float
+    imagenet: float = 0.0
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     muon: MuonOptions | None = field(default_factory=MuonOptions)
     windows_from: int | None = WINDOWS_FROM
@@ -41,6 +42,7 @@ class Schedule:
             warm=warm,
             seed=seed,
             perceptual=options.perceptual,
+            imagenet=options.imagenet,
             pixel_loss=options.pixel_loss,
             muon=options.muon,
             windows_from=WINDOWS_FROM if options.windows else None,

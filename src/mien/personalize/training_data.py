@@ -11,9 +11,11 @@ from torch import Tensor
 from mien.face.frame_bounds import FrameBounds
 from mien.face.masks import ClipRegions
 from mien.nets.generator import Generator
+from mien.nets.imagenet_features import ImageNetFeatures
 from mien.nets.perceptual import PerceptualNetwork
 from mien.nets.styleflow import HeadPoseFlow
 from mien.nets.stylespace import Channel
+from mien.packs.imagenet import imagenet_features
 from mien.packs.pack import Pack
 from mien.personalize.noise_schedule import steadiness
 from mien.runtime.frame_store import Crops
@@ -23,11 +25,12 @@ from mien.runtime.frame_store import Crops
 class TrainingData:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`)."""
+    and `regions` of them; `imagenet`: see `ImageNetFeatures`, None where it is not installed; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`)."""
 
     original: Generator
     flow: HeadPoseFlow
     perceptual: PerceptualNetwork
+    imagenet: ImageNetFeatures | None
     channels: tuple[Channel, ...]
     others: Tensor
     crops: Crops
@@ -48,6 +51,7 @@ class TrainingData:
             original=pack.generator,
             flow=pack.flow,
             perceptual=pack.perceptual,
+            imagenet=imagenet_features(pack.device),
             channels=pack.channels,
             others=pack.people,
             crops=crops,

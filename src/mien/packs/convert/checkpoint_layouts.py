@@ -20,7 +20,7 @@ from mien.nets import irse
 from mien.nets.arcface import ArcFace, CurricularFace
 from mien.nets.bisenet import BiSeNet
 from mien.nets.e4e import E4E, ReStyle
-from mien.nets.efficientnet_lite import EfficientNetLite0
+from mien.nets.efficientnet_lite import EfficientNetLite
 from mien.nets.generator import StyleLayer
 from mien.nets.i3d import I3D
 from mien.nets.inception import Inception
@@ -351,9 +351,14 @@ def action_units(tree: Any) -> LibreFace:
     return _own_names(LibreFace(), tree, "LibreFace's network of action units")
 
 
-def efficientnet_lite0(tree: Any) -> EfficientNetLite0:
+def efficientnet_lite0(tree: Any) -> EfficientNetLite:
     """The wheel's `efficientnet-lite0-57934424.pth`."""
-    return _own_names(EfficientNetLite0(), tree, "EfficientNet-Lite0 of 1000 classes")
+    return _own_names(EfficientNetLite(0), tree, "EfficientNet-Lite0 of 1000 classes")
+
+
+def efficientnet_lite1(tree: Any) -> EfficientNetLite:
+    """The wheel's `efficientnet-lite1-77cc7160.pth`."""
+    return _own_names(EfficientNetLite(1), tree, "EfficientNet-Lite1 of 1000 classes")
 
 
 def _own_names(network: _Network, tree: Any, what: str) -> _Network:
