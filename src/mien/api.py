@@ -23,6 +23,7 @@ from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
 from mien.options import LEAST_EFFORT, EncodeOptions
+from mien.packs.imagenet import PACKAGES, TUNING_VARIANT, weights_file
 from mien.packs.pack import Pack
 from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
@@ -83,6 +84,11 @@ def encode_with_report(
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)
     options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
+    if options.tuning is not None and options.tuning.imagenet > 0 and weights_file(TUNING_VARIANT) is None:
+        say(
+            progress or NoProgress(),
+            f"{PACKAGES[TUNING_VARIANT]} is not installed: pictures will be softer than they could be.",
+        )
     monitor = Monitor(progress, cache, limits)
     # Before the work, so that damaged sound is said at once.
     wanted = options.clip.sound and source.has_audio

