@@ -19,8 +19,8 @@ class Metric:
     """A row of the report: its name in files, its name for people, its unit, whether more is better, and the tables
     that it stands in.
 
-    `judge`: by a model that nothing was trained on or fitted to (`mien.evaluate.judges`). `fitted`: by what encoding
-    fits too, so that a good value says that the fit did what it was asked for.
+    `judge`: by a model of `mien.evaluate.judges`. `fitted`: by what encoding fits too, or by its kin, so that a good value
+    says that the fit did what it was asked for.
     """
 
     key: str
@@ -50,7 +50,9 @@ METRICS = (
     Metric("rho_gz_l2cs", "rho_GZ by L2CS-Net", "", True),
     *(Metric(f"dlib_{n}", f"dlib: {n.replace('_', ' ')}, r", "", True, judge=True) for n in dlib_face.MEASURES),
     Metric("dlib_identity", "identity by dlib, distance", "", False, judge=True),
-    Metric("efficientnet_distance", "EfficientNet-Lite0 feature distance", "", False, RESYNTHESIS, judge=True),
+    Metric(
+        "efficientnet_distance", "EfficientNet-Lite0 feature distance", "", False, RESYNTHESIS, judge=True, fitted=True
+    ),
     *(Metric(f"mesh_{n}", f"mesh: {n.replace('_', ' ')}, r", "", True, fitted=True) for n in MEASURES),
     *(Metric(f"head_{name}", f"head: {name}, mean error", "degrees", False) for name in headpose.ANGLES),
     Metric("head_pose", "head: mean error of all three", "degrees", False),

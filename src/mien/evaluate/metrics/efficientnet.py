@@ -1,6 +1,7 @@
 """Distance of two images by the features of EfficientNet-Lite0, trained on ImageNet for classification.
 
-It is not LPIPS: no weights were learned from people's judgements, and the network is another one.
+It is not LPIPS: no weights were learned from people's judgements, and the network is another one. Tuning compares such
+features of EfficientNet-Lite1 (`mien.nets.imagenet_features`), so a good value here says in part that it did so.
 """
 
 from __future__ import annotations
