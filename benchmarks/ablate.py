@@ -64,6 +64,7 @@ LAYERS: dict[str, Callable[[EncodeOptions], EncodeOptions]] = {
     "re-fit": lambda options: replace(options, refit=None),
     "noise constants": trained(noise=None),
     "Muon": trained(muon=None),
+    "ImageNet features": trained(imagenet=0.0),
     "even sampling": trained(even_sampling=False),
     "small person (without: all weights)": lambda options: replace(options, person_size=None),
     "encoder tuned": tuned(encoder_rate=None),

@@ -37,15 +37,18 @@ class EfficientNetLite(nn.Module):
         self._bn1: nn.Module = _norm(HEAD)
         self._fc = nn.Linear(HEAD, CLASSES)
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, most: int = 5) -> list[Tensor]:
         """The last activation before each halving of the resolution, and that before the head: five of `[N, 16, H/2,
-        W/2]`, `[N, 24, H/4, W/4]`, `[N, 40, H/8, W/8]`, `[N, 112, H/16, W/16]`, `[N, 320, H/32, W/32]`."""
+        W/2]`, `[N, 24, H/4, W/4]`, `[N, 40, H/8, W/8]`, `[N, 112, H/16, W/16]`, `[N, 320, H/32, W/32]`, or the first
+        `most` of them."""
         x = (127.5 * (images + 1) - MEAN) / SCALE
         x = F.relu6(self._bn0(self._conv_stem(pad_same(x, 3, 2))))
         found = []
         for block in self._blocks:
             if block.stride == 2:
                 found.append(x)
+                if len(found) == most:
+                    return found
             x = block(x)
         return [*found, x]
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from mien.nets.efficientnet_lite import EfficientNetLite
 from mien.nets.perceptual import normalised
 
+MAPS = 3  # of five: those that tell textures apart. What the coarser ones see is the perceptual network's
+
 
 class ImageNetFeatures(nn.Module):
     """What tells textures apart: hair, beads, the edge of a collar. Not LPIPS: another network, and no scale has a weight."""
@@ -17,7 +19,7 @@ class ImageNetFeatures(nn.Module):
         self.network = network.without_norms().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps `[N, C, h, w]` at a half to a 32nd of the side, of length 1 over their channels, of images `[N, 3, H, W]` in
+        """Maps `[N, C, h, w]` at a half, a quarter and an eighth of the side, of length 1 over their channels, of images `[N, 3, H, W]` in
         [-1, 1]. In float32, in which depthwise convolutions take no longer than in bfloat16."""
         with torch.autocast(images.device.type, enabled=False):
-            return normalised(self.network.features(images.float().contiguous(memory_format=torch.channels_last)))
+            return normalised(self.network.features(images.float().contiguous(memory_format=torch.channels_last), MAPS))
