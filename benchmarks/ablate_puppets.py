@@ -44,6 +44,7 @@ LAYERS: dict[str, Change] = {
     "eye transfer": lambda options: replace(options, eye_transfer=None),
     "driver's gaze in the views": lambda options: replace(options, views=replace(options.views, driver_gaze=False)),
     "noise maps": tuned(noise=False),
+    "ImageNet features": tuned(imagenet=0.0),
     "tuning": lambda options: replace(options, tuning=None),
 }
 

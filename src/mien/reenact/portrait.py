@@ -44,7 +44,7 @@ class PortraitTuning:
 
     `steps` of `batch` images, the portrait in each of them once; the first two thirds at `resolution` pixels where the
     pack's is larger. `frames`: at most so many of the driver's are views made for. Learning rates of weights, identity
-    latent, angles (degrees) and channels (units of their scale). `perceptual`: weight beside the pixel loss. `noise`:
+    latent, angles (degrees) and channels (units of their scale). `perceptual`, `imagenet`: weights beside the pixel loss. `noise`:
     train noise maps too. `max_update`: how far a convolution moves at a step, in learning rates (Muon). `person_size`:
     most bytes of the tuned weights, None for all of them.
     """
@@ -58,6 +58,7 @@ class PortraitTuning:
     angle_rate: float = 0.1
     channel_rate: float = 0.05
     perceptual: float = 0.3
+    imagenet: float = 0.1
     noise: bool = True
     max_update: float = MuonOptions().max_update
     person_size: int | None = None
@@ -132,6 +133,7 @@ def personalize_portrait(
         warm=WARM_UP_STEPS,
         seed=options.seed,
         perceptual=options.perceptual,
+        imagenet=options.imagenet,
         muon=MuonOptions(max_update=options.max_update),
     )
     trainer = Trainer(
