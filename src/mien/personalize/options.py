@@ -67,7 +67,7 @@ class TrainingOptions:
     generator_rate: float = 6e-3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     perceptual: float = 0.3
-    imagenet: float = 0.1
+    imagenet: float = 0.2
     even_sampling: bool = True
     windows: bool = True
     noise: NoiseOptions | None = field(default_factory=NoiseOptions)
