@@ -15,8 +15,8 @@ import torch
 from mien.packs.pack import Pack
 from mien.runtime.team import team
 
-# In gradients of one picture; of `mini` and `ffhq-mobile` at 256 it is 4 to 6 a frame, 4 to 6 and 5 a step.
-FRAME, TUNING_STEP, REFINEMENT_STEP = 5.5, 6.5, 5.0
+# In gradients of one picture; of `mini` and `ffhq-mobile` at 256 it is 4 to 6 a frame, 4 to 6 and 5 to 6 a step.
+FRAME, TUNING_STEP, REFINEMENT_STEP = 5.5, 6.5, 5.5
 REPEATS = 3
 
 

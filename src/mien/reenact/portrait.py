@@ -58,7 +58,7 @@ class PortraitTuning:
     angle_rate: float = 0.1
     channel_rate: float = 0.05
     perceptual: float = 0.3
-    imagenet: float = 0.1
+    imagenet: float = 0.2
     noise: bool = True
     max_update: float = MuonOptions().max_update
     person_size: int | None = None
