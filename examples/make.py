@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 import mien
-from mien.media.video import read_image, write_image, write_video
+from mien.media.still_images import read_image, write_image
+from mien.media.video import write_video
 
 HERE = Path(__file__).parent
 SIZE = 256
