@@ -34,13 +34,9 @@ class ImageLoss:
             image = generator.picture(styles, target.shape[-1])
         else:
             image, detail = generator.synthesis_with_detail(styles, batch.window)
-            shown, cut = (
-                batch.window.cut(target),
-                batch.window.cut(F.interpolate(weight, target.shape[-2:], mode="bilinear")),
-            )
-            loss = self._pixels(detail, shown, cut) + self._textures(
-                *(_corner(x, batch.step) for x in (detail, shown, cut))
-            )
+            whole = F.interpolate(weight, target.shape[-2:], mode="bilinear")
+            seen = detail, batch.window.cut(target), batch.window.cut(whole)
+            loss = self._pixels(*seen) + self._textures(*(_corner(x, batch.step) for x in seen))
             target = F.avg_pool2d(target, 2)
         loss = loss + self._pixels(image, target, weight) + self._textures(_small(image), _small(target), weight)
         with torch.no_grad():
@@ -71,6 +67,8 @@ def _small(image: Tensor) -> Tensor:
 
 def _corner(image: Tensor, step: int) -> Tensor:
     """What of a window is looked at: a corner of `LARGEST_FEATURES_PX` at most, another one at each step."""
+    if max(image.shape[-2:]) <= LARGEST_FEATURES_PX:
+        return image
     down, right = (max(side - LARGEST_FEATURES_PX, 0) for side in image.shape[-2:])
     top, left = down * (step // 2 % 2), right * (step % 2)
     return image[..., top : top + LARGEST_FEATURES_PX, left : left + LARGEST_FEATURES_PX]
