@@ -9,13 +9,16 @@ import torch
 
 from factories.packs import tiny_mobile_pack
 from mien.api import encode_with_report
-from mien.errors import PackError
+from mien.apps.telepresence.face import drawn_face
+from mien.errors import PackError, StreamError
+from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.media.video import write_video
 from mien.method.stage6_render.render import render
 from mien.packs.pack import Pack
 from mien.packs.resolve import tuned_generator
 from mien.personalize.generator_params import FullWeights
+from mien.reenact.options import PuppetOptions
 from mien.reenact.puppeteer import puppeteer
 
 
@@ -87,3 +90,37 @@ def test_weights_learned_at_a_small_size_draw_larger_ones(stream, mobile_pack):
     names = [name for name, value in learned.state_dict().items() if not value.equal(base.state_dict()[name])]
     assert any(name.startswith("blocks.") for name in names), "the weights are those that were learned"
     assert next(render(small, pack=mobile_pack, size=128)).shape == (128, 128, 3)
+
+
+def test_a_person_of_a_small_size_beside_streams_of_another(clip, stream, mobile_pack, tmp_path):
+    made, _ = encode_with_report(clip, pack=mobile_pack.at(64), effort=0.1)
+    person = Person.of(made, "ann")
+    person.save(tmp_path / "ann.person")
+    # Driven as they are, and learned anew, by a larger driver; and by themselves.
+    plain = puppeteer(stream, person, pack=mobile_pack, options=replace(PuppetOptions.of("mien"), tuning=None))
+    learned = puppeteer(stream, made, pack=mobile_pack, options=quick_puppet())
+    assert (plain.resolution, plain.person) == (64, person.fingerprint) and learned.resolution == 64
+    assert next(render(plain, pack=mobile_pack, person=person)).shape == (64, 64, 3)
+    assert next(render(learned, pack=mobile_pack)).shape == (64, 64, 3)
+    larger = puppeteer(made, stream, pack=mobile_pack, options=replace(PuppetOptions.of("mien"), tuning=None))
+    assert larger.resolution == 128
+    # Drawn live, and in a clip of theirs, at their own size.
+    face = drawn_face(person, str(mobile_pack_file(mobile_pack, tmp_path)))
+    assert face.paint(face.neutral).shape == (64, 64, 3)
+    again, _ = encode_with_report(clip, pack=mobile_pack, effort=0.1, person=person)
+    assert (again.resolution, again.person) == (64, person.fingerprint)
+    with pytest.raises(StreamError, match="learned in pictures of 64 pixels"):
+        encode_with_report(clip, pack=mobile_pack, effort=0.1, person=person, size=256)
+
+
+def quick_puppet() -> PuppetOptions:
+    options = PuppetOptions.of("mien")
+    return replace(options, tuning=replace(options.tuning, steps=2, frames=2))
+
+
+def mobile_pack_file(pack: Pack, folder) -> str:
+    """A file that is the pack: its fingerprint is that of what `pack` was read from."""
+    path = folder / "again.safetensors"
+    tiny_mobile_pack().save(path, half=False)
+    assert Pack.load(path).fingerprint == pack.fingerprint
+    return path

@@ -49,11 +49,11 @@ def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generat
     found = find_person(stream, person)
     if found is not None:
         found.require_pack(pack.fingerprint, pack.name)
-    blob = stream.tuning if found is None else found.tuning
+    blob, size = (stream.tuning, stream.resolution) if found is None else (found.tuning, found.resolution)
     if not blob:
         return pack.generator
-    learned = apply_delta(pack.generator.at(stream.resolution), blob)
-    if pack.resolution == stream.resolution:
+    learned = apply_delta(pack.generator.at(size), blob)
+    if pack.resolution == size:
         return learned
     whole = copy.deepcopy(pack.generator)
     whole.load_state_dict(learned.state_dict(), strict=False)

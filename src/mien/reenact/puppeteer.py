@@ -21,6 +21,7 @@ from mien.reenact.face_source import (
     invert_portrait,
     known_face,
     load_face,
+    read_face,
 )
 from mien.reenact.options import PuppetOptions
 from mien.reenact.pivotal_image import PivotalImageTuning, tune_to_image
@@ -59,9 +60,13 @@ def puppeteer(
     `mien.render`.
     """
     options = PuppetOptions.of(method) if options is None else options
-    networks = pack_for(driver, pack).to(resolve_device(device))
+    source = read_face(Path(face)) if isinstance(face, (str, Path)) else face
+    # The puppet has the face's size, and the driver is read at its own, so the networks are those of the larger one.
+    size = driver.resolution if isinstance(source, np.ndarray) else source.resolution
+    whole = pack_for(driver, pack, max(driver.resolution, size)).to(resolve_device(device))
+    load_face(source, whole)
+    networks = whole.at(size)
     channels = stream_channels(driver, networks)
-    source = load_face(face, networks)
 
     learns = isinstance(options.tuning, PortraitTuning)
     portrait = examples_to_learn(source, driver, networks, learns, face_number)
@@ -82,7 +87,7 @@ def puppeteer(
             motion = motion.part(frames)
             views = WarpedPortraits.none(networks.resolution)
             if options.views is not None:
-                gaze = _driver_gaze(driver, networks, frames, options)
+                gaze = _driver_gaze(driver, whole.at(driver.resolution), frames, options)
                 views = portrait_views(portrait, avatar, own, motion, gaze, options.eye_transfer)
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
                 person = personalize_portrait(portrait, avatar, own, motion, views, networks, options.tuning, tick)

@@ -124,7 +124,9 @@ def drawn_face(
 def _pack(source: FaceSource, name: str | None) -> Pack:
     if isinstance(source, Stream):
         return pack_for(source, name)
-    return Pack.load(name or (source.pack_name if isinstance(source, Person) else "mini"))
+    if isinstance(source, Person):
+        return Pack.load(name or source.pack_name).at(source.resolution)
+    return Pack.load(name or "mini")
 
 
 def _still(
