@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def encode_with_report(
         if keywords.get("person_size") is not None or options.person_size not in (None, "auto"):
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)
-    options, limits = _planned(options, networks, source.frame_count, progress or NoProgress())
+    options, limits = _planned(options, networks, source.frame_count, progress or NoProgress(), cache or NullCache())
     if options.tuning is not None and options.tuning.imagenet > 0 and weights_file(TUNING_VARIANT) is None:
         say(
             progress or NoProgress(),
@@ -98,7 +98,7 @@ def encode_with_report(
     if not options.align.aligned:
         # Of the embedded pack whatever pack encodes: how alike two frames of one person are depends on the network.
         known_by = Pack.load("mini").identity if len(faces.cuts) else None
-        changes = [] if known_by is None else changes_of_person(faces, known_by)
+        changes = [] if known_by is None else changes_of_person(faces, known_by, next(known_by.parameters()).device)
         if changes:
             raise PersonChangeError(changes, [frame / float(source.fps) for frame in changes])
     monitor.show("input", lambda: faces.crops[np.unique(np.linspace(0, len(faces) - 1, 6).round().astype(int))])
@@ -109,8 +109,19 @@ def encode_with_report(
     return stream, summarise(encoding, faces, stream, networks, options, monitor)
 
 
+@dataclass(frozen=True)
+class _KeptPlan:
+    """A `TimePlan` as a cache keeps it, so that a run that is taken up again goes by the plan of the first. `effort`: 0 for
+    None."""
+
+    effort: float
+    seconds: float
+    tune: float
+    refine: float
+
+
 def _planned(
-    options: EncodeOptions, pack: Pack, frames: int, progress: Progress
+    options: EncodeOptions, pack: Pack, frames: int, progress: Progress, cache: NullCache
 ) -> tuple[EncodeOptions, dict[str, float]]:
     """The options with the effort for which there is time, and the limits of the loops in seconds."""
     if options.minutes is None or options.tuning is None or options.refinement is None:
@@ -119,23 +130,23 @@ def _planned(
         training.for_clip(frames, batch=batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
     )
-    plan = plan_time(
-        60 * options.minutes,
-        gradient_seconds(pack),
-        frames,
-        tuning,
-        refinement,
-        least=LEAST_EFFORT,
-        most=options.effort,
-    )
+    seconds = 60 * options.minutes
+
+    def measured() -> _KeptPlan:
+        found = plan_time(
+            seconds, gradient_seconds(pack), frames, tuning, refinement, least=LEAST_EFFORT, most=options.effort
+        )
+        return _KeptPlan(found.effort or 0.0, found.seconds, *(found.limits.get(k, 0.0) for k in ("tune", "refine")))
+
+    plan = cache.stage("plan", _KeptPlan, measured)
     takes = f"about {plan.seconds / 60:.1f} minutes"
-    if plan.effort is None:
+    if not plan.effort:
         say(
             progress, f"{takes}: in {options.minutes:g} minutes the person cannot be learned, so the encode is untuned."
         )
         return options.without_tuning(), {}
     say(progress, f"{takes}, with {plan.effort:.2f} of the usual steps.")
-    return replace(options, effort=plan.effort), plan.limits
+    return replace(options, effort=plan.effort), {"tune": plan.tune, "refine": plan.refine}
 
 
 def align_clip(source: Clip, pack: Pack, options: AlignOptions, *, monitor: StageMonitor) -> FaceTrack:

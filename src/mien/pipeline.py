@@ -111,7 +111,7 @@ def encode_track(
     w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
-    data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds)
+    data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds, faces.lost)
     if options.tuning is not None:
         nets, inversion = _tune(nets, data, faces, inversion, options, monitor)
     with monitor.stage("identity"):
@@ -217,7 +217,8 @@ def _refit(
     drawn = avatar.images(motion, avatar.generator.compared_size(pack.stage_sizes.pose))
     masks = faces.masks(pack.device)
     with autocast_bf16(pack.device):
-        covered = torch.from_numpy(faces.lost) | poorly_reconstructed(region_errors(faces.crops, drawn, masks))
+        errors, covered = region_errors(faces.crops, drawn, masks), torch.from_numpy(faces.lost.copy())
+        covered[~covered] = poorly_reconstructed(errors[~covered])  # what is usual is asked of frames with a face
         refit = monitor.run(
             "refit", RefitResult, refit_to_frames, avatar, pack.perceptual, motion.angles, motion.alpha,
             faces.images(size, pack.device), masks, covered.to(pack.device),

@@ -102,7 +102,7 @@ def summarise(
         identity_frame=encoding.identity.frame,
         identity_similarity=encoding.identity.similarity,
         pose_loss={"measured": float(pose.initial_loss.mean()), "fitted": float(pose.loss.mean())},
-        minimises=minimised(options),
+        minimises=minimised(options, fixed=bool(stream.person)),
         unreliable=_not_to_be_trusted(encoding.attributes.loss.cpu(), unexplained.cpu(), faces.lost),
         lost=np.flatnonzero(faces.lost).tolist(),
         cuts=faces.cuts.tolist(),
@@ -117,8 +117,9 @@ def _not_to_be_trusted(loss: torch.Tensor, errors: torch.Tensor, lost: NDArray[n
     return sorted(unreliable + np.flatnonzero(lost).tolist())
 
 
-def minimised(options: EncodeOptions) -> dict[str, str]:
-    """Of which loss the weights, L_ID, the angles and the channels that are sent are the minimum."""
+def minimised(options: EncodeOptions, fixed: bool = False) -> dict[str, str]:
+    """Of which loss the weights, L_ID, the angles and the channels that are sent are the minimum. `fixed`: the weights are a
+    known person's."""
     target = "S_t = G(L_t)" if options.attributes.target == "inversion" else "the frames I_t"
     slow = isinstance(options.attributes, AdamAttributeOptions)
     facts = {
@@ -135,6 +136,8 @@ def minimised(options: EncodeOptions) -> dict[str, str]:
         facts = dict.fromkeys(facts, joint)
     if options.refit:
         facts |= dict.fromkeys(("angles", "alpha"), "Eq. 9 against the frames I_t, without L_ID and L_FP")
+    if fixed:
+        facts["weights"] = "none: the person's own"
     return facts
 
 

@@ -35,6 +35,19 @@ def read_recipe(path: str | Path) -> list[Operation]:
     Raises InputError that says which edit is wrong and how, and StreamError for a stream that cannot be read.
     """
     path = Path(path)
+    entries = _entries(path)
+    return [_operation(entry, f"{path}, edit {i}", path.parent) for i, entry in enumerate(entries, start=1)]
+
+
+def streams_of(path: str | Path) -> list[Path]:
+    """The files of the other streams that a recipe reads. Raises InputError as `read_recipe`."""
+    path = Path(path)
+    named = [entry.get("other") for entry in _entries(path) if isinstance(entry, dict)]
+    return [path.parent / name for name in named if isinstance(name, str)]
+
+
+def _entries(path: Path) -> list[Any]:
+    """The tables of a recipe file, not looked into."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -50,7 +63,7 @@ def read_recipe(path: str | Path) -> list[Operation]:
         raise InputError(f"{path} is not a recipe: it needs one or more [[edit]] tables and nothing beside them.")
     if len(entries) > MOST_EDITS:
         raise InputError(f"{path} has {len(entries)} edits; {MOST_EDITS} are allowed.")
-    return [_operation(entry, f"{path}, edit {i}", path.parent) for i, entry in enumerate(entries, start=1)]
+    return entries
 
 
 def _operation(entry: Any, where: str, folder: Path) -> Operation:

@@ -7,6 +7,7 @@ that the sound stays in step; a constant one keeps every frame exactly once. Mem
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def read_video(path: PathLike, start: float = 0.0, duration: float | None = None
 
     Raises VideoError (missing, empty, truncated, not a video, sound only), InputError (start or duration impossible).
     """
-    if not start >= 0 or (duration is not None and not duration > 0):
+    if not 0 <= start < math.inf or (duration is not None and not 0 < duration < math.inf):
         raise InputError(f"start must be 0 or more and duration more than 0 seconds, not {start} and {duration}.")
     whole = probe(path)
     first = int(np.ceil(start * whole.fps - 1e-6))

@@ -190,6 +190,7 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
     options = run.options
     inverse = torch.linalg.inv(normal)
     value = start.clone()
+    bound = start.abs().clamp_min(options.limit)  # a start beyond the limit, such as a wide turn, may stay
     best, best_loss = start.clone(), start.new_full((len(start),), float("inf"))
     direction = torch.zeros_like(start)
     length = start.new_ones(len(start))
@@ -215,5 +216,5 @@ def _solve(run: _Run, start: Tensor, normal: Tensor, fixed: Tensor) -> tuple[Ten
         step = (gradient * 0.5) @ inverse
         step = step.masked_fill(fixed, 0.0)
         direction = torch.where(better[:, None], step, direction)
-        value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-options.limit, options.limit)
+        value = (best - length[:, None] * direction.clamp(-2, 2)).clamp(-bound, bound)
     return best, first_loss, best_fit

@@ -44,9 +44,9 @@ def select_identity(
     """
     measured = faces.angles(flow)
     angles = measured.cpu().numpy()
-    candidates = near_frontal(angles)
-    if faces.usable[candidates].any():
-        candidates = candidates[faces.usable[candidates]]
+    allowed = next((f for f in (faces.usable, ~faces.lost) if f.any()), np.ones(len(faces), bool))
+    shown = np.flatnonzero(allowed)
+    candidates = shown[near_frontal(angles[shown])]
     size = min(size, inversion.generator.resolution)
     real, synthesised = faces.images(size, measured.device), inversion.images(size)
     parts = torch.from_numpy(candidates).split(BATCH)

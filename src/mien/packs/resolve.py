@@ -52,6 +52,10 @@ def tuned_generator(stream: Stream, pack: Pack, person: Where = None) -> Generat
     blob, size = (stream.tuning, stream.resolution) if found is None else (found.tuning, found.resolution)
     if not blob:
         return pack.generator
+    if size not in pack.generator.sizes:
+        raise StreamError(
+            f"the weights were learned in pictures of {size} pixels, which is more than {pack.resolution}"
+        )
     learned = apply_delta(pack.generator.at(size), blob)
     if pack.resolution == size:
         return learned

@@ -47,6 +47,14 @@ def uniform_sampling(frames: int) -> NDArray[np.float64]:
     return np.full(frames, 1 / frames)
 
 
+def of_seen(probability: NDArray[np.float64], lost: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The probabilities `[T]` where frames that are `lost [T]` are not drawn, unless all are."""
+    if lost.all() or not lost.any():
+        return probability
+    kept = np.where(lost, 0.0, probability)
+    return kept / kept.sum()
+
+
 def sample_frames(random: np.random.RandomState, probability: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     """`count` indices by their probabilities, spread over the clip (systematic sampling), in random order."""
     places = (random.rand() + np.arange(count)) / count
@@ -96,7 +104,8 @@ class BatchSampler:
         self, data: TrainingData, schedule: Schedule, probability: NDArray[np.float64], random: np.random.RandomState
     ) -> None:
         """`probability [T]` of drawing each frame."""
-        self._data, self._schedule, self._probability, self._random = data, schedule, probability, random
+        self._data, self._schedule, self._random = data, schedule, random
+        self._probability = of_seen(probability, data.lost)
         original = data.original
         # Where the sum of RGB below the last block is no picture, there are no windows.
         able = original.draws_windows and original.rgb_valid_from <= original.resolution // 2

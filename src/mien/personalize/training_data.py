@@ -25,7 +25,8 @@ from mien.runtime.frame_store import Crops
 class TrainingData:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them; `imagenet`: see `ImageNetFeatures`, None where it is not installed; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`)."""
+    and `regions` of them; `imagenet`: see `ImageNetFeatures`, None where it is not installed; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`);
+    `lost [T]`: frames that do not show the face, from which nothing is learned."""
 
     original: Generator
     flow: HeadPoseFlow
@@ -37,6 +38,7 @@ class TrainingData:
     landmarks: NDArray[np.floating]
     regions: ClipRegions
     steady: Tensor
+    lost: NDArray[np.bool_]
 
     @staticmethod
     def of(
@@ -44,9 +46,10 @@ class TrainingData:
         crops: Crops,
         landmarks: NDArray[np.floating],
         bounds: FrameBounds | None = None,
+        lost: NDArray[np.bool_] | None = None,
     ) -> TrainingData:
         """Of crops and their landmarks, with the pack's networks. `bounds`: of the frame, None where all crops lie
-        within it."""
+        within it; `lost`: see below, None where all show the face."""
         return TrainingData(
             original=pack.generator,
             flow=pack.flow,
@@ -58,4 +61,5 @@ class TrainingData:
             landmarks=landmarks,
             regions=ClipRegions(landmarks, crops.shape[1], pack.device, bounds),
             steady=steadiness(crops).to(pack.device),
+            lost=np.zeros(len(crops), bool) if lost is None else lost,
         )

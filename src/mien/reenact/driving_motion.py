@@ -14,11 +14,12 @@ from mien.face import mesh as lm
 from mien.face.measures import gaze_direction
 from mien.format.stream import Stream
 from mien.method.avatar import Avatar
+from mien.method.image_sequences import BATCH
 from mien.method.stage6_render.render import FrameRenderer
 from mien.method.types import Motion
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
-from mien.packs.resolve import tuned_generator
+from mien.packs.resolve import Where, tuned_generator
 
 DEGREES_PER_UNIT = 5.0  # of yaw and pitch that count as much as one unit of a channel where frames are compared
 
@@ -39,7 +40,9 @@ class DrivingMotion:
     def of(motion: Motion, avatar: Avatar) -> DrivingMotion:
         """The angles of a motion, and the values that its offsets give on an avatar."""
         angles = avatar.flow.clamp(motion.angles)
-        values = avatar.read(avatar.generator.styles(avatar.latents(angles)))
+        # Some frames at a time: the flow's gates alone take 0.3 MiB a frame.
+        parts = [angles[i : i + BATCH] for i in range(0, len(angles), BATCH)]
+        values = torch.cat([avatar.read(avatar.generator.styles(avatar.latents(part))) for part in parts])
         return DrivingMotion(angles, values + motion.alpha)
 
     def part(self, frames: slice | Tensor) -> DrivingMotion:
@@ -71,13 +74,14 @@ def render_frames_of(stream: Stream, pack: Pack, generator: Generator, frames: T
     return np.concatenate([renderer(i, i + 1) for i in frames.tolist()])
 
 
-def gaze_of_frames(stream: Stream, pack: Pack, frames: Tensor) -> NDArray[np.float64]:
+def gaze_of_frames(stream: Stream, pack: Pack, frames: Tensor, person: Where = None) -> NDArray[np.float64]:
     """Gaze (iris offset over the eye's width, right and down) in renders of a stream at `frames [N]`: `[N, 2]`.
 
-    NaN where it cannot be seen, and everywhere where the person that the stream names is not on this machine.
+    NaN where it cannot be seen, and everywhere where the person that the stream names is not found (`person`: see
+    `mien.packs.resolve.find_person`).
     """
     try:
-        generator = tuned_generator(stream, pack)
+        generator = tuned_generator(stream, pack, person)
     except MienError:
         return np.full((len(frames), 2), np.nan)
     mesh = lm.FaceMesh()

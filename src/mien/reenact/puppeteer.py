@@ -12,7 +12,7 @@ from torch import Tensor
 from mien.format.stream import Stream
 from mien.method.pivot import usable
 from mien.packs.pack import Pack
-from mien.packs.resolve import pack_for, stream_channels
+from mien.packs.resolve import Where, pack_for, stream_channels
 from mien.reenact.driving_motion import DrivingMotion, farthest_point_sampling, gaze_of_frames
 from mien.reenact.face_source import (
     FaceSource,
@@ -39,6 +39,7 @@ def puppeteer(
     method: str = "mien",
     options: PuppetOptions | None = None,
     pack: str | Pack | None = None,
+    person: Where = None,
     device: str = "auto",
     face_number: int | None = None,
     progress: Progress | None = None,
@@ -53,6 +54,7 @@ def puppeteer(
         options: in place of the preset of a method.
         face_number: which face of an image, counted from 1 from the left; the largest if not given.
         pack: its name, its path or the loaded pack; by default the one that the driver names.
+        person: where the driver names a person: that person, its file, or a folder to look in first.
 
     Returns a stream as long as the driver, with the face's L_ID. The same seed gives the same stream on one machine.
 
@@ -71,35 +73,37 @@ def puppeteer(
     learns = isinstance(options.tuning, PortraitTuning)
     portrait = examples_to_learn(source, driver, networks, learns, face_number)
     if portrait is None:
-        person = known_face(source, networks)
+        learned = known_face(source, networks)
     else:
         progress = progress or NoProgress()
         pivot = usable(options.pivot, networks)
         with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext(lambda n: None) as tick:
             avatar, own = invert_portrait(portrait, channels, networks, pivot, tick)
-        person = LearnedFace(avatar.identity)
+        learned = LearnedFace(avatar.identity)
         if isinstance(options.tuning, PivotalImageTuning):
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
-                person = tune_to_image(portrait, person, networks, options.tuning, tick)
+                learned = tune_to_image(portrait, learned, networks, options.tuning, tick)
         elif options.tuning is not None:
             motion = DrivingMotion.of(retarget(driver, avatar.identity, networks, options.retargeting), avatar)
             frames = farthest_point_sampling(motion, avatar.scale, options.tuning.frames).sort().values
             motion = motion.part(frames)
             views = WarpedPortraits.none(networks.resolution)
             if options.views is not None:
-                gaze = _driver_gaze(driver, whole.at(driver.resolution), frames, options)
+                gaze = _driver_gaze(driver, whole.at(driver.resolution), frames, options, person)
                 views = portrait_views(portrait, avatar, own, motion, gaze, options.eye_transfer)
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
-                person = personalize_portrait(portrait, avatar, own, motion, views, networks, options.tuning, tick)
-    return _stream(driver, person, networks, retarget(driver, person.identity, networks, options.retargeting).rows())
+                learned = personalize_portrait(portrait, avatar, own, motion, views, networks, options.tuning, tick)
+    return _stream(driver, learned, networks, retarget(driver, learned.identity, networks, options.retargeting).rows())
 
 
-def _driver_gaze(driver: Stream, pack: Pack, frames: Tensor, options: PuppetOptions) -> NDArray[np.float64] | None:
+def _driver_gaze(
+    driver: Stream, pack: Pack, frames: Tensor, options: PuppetOptions, person: Where
+) -> NDArray[np.float64] | None:
     """The driver's gaze at `frames [N]` as the face is to take it over, `[N, 2]`; None where it keeps its own."""
     retargeting = options.retargeting or RetargetOptions()
     if options.views is None or not options.views.driver_gaze or not retargeting.gaze:
         return None
-    return retargeting.strength * gaze_of_frames(driver, pack, frames)
+    return retargeting.strength * gaze_of_frames(driver, pack, frames, person)
 
 
 def _stream(driver: Stream, person: LearnedFace, pack: Pack, rows: NDArray[np.float16]) -> Stream:

@@ -47,6 +47,27 @@ def check_output(
     return path
 
 
+def check_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Say before long work starts whether files can be written to the folder `path`, which may be new; returns it as a `Path`.
+
+    Raises OutputError where it is a file, or it, or for a new one its parent, is missing or not writable.
+    """
+    path = Path(path)
+    _check_name(path)
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise OutputError(f"the output folder {path} cannot be written: {error.strerror}.") from error
+    if exists and not is_folder:
+        raise OutputError(f"the output {path} is a file, not a folder.")
+    folder = path if exists else path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"the output folder {folder} does not exist.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the output folder {folder} cannot be written to.")
+    return path
+
+
 def check_outputs_differ(*paths: str | os.PathLike[str] | None) -> None:
     """Raise OutputError if two of the files that are to be written are one; None is left out."""
     seen: dict[str, str | os.PathLike[str]] = {}

@@ -80,6 +80,11 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
         name = path.relative_to(source)
         output = target / (name.with_suffix(".mien") if stems.count(stem) == 1 else name.with_name(name.name + ".mien"))
         jobs.append(BatchJob(name.as_posix(), path, output, pack, options, fingerprint))
+    for job in jobs:
+        if _is_foreign(job.report):
+            raise OutputError(
+                f"{job.report} is no report of mien batch, and one would be written there: name another folder."
+            )
     try:
         for folder in {target, *(job.output.parent for job in jobs)}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +120,17 @@ def _loaded(name: str, fingerprint: str) -> Pack:
 
 def _pack(job: BatchJob) -> Pack:
     return _loaded(job.pack, job.fingerprint)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is there that is no report of a batch."""
+    if not path.exists():
+        return False
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return True
+    return not (isinstance(report, dict) and "key" in report)
 
 
 def finished(job: BatchJob) -> dict[str, Any] | None:

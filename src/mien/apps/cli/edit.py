@@ -30,8 +30,9 @@ def edit(
 
     check_output(output, (".mien",), (file, recipe))
     stream = Stream.load(file)
-    from mien.editing.recipe import read_recipe
+    from mien.editing.recipe import read_recipe, streams_of
 
+    check_output(output, (".mien",), streams_of(recipe))
     operations = read_recipe(recipe)
     from mien.editing.operations import edit as run
 

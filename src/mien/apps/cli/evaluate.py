@@ -157,10 +157,10 @@ def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:
     from mien.evaluate.page import write_page
     from mien.evaluate.suite import measure_on, read_suite, run_suite
     from mien.evaluate.table import comma_separated, markdown, summarise
-    from mien.runtime.files import check_output, write_text
+    from mien.runtime.files import check_output_folder, write_text
 
     suite = read_suite(path)
-    check_output(folder.parent / (folder.name + ".html"))
+    check_output_folder(folder)
     folder.mkdir(exist_ok=True)
     pool = (lambda count: make_pool(measure_on, count, ray, None)) if ray is not None else None
     with progress_bars() as progress, progress.stage("evaluate", len(suite.jobs), unit="pairs") as tick:

@@ -30,6 +30,8 @@ def info(
     facts["person_file"] = _person_file(file, person)
     if as_json:
         print(json.dumps(facts, indent=2))
+        if facts["damage"]:
+            raise typer.Exit(2)
         return
     sizes, rates = facts["bytes"], facts["rate"]
     rows = [

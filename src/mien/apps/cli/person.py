@@ -75,6 +75,10 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
+        if aligned or start > 0 or duration is not None or face is not None or effort != 1.0:
+            raise InputError(
+                f"{clip} is encoded already: --aligned, --start, --duration, --face and --effort are for a video."
+            )
         if resolution not in (None, stream.resolution):
             raise InputError(f"{clip} was tuned in pictures of {stream.resolution} pixels: give the clip itself, or leave out "
                              "--resolution.")  # fmt: skip

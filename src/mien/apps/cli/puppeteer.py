@@ -148,15 +148,25 @@ def puppeteer(
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
+    import numpy as np
+
     from mien.apps.provenance import load_signer
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.media.video import VIDEO_SUFFIXES, read_video
     from mien.options import EncodeOptions
+    from mien.packs.pack import Pack
+    from mien.reenact.face_source import load_face
     from mien.runtime.files import check_output
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"), (driver, portrait))
     as_stream = output.suffix.lower() == ".mien"
+    if as_stream and (compare or c2pa_cert is not None):
+        raise InputError("--compare and --c2pa-cert are for a video as OUT.")
+    if driver.suffix.lower() == ".mien" and (start > 0 or duration is not None):
+        raise InputError("--start and --duration are for a video as DRIVER: mien edit cuts a .mien.")
+    if person_size is not None and tune is False:
+        raise InputError("--person-size does not go with --no-tune.")
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
@@ -171,17 +181,26 @@ def puppeteer(
     if isinstance(seen, Person) and as_stream:
         options = replace(options, tuning=None)
     if stream is None:
+        made_with = pack or ("mini" if isinstance(seen, np.ndarray) else seen.pack_name)
+        load_face(seen, Pack.load(made_with))  # what does not go with the pack is said before the driver is encoded
         of_driver = EncodeOptions.of(
             method, tune=tune is not False, start=start, duration=duration, seed=seed, face=driver_face, sound=sound
         )
-        stream, _ = encode_with_bars(driver, pack or "mini", of_driver, device)
+        stream, _ = encode_with_bars(driver, made_with, of_driver, device)
     with _kept(stream if clip else None, output):
         from mien.reenact.puppeteer import puppeteer as reenact
 
         name = pack or stream.pack_name
         with progress_bars() as progress:
             puppet = reenact(
-                stream, seen, options=options, pack=name, device=where, progress=progress, face_number=face
+                stream,
+                seen,
+                options=options,
+                pack=name,
+                person=person_folder(person, driver),
+                device=where,
+                progress=progress,
+                face_number=face,
             )
         puppet = replace(puppet, audio=stream.audio if sound else b"")
         if as_stream:

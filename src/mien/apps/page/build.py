@@ -26,6 +26,7 @@ from mien.media import watermark
 from mien.media.video import VIDEO_SUFFIXES
 from mien.packs.pack import Pack
 from mien.packs.resolve import pack_for, tuned_generator
+from mien.runtime.files import check_output_folder
 
 FACTS = "page.json"
 MAKER = "mien page"
@@ -81,29 +82,30 @@ def check_folder(folder: Path) -> None:
 
     Raises OutputError.
     """
-    if not folder.absolute().parent.is_dir():
-        raise OutputError(f"the output folder {folder.parent} does not exist.")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"the output {folder} is a file, not a folder.")
+    check_output_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not _is_page(folder):
         raise OutputError(f"the output folder {folder} holds other things than a page; name a new one.")
 
 
 def build_page(entries: Sequence[Entry], folder: Path, options: PageOptions | None = None) -> int:
-    """Write the page, whole or not at all; a page that was there before is replaced. Returns its size in bytes.
+    """Write the page, whole or not at all; of a page that was there before, what a page consists of is replaced, and what
+    else lies in the folder stays. Returns its size in bytes.
 
     Raises OutputError as `check_folder`.
     """
     check_folder(folder)
-    folder = folder.absolute()
+    folder = folder.resolve()
     options = options or PageOptions()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         _write(entries, temporary, options)
         size = sum(p.stat().st_size for p in temporary.rglob("*") if p.is_file())
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        folder.mkdir(exist_ok=True)
+        for part in temporary.iterdir():
+            old = folder / part.name
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            part.replace(old)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return size
