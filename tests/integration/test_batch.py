@@ -169,6 +169,10 @@ def test_jobs_of_a_folder(clips: Path, pack_file: Path, tmp_path: Path) -> None:
     assert len(find_jobs(clips, clips, str(pack_file), EncodeOptions.mien())) == CLIPS, (
         "the outputs may lie beside the clips"
     )
+    (tmp_path / "out" / jobs[0].report.name).write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match="is no report"):
+        find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.mien())
+    (tmp_path / "out" / jobs[0].report.name).unlink()
     key = jobs[0].key()
     assert find_jobs(clips, tmp_path / "out", str(pack_file), EncodeOptions.of(seed=1))[0].key() != key
     os.utime(jobs[0].clip, (1, 1))

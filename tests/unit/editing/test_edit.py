@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from factories.streams import make_stream
 from mien.apps.cli.cli import main
 from mien.editing.curves import MotionCurves, curves_of, principal_motion
 from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth, edit
@@ -286,3 +287,13 @@ def test_without_its_pack_pose_can_be_edited_but_no_attribute(stream: Stream) ->
     assert not numbers(edit(away, [Scale("yaw", 0.0, about="zero")]))[:, 1].any()
     with pytest.raises(InputError, match="no curve 'mouth'"):
         edit(away, [Scale("mouth", 2.0)])
+
+
+def test_a_stream_that_a_recipe_mixes_in_is_not_written_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.mien", "b.mien"):
+        make_stream().save(tmp_path / name)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[[edit]]\ndo = "mix"\nwhat = "pose"\nother = "b.mien"\n')
+    before = (tmp_path / "b.mien").read_bytes()
+    assert main(["edit", str(tmp_path / "a.mien"), str(recipe), "-o", str(tmp_path / "b.mien")]) == 2
+    assert "is the input" in capfd.readouterr().err and (tmp_path / "b.mien").read_bytes() == before

@@ -203,5 +203,7 @@ def test_weights_that_are_learned_already_are_not_made_smaller(run: Run, tmp_pat
     assert len(Stream.load(tuned).tuning) > 12_000
     code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--size", "12k")
     assert code == 2 and "give the clip itself" in err and not (tmp_path / "ann.person").exists()
+    code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--start", "1")
+    assert code == 2 and "encoded already" in err
     code, _, err = run("person", tuned, "-o", tmp_path / "ann.person", "--resolution", "512")
     assert code == 2 and "leave out --resolution" in err and not (tmp_path / "ann.person").exists()

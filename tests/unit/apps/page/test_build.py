@@ -40,9 +40,12 @@ def test_the_folder_holds_all_that_plays(mini: Pack, run: Run, tmp_path: Path) -
     assert about["sentence"].startswith("Synthetic: ") and set(about["bends"]) == {"mouth", "eyes", "brows"}
     assert facts["title"] == "A clip" and list(facts["packs"]) == [mini.fingerprint]
     assert {"index.html", "main.js", "worker.js", "mien.wasm"} <= set(files) and "package.json" not in files
-    # Again over the page that is there: replaced, and the same but for nothing.
-    assert run("page", CLIP, "-o", tmp_path / "site", "--title", "A clip")[0] == 0
-    assert contents(tmp_path / "site") == files
+    # Again over the page that is there: replaced, and the same but for nothing; what is no part of a page stays.
+    (tmp_path / "site" / "CNAME").write_bytes(b"example.org")
+    (tmp_path / "site" / "streams" / "old.mien").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "site")
+    assert run("page", CLIP, "-o", tmp_path / "link", "--title", "A clip")[0] == 0
+    assert contents(tmp_path / "site") == files | {"CNAME": b"example.org"}
 
 
 @pytest.mark.parametrize(
