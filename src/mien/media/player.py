@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -36,12 +38,20 @@ def player() -> tuple[str, ...] | None:
     return next((c for c in PLAYERS if shutil.which(c[0])), None)
 
 
+def has_desktop() -> bool:
+    """Whether windows can be shown."""
+    always = os.name == "nt" or sys.platform == "darwin"
+    return always or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 @contextmanager
 def window() -> Iterator[BinaryIO]:
     """A pipe into a player's window. Raises InputError where there is no player."""
     command = player()
     if command is None:
         raise InputError("no player is here (ffplay or mpv): take -o OUT.y4m, or -o - into one of your own.")
+    if not has_desktop():
+        raise InputError("no desktop is here to show a window on: take -o OUT.y4m, or -o - into a player of your own.")
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     try:

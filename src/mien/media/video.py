@@ -148,6 +148,7 @@ def write_video(
     lossless: bool | None = None,
     metadata: dict[str, str] | None = None,
     preset: str = "medium",
+    trim_sound: bool = False,
 ) -> int:
     """Write uint8 [H, W, 3] RGB frames at `fps`, with the sound of `audio_from`; returns the number of frames.
 
@@ -155,8 +156,8 @@ def write_video(
     `.mkv` H.264 too. H.264 needs even sizes: an odd one gets its last row or column twice. `audio_from` is a video or
     audio file, of which `start` and `duration` (seconds) name the part, or the bytes that `sound.extract_audio` gave.
     Sound is copied packet by packet where the container can hold it and nothing is cut, and re-encoded to AAC where
-    not; a source without sound gives a silent video. `preset`: x264's, from ultrafast to veryslow. The file appears at
-    `path` whole or not at all.
+    not; a source without sound gives a silent video. `trim_sound`: it ends with the last frame. `preset`: x264's, from
+    ultrafast to veryslow. The file appears at `path` whole or not at all.
 
     Raises OutputError (folder missing, ending unknown), InputError (no frames, or sizes that differ), MienError.
     """
@@ -191,7 +192,7 @@ def write_video(
                     sound.mux_until(count / rate)
                     container.mux(stream.encode(picture))
                 container.mux(stream.encode(None))
-                sound.mux_until(None)
+                sound.mux_until(count / rate if trim_sound else None)
         except av.FFmpegError as error:
             raise MienError(f"{target} could not be written: {error.strerror}.") from error
     return count

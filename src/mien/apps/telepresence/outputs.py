@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError
-from mien.media.player import player, window, yuv4mpeg_frame, yuv4mpeg_header
+from mien.media.player import has_desktop, player, window, yuv4mpeg_frame, yuv4mpeg_header
 from mien.media.video import SYNTHETIC, VIDEO_SUFFIXES, write_video
 from mien.runtime.files import check_output
 
@@ -69,7 +67,9 @@ class VideoFile:
 
     def _work(self, path: Path, fps: Fraction, audio: Path | None) -> None:
         try:
-            write_video(path, self._frames(), fps, audio, metadata={"comment": SYNTHETIC}, preset=PRESET)
+            write_video(
+                path, self._frames(), fps, audio, metadata={"comment": SYNTHETIC}, preset=PRESET, trim_sound=True
+            )
         except BaseException as error:  # noqa: BLE001 - raised at the caller's
             self._error = error
             with suppress(queue.Empty):
@@ -162,12 +162,7 @@ def letterboxed(picture: Image, size: tuple[int, int]) -> Image:
 
 def has_display() -> bool:
     """Whether there is a desktop with a player for a window on it."""
-    there = (
-        os.name == "nt"
-        or sys.platform == "darwin"
-        or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    )
-    return there and player() is not None
+    return has_desktop() and player() is not None
 
 
 def check_live_output(path: Path | None, inputs: Sequence[Path | None] = ()) -> None:

@@ -115,11 +115,12 @@ class LiveSession:
                    feed(self._source, self._frames, self._stop)]  # fmt: skip
         threads[0].start()
         shown_at, statistics = time.monotonic(), self.statistics
-        last, packets = -1, PacketSizes(self._face.unit)
+        last, packets, ended = -1, PacketSizes(self._face.unit), False
         try:
             while not self._stop.is_set():
                 tracked = self._rows.take()
                 if tracked is None:
+                    ended = True
                     break
                 start = time.monotonic()
                 picture = mark(paint(tracked.row))
@@ -142,7 +143,7 @@ class LiveSession:
                 thread.join()
             tracker.close()
             statistics.cpu = time.process_time() - begin
-            count = self._source.count
+            count = self._source.count if ended else None  # of a run that was stopped, what came until then
             statistics.source_frames = count if count is not None else max(self._last_index, last) + 1
             for output in self._outputs:
                 output.close(max(statistics.source_frames - last - 1, 0) if last >= 0 else 0)

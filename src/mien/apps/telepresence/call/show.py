@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mien.apps.telepresence.call.statistics import CallStatistics, Drawn
 from mien.apps.telepresence.newest import Newest
 from mien.apps.telepresence.outputs import Output
+from mien.errors import MienError
 from mien.format.live_packets import Received
 
 Image = NDArray[np.uint8]
@@ -52,13 +53,19 @@ class Show:
         return self._error is not None
 
     def close(self, frames: int) -> None:
-        """End, where the sender had `frames` in all. Raises what an output raised."""
+        """End, where the sender had `frames` in all. Raises what an output raised, once all are closed; a window that was
+        closed is none."""
         self._place.close()
         self._thread.join()
+        errors: list[BaseException | None] = [self._error]
         for output in self._outputs:
-            output.close(max(frames - self._last - 1, 0) if self._last >= 0 else 0)
-        if self._error is not None:
-            raise self._error
+            try:
+                output.close(max(frames - self._last - 1, 0) if self._last >= 0 else 0)
+            except (MienError, OSError) as failure:
+                errors.append(failure)
+        for error in errors:
+            if error is not None and not isinstance(error, BrokenPipeError):
+                raise error
 
     def _work(self) -> None:
         try:
