@@ -153,7 +153,7 @@ def align_clip(source: Clip, pack: Pack, options: AlignOptions, *, monitor: Stag
     """Stage 1: crops of the pack's size, completed by its networks where they reach beyond the frame."""
     size = pack.resolution
     if options.aligned:
-        return already_aligned(source, size, tick=monitor.tick)
+        return already_aligned(source, float(source.fps), size=size, tick=monitor.tick)
     faces = align(source, float(source.fps), size=size, face=options.face, tick=monitor.tick)
     return completed(faces, pack.encoder, pack.generator)
 

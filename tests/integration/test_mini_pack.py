@@ -42,7 +42,7 @@ def test_people_of_the_pack_have_faces(mini: Pack) -> None:
     with torch.no_grad():
         images = mini.generator.synthesis(mini.people[:6])
     frames = ((images.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
-    found = already_aligned(iter(list(frames)), 256)
+    found = already_aligned(iter(list(frames)), 25.0, size=256)
     assert (~found.lost).sum() >= 5
 
 
@@ -56,7 +56,7 @@ def test_the_flow_turns_the_head(mini: Pack) -> None:
             turned = mini.flow(w, torch.zeros(5, 2), torch.stack([asked, torch.zeros(5)], 1))
             images = mini.generator.synthesis(turned)
             frames = ((images.clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
-            measured.append(already_aligned(iter(list(frames)), 256).yaw)
+            measured.append(already_aligned(iter(list(frames)), 25.0, size=256).yaw)
     assert np.corrcoef(np.mean(measured, axis=0), asked.numpy())[0, 1] > 0.95
 
 
@@ -67,8 +67,8 @@ def test_encode_without_tuning_follows_the_mouth(mini: Pack) -> None:
     assert report.psnr["fit"] > 30  # 34 numbers a frame say nearly all of S_t
     frames = list(render(stream))
     assert len(frames) == clip.frame_count and frames[0].shape[:2] == (mini.resolution, mini.resolution)
-    found = already_aligned(iter(frames), 256)
-    real = already_aligned(iter(clip), 256)
+    found = already_aligned(iter(frames), 25.0, size=256)
+    real = already_aligned(iter(clip), 25.0, size=256)
     assert (~found.lost).all()
     r = np.corrcoef(mouth_opening(found.landmarks), mouth_opening(real.landmarks))[0, 1]
     assert r > 0.6, r
@@ -79,8 +79,8 @@ def test_the_example_stream_renders_and_drives_the_portrait(mini: Pack) -> None:
     stream = Stream.load(EXAMPLES / "clip.mien")
     assert stream.accounting()["per_frame"] == 70
     puppet = puppeteer(stream, read_image(EXAMPLES / "portrait.png"), options=PuppetOptions(tuning=None))
-    driver = already_aligned(render(stream), 256)
-    driven = already_aligned(render(puppet), 256)
+    driver = already_aligned(render(stream), 25.0, size=256)
+    driven = already_aligned(render(puppet), 25.0, size=256)
     r = np.corrcoef(mouth_opening(driver.landmarks), mouth_opening(driven.landmarks))[0, 1]
     assert r > 0.5, r
     assert eye_openness(driven.landmarks).shape == (len(stream),)

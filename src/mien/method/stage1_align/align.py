@@ -6,6 +6,7 @@ frames while the face is out of sight.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -282,7 +283,9 @@ def align_image(image: Image, size: int, face: int | None = None) -> FaceTrack:
     return _collect(crops, [_FrameState(crop, 0, 0.0, mesh)], (image.shape[1], image.shape[0]))
 
 
-def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int], None] = _ignore) -> FaceTrack:
+def already_aligned(
+    frames: Iterable[Image], fps: float, *, size: int, tick: Callable[[int], None] = _ignore
+) -> FaceTrack:
     """For frames that are FFHQ-framed crops already (`--aligned`): the quad is the whole frame and roll is 0.
 
     Frames that are not square are stretched. Raises `VideoError` if there are no frames or they change size,
@@ -309,6 +312,11 @@ def already_aligned(frames: Iterable[Image], size: int, *, tick: Callable[[int],
         raise VideoError("the clip has no frames")
     if all(row.lost for row in rows):
         raise FaceError(f"no face was found in any of the clip's {len(crops)} frames")
+    for gone, run in itertools.groupby(rows, key=lambda row: row.lost):
+        gap = list(run)
+        if gone and len(gap) < BRIDGE_SECONDS * fps:
+            for row in gap:
+                row.lost, row.bridged = False, True
     width, height = frame_size
     whole = np.array([[0, 0], [0, height], [width, height], [width, 0]], np.float64) - 0.5
     return _collect(crops, rows, frame_size, np.repeat(whole[None], len(rows), 0))

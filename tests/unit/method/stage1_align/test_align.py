@@ -144,8 +144,8 @@ def test_input_that_cannot_be_used() -> None:
     with pytest.raises(FaceError, match="in the image"):
         align_image(flat, SIZE)
     with pytest.raises(FaceError, match="3 frames"):
-        already_aligned([flat] * 3, SIZE)
-    for run in (lambda frames: align(frames, 25.0, size=SIZE), lambda frames: already_aligned(frames, SIZE)):
+        already_aligned([flat] * 3, 25.0, size=SIZE)
+    for run in (lambda frames: align(frames, 25.0, size=SIZE), lambda frames: already_aligned(frames, 25.0, size=SIZE)):
         with pytest.raises(VideoError, match="no frames"):
             run([])
         with pytest.raises(VideoError, match="change size"):
@@ -154,8 +154,11 @@ def test_input_that_cannot_be_used() -> None:
 
 def test_frames_that_are_crops_already() -> None:
     cut = align_image(face(), 256)
-    found = already_aligned([cut.crops[0]] * 2, SIZE)
+    found = already_aligned([cut.crops[0]] * 2, 25.0, size=SIZE)
     assert found.crops.shape == (2, SIZE, SIZE, 3) and (found.roll == 0).all() and found.frame_size == (256, 256)
     assert (found.quads == np.array([[0, 0], [0, 256], [256, 256], [256, 0]]) - 0.5).all()
     full = cut.landmarks[0] / 4 - 0.375
     assert np.abs(found.landmarks[0] - full).max() < PIXELS, "a mesh of the crop is the mesh of the frame"
+    blank = [np.full((256, 256, 3), 128, np.uint8)]
+    gaps = already_aligned([cut.crops[0], *blank, cut.crops[0], *blank * 3], 4.0, size=SIZE)
+    assert np.flatnonzero(gaps.bridged).tolist() == [1] and np.flatnonzero(gaps.lost).tolist() == [3, 4, 5]
