@@ -52,10 +52,9 @@ _BORDER = np.array([(x, y) for x in np.linspace(0, 1, 17) for y in np.linspace(0
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """`count`: at most so many of the driver's frames, each the farthest from those before it, are views made for;
-    `driver_gaze`: turn their irises as far as the driver's (the pack's renders turn them less far)."""
+    """`driver_gaze`: turn irises as far as the driver's (the pack's renders turn them less far). For how many frames views
+    are made, each the farthest from those before it: `PortraitTuning.frames`."""
 
-    count: int = 16
     driver_gaze: bool = True
 
 

@@ -26,6 +26,7 @@ RATE = 48_000
 SAMPLES = 960  # of a packet: 20 ms
 BITS = 24_000  # a second
 AHEAD = 5.0  # seconds that the other end's sound may run ahead of this machine's clock
+ALSA = Path("/usr/share/alsa")  # what Linux knows of sound cards
 _HEAD = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
@@ -37,17 +38,20 @@ def clip_sound(path: Path) -> Iterator[Any]:
 
 
 def microphone_sound(name: str | None) -> Iterator[Any]:
-    """A microphone's frames, as they come. Raises InputError where it cannot be opened."""
+    """A microphone's frames, as they come. Raises InputError at once where it cannot be opened."""
     form, usual = {"darwin": ("avfoundation", ":default"), "win32": ("dshow", "")}.get(
         sys.platform, ("alsa", "default")
     )
+    if form == "alsa" and (ALSA / "alsa.conf").is_file():
+        os.environ.setdefault("ALSA_CONFIG_DIR", str(ALSA))  # PyAV's own libasound looks where none is
     try:
         container = av.open(name or usual, format=form)
-        yield from _resampled(container.decode(audio=0))
+        frames = container.decode(audio=0)
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise InputError(
             f"the microphone {name or usual!r} cannot be opened: --microphone NAME, or --no-sound."
         ) from error
+    return _resampled(frames)
 
 
 def _resampled(frames: Iterator[Any]) -> Iterator[Any]:
