@@ -36,6 +36,7 @@ from mien.errors import InputError
 if TYPE_CHECKING:
     from mien.format.stream import Stream
     from mien.media.video import Clip
+    from mien.options import EncodeOptions
     from mien.reenact.face_source import FaceSource
     from mien.reenact.options import PuppetOptions
 
@@ -148,25 +149,20 @@ def puppeteer(
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
-    import numpy as np
-
     from mien.apps.provenance import load_signer
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.media.video import VIDEO_SUFFIXES, read_video
     from mien.options import EncodeOptions
-    from mien.packs.pack import Pack
-    from mien.reenact.face_source import load_face
     from mien.runtime.files import check_output
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"), (driver, portrait))
     as_stream = output.suffix.lower() == ".mien"
-    if as_stream and (compare or c2pa_cert is not None):
-        raise InputError("--compare and --c2pa-cert are for a video as OUT.")
-    if driver.suffix.lower() == ".mien" and (start > 0 or duration is not None):
-        raise InputError("--start and --duration are for a video as DRIVER: mien edit cuts a .mien.")
-    if person_size is not None and tune is False:
-        raise InputError("--person-size does not go with --no-tune.")
+    _check_pairs(
+        as_stream and (compare or c2pa_cert is not None),
+        driver.suffix.lower() == ".mien" and (start > 0 or duration is not None),
+        person_size is not None and tune is False,
+    )
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
@@ -181,12 +177,10 @@ def puppeteer(
     if isinstance(seen, Person) and as_stream:
         options = replace(options, tuning=None)
     if stream is None:
-        made_with = pack or ("mini" if isinstance(seen, np.ndarray) else seen.pack_name)
-        load_face(seen, Pack.load(made_with))  # what does not go with the pack is said before the driver is encoded
         of_driver = EncodeOptions.of(
             method, tune=tune is not False, start=start, duration=duration, seed=seed, face=driver_face, sound=sound
         )
-        stream, _ = encode_with_bars(driver, made_with, of_driver, device)
+        stream = _encode_driver(driver, of_driver, seen, pack, device)
     with _kept(stream if clip else None, output):
         from mien.reenact.puppeteer import puppeteer as reenact
 
@@ -208,6 +202,28 @@ def puppeteer(
         left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
         owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
         _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
+
+
+def _check_pairs(of_videos: bool, of_clips: bool, of_tuning: bool) -> None:
+    """Options that would have no effect. Raises InputError."""
+    if of_videos:
+        raise InputError("--compare and --c2pa-cert are for a video as OUT.")
+    if of_clips:
+        raise InputError("--start and --duration are for a video as DRIVER: mien edit cuts a .mien.")
+    if of_tuning:
+        raise InputError("--person-size does not go with --no-tune.")
+
+
+def _encode_driver(driver: Path, options: EncodeOptions, face: FaceSource, pack: str | None, device: str) -> Stream:
+    """The driver's stream, by the pack of the face. What does not go with that pack is said before any work."""
+    import numpy as np
+
+    from mien.packs.pack import Pack
+    from mien.reenact.face_source import load_face
+
+    name = pack or ("mini" if isinstance(face, np.ndarray) else face.pack_name)
+    load_face(face, Pack.load(name))
+    return encode_with_bars(driver, name, options, device)[0]
 
 
 def _faces(path: Path, face: int | None, driver_face: int | None) -> tuple[FaceSource, int | None, int | None]:
