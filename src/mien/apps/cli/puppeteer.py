@@ -145,24 +145,19 @@ def puppeteer(
     With --method mien (the default) the driver's motion is put into FACE's own units, and the generator is tuned, for
     this driver, to FACE and to what it looks like where the driver takes it. With --method paper the identity latent
     and weights are exchanged and nothing else; to an image the generator is tuned around its fixed inversion. A video
-    as DRIVER is encoded first, untuned with --no-tune. OUT may be a .mien too: FACE's identity and 35 numbers a frame; it names a .person.
+    as DRIVER is encoded first, untuned with --no-tune. OUT may be a .mien too: FACE's identity and 35 numbers a frame;
+    it names a .person.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
     from mien.apps.provenance import load_signer
     from mien.format.person import Person
     from mien.format.stream import Stream
-    from mien.media.video import VIDEO_SUFFIXES, read_video
+    from mien.media.video import read_video
     from mien.options import EncodeOptions
-    from mien.runtime.files import check_output
 
-    check_output(output, (*VIDEO_SUFFIXES, ".mien"), (driver, portrait))
-    as_stream = output.suffix.lower() == ".mien"
-    _check_pairs(
-        as_stream and (compare or c2pa_cert is not None),
-        driver.suffix.lower() == ".mien" and (start > 0 or duration is not None),
-        person_size is not None and tune is False,
-    )
+    as_stream = _is_stream(output, (driver, portrait), of_videos=compare or c2pa_cert is not None)
+    _check_pairs(driver, start > 0 or duration is not None, person_size is not None and tune is False)
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
     where, size = checked_device(device), person_bytes(person_size)
     clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
@@ -187,15 +182,9 @@ def puppeteer(
         name = pack or stream.pack_name
         with progress_bars() as progress:
             puppet = reenact(
-                stream,
-                seen,
-                options=options,
-                pack=name,
-                person=person_folder(person, driver),
-                device=where,
-                progress=progress,
-                face_number=face,
-            )
+                stream, seen, options=options, pack=name, person=person_folder(person, driver), device=where,
+                progress=progress, face_number=face,
+            )  # fmt: skip
         puppet = replace(puppet, audio=stream.audio if sound else b"")
         if as_stream:
             return _save(puppet, output)
@@ -204,11 +193,22 @@ def puppeteer(
         _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
 
 
-def _check_pairs(of_videos: bool, of_clips: bool, of_tuning: bool) -> None:
-    """Options that would have no effect. Raises InputError."""
-    if of_videos:
+def _is_stream(output: Path, inputs: tuple[Path, Path], of_videos: bool) -> bool:
+    """Whether the result is to be a stream and no video. Raises OutputError where it cannot be written, InputError where
+    options are given that are `of_videos`."""
+    from mien.media.video import VIDEO_SUFFIXES
+    from mien.runtime.files import check_output
+
+    check_output(output, (*VIDEO_SUFFIXES, ".mien"), inputs)
+    as_stream = output.suffix.lower() == ".mien"
+    if as_stream and of_videos:
         raise InputError("--compare and --c2pa-cert are for a video as OUT.")
-    if of_clips:
+    return as_stream
+
+
+def _check_pairs(driver: Path, of_clips: bool, of_tuning: bool) -> None:
+    """Options that would have no effect. Raises InputError."""
+    if driver.suffix.lower() == ".mien" and of_clips:
         raise InputError("--start and --duration are for a video as DRIVER: mien edit cuts a .mien.")
     if of_tuning:
         raise InputError("--person-size does not go with --no-tune.")
