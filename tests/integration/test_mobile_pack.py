@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -90,6 +91,9 @@ def test_weights_learned_at_a_small_size_draw_larger_ones(stream, mobile_pack):
     names = [name for name, value in learned.state_dict().items() if not value.equal(base.state_dict()[name])]
     assert any(name.startswith("blocks.") for name in names), "the weights are those that were learned"
     assert next(render(small, pack=mobile_pack, size=128)).shape == (128, 128, 3)
+    # Smaller ones are those that were learned, averaged down: the networks for them were not tuned along.
+    (smaller,), (own,) = ([next(render(small, pack=mobile_pack, size=n, exact=True))] for n in (32, 64))
+    assert np.array_equal(smaller, cv2.resize(own, (32, 32), interpolation=cv2.INTER_AREA))
 
 
 def test_a_person_of_a_small_size_beside_streams_of_another(clip, stream, mobile_pack, tmp_path):

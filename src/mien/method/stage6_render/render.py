@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,8 +52,11 @@ class FrameRenderer:
     """
 
     def __init__(
-        self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False, int16: bool = False
-    ) -> None:
+        self, stream: Stream, pack: Pack, generator: Generator, *, exact: bool = False, int16: bool = False,
+        size: int | None = None,
+    ) -> None:  # fmt: skip
+        """`size`: side to which pictures are averaged down, None for the generator's own."""
+        self._size = generator.resolution if size is None else size
         self._avatar = Avatar.of(stream, pack, generator)
         self._motion = Motion.from_rows(stream.frames, pack.device)
         self._decoder = decoder_for(generator, exact=exact or len(stream) < WORTH_PREPARING, int16=int16)
@@ -65,19 +69,29 @@ class FrameRenderer:
         """A stream's renderer, with its pack and its person found as `render` does, at the `size` that is asked for."""
         shown = stream.resolution if size is None else size
         found = pack_for(stream, pack, max(shown, stream.resolution)).to(resolve_device(device))
-        generator = tuned_generator(stream, found, person).at(shown)
-        return FrameRenderer(stream, found.at(shown), generator, exact=exact, int16=int16)
+        generator, drawn = tuned_generator(stream, found, person), shown
+        if shown < stream.resolution and (stream.tuning or stream.person):
+            # Weights that were learned in larger pictures do not fit the networks for smaller ones.
+            drawn = generator.at(stream.resolution).compared_size(shown)
+        return FrameRenderer(stream, found.at(drawn), generator.at(drawn), exact=exact, int16=int16, size=shown)
 
     def __call__(self, first: int, last: int) -> NDArray[np.uint8]:
         """Frames `first` to `last` - 1, uint8 RGB `[N, H, W, 3]`."""
-        return self._decoder(self.styles(first, last))
+        return self._drawn(self.styles(first, last))
+
+    def _drawn(self, styles: list[Tensor]) -> NDArray[np.uint8]:
+        pictures = self._decoder(styles)
+        if pictures.shape[1] == self._size:
+            return pictures
+        side = self._size, self._size
+        return np.stack([cv2.resize(picture, side, interpolation=cv2.INTER_AREA) for picture in pictures])
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         # Latents of many frames at once, since the flow is small; pictures of a few, since they are large.
         for start in range(0, len(self._motion), STYLES_AT_ONCE):
             styles = self.styles(start, start + STYLES_AT_ONCE)
             for i in range(0, len(styles[0]), BATCH):
-                yield from self._decoder([s[i : i + BATCH] for s in styles])
+                yield from self._drawn([s[i : i + BATCH] for s in styles])
 
     @torch.no_grad()
     def styles(self, first: int, last: int) -> list[Tensor]:
