@@ -1,4 +1,4 @@
-"""What each layer beyond the paper is worth: it is left out alone, and judged by models that nothing was fitted to.
+"""What each layer beyond the paper is worth: it is left out alone, and judged by `mien.evaluate.judges`.
 
     python benchmarks/ablate.py CLIP[@START] ... [--driver DRIVER.mien] [--seeds 3] [--frames 20] [--every 3]
                                 [--effort 0.2] [--only NAME ...] [-o runs/ablate.jsonl]

@@ -1,4 +1,4 @@
-"""What each layer of puppeteering a portrait beyond the paper is worth, by judges that nothing was fitted to.
+"""What each layer of puppeteering a portrait beyond the paper is worth, by `mien.evaluate.judges`.
 
     python benchmarks/ablate_puppets.py --portraits IMAGE ... --drivers DRIVER.mien ... [--frames 40] [--steps 60]
                                         [--only NAME ...] [-o runs/ablate_puppets.jsonl]

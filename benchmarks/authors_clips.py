@@ -1,5 +1,5 @@
-"""The authors' published clips: their result and ours beside the input that they show, by judges that nothing was
-fitted to.
+"""The authors' published clips: their result and ours beside the input that they show, by the independent judges
+(`mien.evaluate.judges`).
 
     python benchmarks/authors_clips.py CLIP ... [--pack PACK] [--size S] [--seconds 4] [--person-size auto|full|BYTES]
                                        [--seed 0] [-o runs/authors_clips.jsonl]

@@ -1,8 +1,8 @@
-"""Judges of which nothing of mien has seen anything: dlib and EfficientNet-Lite0 (the extra `judges`).
+"""Independent judges: dlib and EfficientNet-Lite0 (the extra `judges`).
 
 The mesh, the pack's own networks and the pixels that other metrics are taken with are also what encoding fits, and a
 fit may serve them more than the eye. These models enter nowhere else. dlib's judge independently; EfficientNet-Lite0 is
-of one family with Lite1, through which tuning looks, and both were trained on the same images.
+of one family with Lite1, whose features tuning compares, and both were trained on the same images.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ class Person:
             )
 
     def require_size(self, size: int | None) -> None:
-        """Make sure that pictures of `size` (None: whatever is right) are those of the person's weights. Raises StreamError."""
+        """Make sure that pictures of `size` pixels, None for whichever are right, are those that the person was learned in.
+        Raises StreamError otherwise."""
         if size not in (None, self.resolution):
             raise StreamError(
                 f"the person '{self.name}' was learned in pictures of {self.resolution} pixels: leave out the size of {size}."

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Kernel, stride of the first, expansion, channels out: the seven stages between stem and head. Then how often each repeats.
+# The seven stages between stem and head: kernel, stride of the first block, expansion, channels out; and their blocks.
 STAGES = ((3, 1, 1, 16), (3, 2, 6, 24), (5, 2, 6, 40), (3, 2, 6, 80), (5, 1, 6, 112), (5, 2, 6, 192), (3, 1, 6, 320))
 REPEATS = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1)}  # by variant
 STEM, HEAD, CLASSES = 32, 1280, 1000
@@ -52,14 +52,14 @@ class EfficientNetLite(nn.Module):
             x = block(x)
         return [*found, x]
 
-    def without_norms(self) -> EfficientNetLite:
-        """A copy for inference in which each convolution has taken up the normalisation after it: the same function, faster."""
+    def with_fused_norms(self) -> EfficientNetLite:
+        """A copy for inference whose batch normalisations are fused into the convolutions: the same function, faster."""
         copied = copy.deepcopy(self).eval()
         copied._conv_stem, copied._bn0 = _fused(copied._conv_stem, copied._bn0), nn.Identity()
         copied._conv_head, copied._bn1 = _fused(copied._conv_head, copied._bn1), nn.Identity()
         for block in copied._blocks:
             assert isinstance(block, InvertedResidual)
-            block.take_up_norms()
+            block.fuse_norms()
         return copied.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class InvertedResidual(nn.Module):
         self._project_conv = nn.Conv2d(inner, out, 1, bias=False)
         self._bn2: nn.Module = _norm(out)
 
-    def take_up_norms(self) -> None:
-        """See `EfficientNetLite.without_norms`."""
+    def fuse_norms(self) -> None:
+        """See `EfficientNetLite.with_fused_norms`."""
         if hasattr(self, "_expand_conv"):
             self._expand_conv, self._bn0 = _fused(self._expand_conv, self._bn0), nn.Identity()
         self._depthwise_conv, self._bn1 = _fused(self._depthwise_conv, self._bn1), nn.Identity()

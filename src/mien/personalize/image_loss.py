@@ -1,5 +1,5 @@
-"""How far a render is from the frames of a batch: pixels, the perceptual network's features, and those of a network that was
-trained on ImageNet."""
+"""How far a render is from the frames of a batch: pixels, the perceptual network's features, and those of a network
+that was trained on ImageNet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mien.personalize.sampling import Batch, Wanted
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
 
-# Side of the largest picture whose ImageNet features are compared: those of 512 pixels would take as long as its render.
+# Side of the largest picture whose ImageNet features are compared: the time that they take grows with its area.
 LARGEST_FEATURES_PX = 256
 
 

@@ -17,7 +17,7 @@ from mien.packs.imagenet import TUNING_VARIANT, load_efficientnet_lite, weights_
 
 
 @pytest.mark.parametrize("variant", [0, 1])
-def test_convolutions_that_took_up_their_normalisation_are_the_same_function(variant: int) -> None:
+def test_fused_normalisations_are_the_same_function(variant: int) -> None:
     network = seeded(EfficientNetLite(variant)).eval()
     images = torch.rand(2, 3, 48, 48) * 2 - 1
     with torch.no_grad():
@@ -35,10 +35,10 @@ def test_features_have_a_gradient_for_the_image_alone() -> None:
 
 
 @pytest.mark.skipif(weights_file(TUNING_VARIANT) is None, reason="NOT TESTED: EfficientNet-Lite1's weights are missing")
-def test_the_weights_that_tuning_looks_through_know_a_cup_of_coffee() -> None:
+def test_the_weights_of_tunings_features_know_a_cup_of_coffee() -> None:
     image = to_float(coffee()[None, :, 100:500])
     network = load_efficientnet_lite(TUNING_VARIANT)
     with torch.no_grad():
         small = F.interpolate(image, (240, 240), mode="area")
         assert int(network(small).argmax()) in (967, 968)  # espresso, cup
-        assert int(network.without_norms()(small).argmax()) in (967, 968)
+        assert int(network.with_fused_norms()(small).argmax()) in (967, 968)

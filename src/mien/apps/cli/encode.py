@@ -81,8 +81,8 @@ def encode(
 
     The paper's first five stages: align the face, invert every frame, choose the identity, find yaw and pitch, find 32
     expression offsets; with the generator tuned to the person, and by default a refinement and a re-fit against the
-    frames after them. `mien render` is the sixth. What is finished is kept in OUT.mien.work until all is: after Ctrl-C or a crash, the same
-    command goes on from there and writes the same file.
+    frames after them. `mien render` is the sixth. What is finished is kept in OUT.mien.work until all is: after Ctrl-C
+    or a crash, the same command goes on from there and writes the same file.
 
     Example: mien encode clip.mp4 -o clip.mien --duration 5 --json report.json
     """

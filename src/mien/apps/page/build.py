@@ -88,8 +88,8 @@ def check_folder(folder: Path) -> None:
 
 
 def build_page(entries: Sequence[Entry], folder: Path, options: PageOptions | None = None) -> int:
-    """Write the page, whole or not at all; of a page that was there before, what a page consists of is replaced, and what
-    else lies in the folder stays. Returns its size in bytes.
+    """Make the page beside the folder, then put it there. Of a page that was there before, what a page consists of is
+    replaced, and what else lies in the folder stays. Returns its size in bytes.
 
     Raises OutputError as `check_folder`.
     """
