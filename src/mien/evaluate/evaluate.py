@@ -15,7 +15,7 @@ import numpy as np
 
 from mien.errors import InputError, MienError
 from mien.evaluate.face_crops import portrait_crops
-from mien.evaluate.frames import Frame, frames
+from mien.evaluate.frames import Frame, count_frames
 from mien.evaluate.judges import JudgeModels, Judging
 from mien.evaluate.metrics import headpose, openface
 from mien.evaluate.metrics.facemesh import MEASURES, POINTS, measures, pearson
@@ -29,7 +29,9 @@ from mien.evaluate.network_metrics import NetworkMetrics
 from mien.evaluate.networks import MetricNetworks
 from mien.evaluate.registry import METRICS, NO_FACE, NO_JUDGES, NO_MOVEMENT, PUPPETEERING, RESYNTHESIS, SHORT
 from mien.evaluate.result import Array, Evaluation
+from mien.evaluate.sides import Side
 from mien.face.mesh import FaceMesh
+from mien.runtime.progress import NoProgress, Progress
 
 PIXELS = ("l1", "psnr", "ssim")
 
@@ -60,9 +62,12 @@ def evaluate(
     tables: tuple[Path, Path] | None = None,
     identity: str | Path | None = None,
     inversions: str | Path | None = None,
-    tick: Callable[[int], None] = lambda frames: None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare two clips (videos or folders of images) frame by frame.
+
+    Of a clip whose frames are not square the face is cut out first, as stage 1 does it (`Side`), unless a panel is
+    meant.
 
     `tables`: OpenFace's of both clips; without them OpenFace is run where it is on the PATH. `identity`: the portrait
     or video whose face the output should have; the output is then a puppet that the reference's person moves, and the
@@ -76,23 +81,24 @@ def evaluate(
     if identity is not None and inversions is not None:
         raise InputError("a puppet has no inversions to be compared with.")
     networks = networks or MetricNetworks()
-    result, meshes = _compare(reference, output, options, networks, judges, identity, tick)
+    progress = progress or NoProgress()
+    sides = _sides(reference, output, options, identity is not None, progress)
+    with progress.stage("evaluate", -(-count_frames(reference) // options.step)) as tick:
+        result, meshes = _compare(sides, options, networks, judges, identity, tick)
     _faces(result, *meshes)
     if result.table == PUPPETEERING and networks.i3d is not None:
         mouths = Fvd(networks.i3d)
-        shown, made = _sides(reference, output, options)
-        add_mouths(mouths, shown, made, meshes)
+        add_mouths(mouths, iter(sides[0]), iter(sides[1]), meshes)
         result.put_set("fvd_m", mouths, SHORT if result.faces else NO_FACE)
     _openface(result, reference, output, options, tables)
     if inversions is not None:
         against = replace(options, reference_panel=None)
-        result.inversions = evaluate(inversions, output, against, networks=networks, judges=judges, tick=tick)
+        result.inversions = evaluate(inversions, output, against, networks=networks, judges=judges, progress=progress)
     return result
 
 
 def _compare(
-    reference: str | Path,
-    output: str | Path,
+    sides: tuple[Side, Side],
     options: Options,
     networks: MetricNetworks,
     judges: JudgeModels | None,
@@ -111,7 +117,7 @@ def _compare(
         portrait = None if identity is None else portrait_crops(identity, mesher, options.identity_panel)
         by_networks = NetworkMetrics(networks, portrait)
         judging = Judging(judges, portrait) if judges is not None else None
-        for a, b in _pairs(reference, output, options):
+        for a, b in _pairs(sides):
             if identity is None:
                 x, y = a[options.top :], b[options.top :]
                 pixels.append((l1(x, y), psnr(x, y), ssim(x, y)))
@@ -124,7 +130,7 @@ def _compare(
     finally:
         mesher.close()
     if not meshes[0]:
-        raise InputError(f"{reference} and {output} have no frame in common.")
+        raise InputError("the two clips have no frame in common.")
     by_networks.finish(result)
     if judging is not None:
         judging.figures().put_into(result)
@@ -137,20 +143,21 @@ def _compare(
     return result, (np.array(meshes[0]), np.array(meshes[1]))
 
 
-def _sides(reference: str | Path, output: str | Path, options: Options) -> list[Iterator[Frame]]:
-    return [
-        frames(path, size=options.size, step=options.step, panel=panel)
-        for path, panel in ((reference, options.reference_panel), (output, options.output_panel))
-    ]
+def _sides(
+    reference: str | Path, output: str | Path, options: Options, puppet: bool, progress: Progress
+) -> tuple[Side, Side]:
+    first = Side(reference, options.size, options.step, options.reference_panel, progress=progress)
+    beside = None if puppet else first
+    return first, Side(output, options.size, options.step, options.output_panel, beside=beside, progress=progress)
 
 
-def _pairs(reference: str | Path, output: str | Path, options: Options) -> Iterator[tuple[Frame, Frame]]:
+def _pairs(sides: tuple[Side, Side]) -> Iterator[tuple[Frame, Frame]]:
     """Yield the frames of both clips in step.
 
     One more frame on either side is left out, as rounding a duration makes one.
     """
     alone = 0
-    for a, b in zip_longest(*_sides(reference, output, options)):
+    for a, b in zip_longest(*sides):
         if a is not None and b is not None:
             yield a, b
             continue

@@ -14,12 +14,19 @@ from mien.media.still_images import IMAGE_SUFFIXES, read_image
 from mien.media.video import read_video
 
 Frame = NDArray[np.uint8]  # [H, W, 3] RGB
+FOLDER_FPS = 25.0  # images say nothing of time
 
 
 def count_frames(path: str | Path) -> int:
     """Count the frames of a video or a folder of images. Raises VideoError or InputError as `frames` does."""
     folder = Path(path)
     return len(_images(folder)) if folder.is_dir() else read_video(folder).frame_count
+
+
+def frame_rate(path: str | Path) -> float:
+    """Frames a second of a video; of a folder of images, `FOLDER_FPS`."""
+    folder = Path(path)
+    return FOLDER_FPS if folder.is_dir() else float(read_video(folder).fps)
 
 
 def frames(path: str | Path, *, size: int = 256, step: int = 1, panel: int | None = None) -> Iterator[Frame]:
@@ -30,14 +37,14 @@ def frames(path: str | Path, *, size: int = 256, step: int = 1, panel: int | Non
 
     Raises VideoError (unreadable), InputError (an empty folder, no such panel).
     """
-    for index, frame in enumerate(_source(path)):
+    for index, frame in enumerate(whole_frames(path)):
         if index % step == 0:
             yield resize(_cut(frame, panel, path), size)
 
 
 def panel_frames(path: str | Path, panel: int) -> Iterator[Frame]:
     """Yield every frame's square number `panel`, at its own size. Raises as `frames` does."""
-    for frame in _source(path):
+    for frame in whole_frames(path):
         yield _cut(frame, panel, path)
 
 
@@ -48,7 +55,8 @@ def resize(frame: Frame, size: int) -> Frame:
     return np.asarray(cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _source(path: str | Path) -> Iterator[Frame]:
+def whole_frames(path: str | Path) -> Iterator[Frame]:
+    """Yield every frame, uint8 [H, W, 3], as it is. Raises as `frames` does."""
     folder = Path(path)
     return map(read_image, _images(folder)) if folder.is_dir() else iter(read_video(folder))
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mien.apps.cli.batch import make_pool
 from mien.apps.cli.common import Ray, progress_bars
 from mien.errors import InputError
-
-if TYPE_CHECKING:
-    from mien.evaluate.evaluate import Options
-    from mien.evaluate.networks import MetricNetworks
-    from mien.evaluate.result import Evaluation
 
 Reference = Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")]
 Measured = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="What is to be measured against it.")]
@@ -108,43 +103,28 @@ def evaluate(
     if reference is None or output is None:
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.evaluate import Options, write_reports
+    from mien.evaluate.evaluate import evaluate as run
     from mien.evaluate.frames import count_frames
+    from mien.evaluate.judges import JudgeModels
     from mien.evaluate.networks import gather
-    from mien.runtime.files import check_output
+    from mien.runtime.files import check_output, check_outputs_differ
 
-    for path in (as_json, as_csv):
-        if path is not None:
-            check_output(path, (), (reference, output))
+    read = [path for path in (reference, output, puppeteering, inversions, *(openface_csv or ())) if path is not None]
+    written = [path for path in (as_json, as_csv) if path is not None]
+    for path in written:
+        check_output(path, (), read)
+    check_outputs_differ(*written)
     options = Options(size, step, top, reference_panel, output_panel)
-    count = count_frames(reference)
-    count_frames(output)  # read before anything is measured: what cannot be read is said at once
+    for clip in (reference, output, *([inversions] if inversions is not None else [])):
+        count_frames(clip)  # read before anything is measured: what cannot be read is said at once
     networks = gather(pack, inception=inception, i3d=i3d)
-    result = _pair(reference, output, count, options, networks, judges, openface_csv, puppeteering, inversions)
+    with progress_bars() as progress:
+        result = run(
+            reference, output, options, networks=networks, judges=JudgeModels.installed() if judges else None,
+            tables=openface_csv, identity=puppeteering, inversions=inversions, progress=progress,
+        )  # fmt: skip
     write_reports(result, as_json, as_csv)
     print(result.to_text())
-
-
-def _pair(
-    reference: Path,
-    output: Path,
-    count: int,
-    options: Options,
-    networks: MetricNetworks,
-    judges: bool,
-    tables: tuple[Path, Path] | None,
-    identity: Path | None,
-    inversions: Path | None,
-) -> Evaluation:
-    """Measure one pair, with a bar of `count` frames of each clip."""
-    from mien.evaluate.evaluate import evaluate as run
-    from mien.evaluate.judges import JudgeModels
-
-    total = -(-count // options.step) * (1 if inversions is None else 2)
-    with progress_bars() as progress, progress.stage("evaluate", total) as tick:
-        return run(
-            reference, output, options, networks=networks, judges=JudgeModels.installed() if judges else None,
-            tables=tables, identity=identity, inversions=inversions, tick=tick,
-        )  # fmt: skip
 
 
 def _was_given(context: typer.Context, name: str | None) -> bool:

@@ -159,8 +159,7 @@ def measure_html(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> st
     from mien.evaluate.networks import gather
 
     clip = checked_clip(paths[0])
-    with job.stage("evaluate", clip.frame_count) as tick:
-        result = evaluate(*paths, networks=gather(studio.pack_name), tick=tick)
+    result = evaluate(*paths, networks=gather(studio.pack_name), progress=job)
     seconds = result.frames / float(clip.fps)
     titles = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1": "L1, of 255"}
     charts = [markup.chart([result.series[k]], [t], t, seconds) for k, t in titles.items() if k in result.series]
