@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import wave
@@ -119,6 +120,7 @@ def test_two_ends_see_and_hear_each_other(tmp_path: Path, person: Path, monkeypa
         (("--person", "ann.person", "--join", "x", "--listen", "1"), "one of"),
         (("--person", "ann.person", "--connect", "10.0.0.1:5"), "--host"),
         (("--person", "ann.person", "--connect", "nowhere"), "HOST:PORT"),
+        (("--person", "ann.person", "--host", "192.0.2.1"), "192.0.2.1"),
         (("--person", "ann.person", "--input", "no.mp4"), "no.mp4"),
         (("--person", "ann.person", "--input", "clip.mkv", "--output", "out.txt"), "out.txt"),
         (("--person", "big.person", "--input", "clip.mkv"), "204,800"),
@@ -146,3 +148,26 @@ def test_a_missing_extra_is_one_sentence(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == ["mien: mien call needs the extra `call`: pip install 'mien[call]'."]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_one_interrupt_ends_a_call_that_waits_for_a_line(tmp_path: Path, person: Path) -> None:
+    """Whoever presses Ctrl-C at the prompt has not to press Enter too."""
+    clip = clip_with_sound(tmp_path / "clip.mkv")
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "mien", "call", "--person", str(person), "--input", str(clip), "--no-sound"]
+    done = subprocess.Popen(
+        [*command, "--join", "-"], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert done.stderr is not None
+    said = ""
+    while "paste the invitation" not in said:
+        line = done.stderr.readline()
+        assert line, said
+        said += line
+    done.send_signal(signal.SIGINT)
+    _, rest = done.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 130
+    assert "interrupted" in rest and "Traceback" not in rest

@@ -117,7 +117,9 @@ class _Terminal:
         print(line, flush=True)
 
     def reply(self, line: str) -> None:
-        _say("send this line back:")
+        from mien.apps.telepresence.call.line import PATIENCE
+
+        _say(f"send this line back at once: the call waits {PATIENCE:.0f} s until they have pasted it.")
         print(line, flush=True)
 
     def read(self, what: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from mien.apps.telepresence.call.signalling import (
 )  # fmt: skip
 from mien.apps.telepresence.call.sound import HeardSound, SoundTrack, clip_sound, microphone_sound
 from mien.apps.telepresence.call.statistics import CallStatistics
+from mien.apps.telepresence.call.unawaited import unawaited
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face, driven_face
 from mien.apps.telepresence.marks import Marks
 from mien.apps.telepresence.outputs import Output, Window, has_display
@@ -107,6 +109,7 @@ class Terminal(Protocol):
 def prepare(plan: CallPlan, progress: Progress) -> Prepared:
     """Check everything, and learn to read the face. Raises InputError, StreamError, PackError, VideoError and
     FaceError."""
+    _check_host(plan.meeting.host)
     if plan.meeting.connect is not None:
         _check_reach(plan.meeting, host_and_port(plan.meeting.connect)[0])
     if plan.meeting.listen is not None:
@@ -126,6 +129,18 @@ def prepare(plan: CallPlan, progress: Progress) -> Prepared:
     with progress.stage("learn to read the face", ReaderOptions().renders) as tick:
         face = driven_face(drawn_face(person, None), tick)
     return Prepared(face, data, person.name, source, sound)
+
+
+def _check_host(host: str) -> None:
+    """Raise InputError where nothing can listen at an address."""
+    if host == ALL:
+        return
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{host} is no address of this machine: give one that is to --host, or {ALL}.") from error
 
 
 def _check_reach(meeting: Meeting, other: str) -> None:
@@ -193,7 +208,7 @@ async def _meet(line: Line, meeting: Meeting, terminal: Terminal) -> None:
             answer = await exchange_as_server(invitation, host, port, ready)
         else:
             terminal.invite(invitation)
-            answer = await loop.run_in_executor(None, terminal.read, "their answer")
+            answer = await unawaited(lambda: terminal.read("their answer"))
         await line.accept(from_code(answer, ANSWER))
         return
     if meeting.connect is not None:
@@ -201,5 +216,5 @@ async def _meet(line: Line, meeting: Meeting, terminal: Terminal) -> None:
         await visit.answer(to_code(ANSWER, await line.answer(from_code(await visit.invitation(), INVITATION))))
         return
     assert meeting.join is not None
-    invitation = terminal.read("the invitation") if meeting.join == "-" else meeting.join
+    invitation = meeting.join if meeting.join != "-" else await unawaited(lambda: terminal.read("the invitation"))
     terminal.reply(to_code(ANSWER, await line.answer(from_code(invitation, INVITATION))))

@@ -30,6 +30,7 @@ from mien.apps.telepresence.call.introduction import (
 from mien.apps.telepresence.call.line import Line
 from mien.apps.telepresence.call.show import Show
 from mien.apps.telepresence.call.statistics import CallStatistics
+from mien.apps.telepresence.call.unawaited import unawaited
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face
 from mien.apps.telepresence.marks import Marker
 from mien.apps.telepresence.newest import Newest
@@ -205,7 +206,7 @@ class CallSession:
     async def _greet(self, hello: Hello) -> None:
         """See whether the other end's person is here or wanted."""
         person = kept_person(hello)
-        if not await self._asked(hello, person is not None):
+        if not await unawaited(lambda: self._ends.ask(hello, person is not None)):
             self._ends.notify("their face is not shown: you declined it.")
             self._line.say(Notice(DECLINE).text())
         elif person is not None:
@@ -213,18 +214,6 @@ class CallSession:
         else:
             self._arrival = PersonArrival(hello)
             self._line.say(Notice(WANT).text())
-
-    async def _asked(self, hello: Hello, kept: bool) -> bool:
-        """Ask in a thread that nobody waits for: the call may end before the user answers."""
-        answer: asyncio.Future[bool] = self._loop.create_future()
-
-        def ask() -> None:
-            wanted = self._ends.ask(hello, kept)
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(lambda: None if answer.done() else answer.set_result(wanted))
-
-        threading.Thread(target=ask, daemon=True, name="mien-ask").start()
-        return await answer
 
     def _greeted(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
