@@ -24,6 +24,10 @@ class FaceError(InputError):
     """No usable face in the clip or image."""
 
 
+class RateError(InputError):
+    """A clip cannot be coded at the rate that was asked for. It is known only when all else is done."""
+
+
 class PersonChangeError(FaceError):
     """A clip cuts to another person. `frames`: at which; `times`: those, in seconds from the first frame taken."""
 

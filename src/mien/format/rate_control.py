@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mien.errors import InputError
+from mien.errors import InputError, RateError
 from mien.format import motion_codec
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
@@ -62,7 +62,7 @@ def transcode(
         A stream whose `frames` are what the coded ones decode to.
 
     Raises:
-        InputError: a value out of range, both a quality and a rate, or a rate that cannot be reached.
+        InputError: a value out of range, or both a quality and a rate; RateError: a rate that cannot be reached.
     """
     if quality is not None and rate is not None:
         raise InputError("give a quality or a rate, not both.")
@@ -85,7 +85,7 @@ def transcode(
     best, low, high = coded(QUALITIES[0]), *QUALITIES
     if len(best) > budget:
         least = 8 * len(best) / stream.seconds
-        raise InputError(f"the clip needs at least {least:,.0f} bit/s; {rate:,.0f} bit/s cannot be reached.")
+        raise RateError(f"the clip needs at least {least:,.0f} bit/s; {rate:,.0f} bit/s cannot be reached.")
     for _ in range(_RATE_ROUNDS):
         middle = (low + high) / 2
         data = coded(middle)

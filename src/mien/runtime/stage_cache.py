@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.errors import InputError, Interrupted, MienError, OutputError
+from mien.errors import InputError, Interrupted, MienError, OutputError, RateError
 from mien.runtime.files import lock, sibling
 from mien.runtime.frame_store import ArrayFile, CropFile
 from mien.runtime.resumable_loop import NO_CHECKPOINT, Checkpoint, State
@@ -140,7 +140,7 @@ def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[
     """Open the work folder of `output`.
 
     It is removed when the block ends well and after an error of mien's own, which would come again; it stays after
-    Ctrl-C, a kill and what nobody foresaw.
+    Ctrl-C, a kill, what nobody foresaw, and a rate that cannot be reached: with another one the work goes on.
 
     Raises:
         InputError: another process is at work on the same output.
@@ -157,7 +157,7 @@ def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[
             with work._failing():
                 _claim(folder, key)
             yield work
-        except Interrupted:
+        except (Interrupted, RateError):
             raise
         except MienError:
             shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ import pytest
 from factories import GOLDEN
 from factories.streams import flipped, make_stream, offset_of, replaced
 from mien.apps.cli.cli import main
-from mien.errors import InputError, StreamError
+from mien.errors import InputError, RateError, StreamError
 from mien.format import motion_codec
 from mien.format.range_coder import Bit, RangeDecoder, RangeEncoder
 from mien.format.rate_control import measure_sensitivity, raw, steps_for, transcode
@@ -123,7 +123,7 @@ def test_transcode_to_a_rate() -> None:
     for rate in (2500, 6000):
         got = transcode(stream, rate=rate).rates()["frames"]
         assert 0.93 * rate < got <= rate
-    with pytest.raises(InputError, match="cannot be reached"):
+    with pytest.raises(RateError, match="cannot be reached"):
         transcode(stream, rate=10)
     with pytest.raises(InputError, match="not both"):
         transcode(stream, rate=10, quality=40)

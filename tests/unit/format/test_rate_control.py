@@ -106,7 +106,8 @@ def test_the_command_codes_and_makes_plain_again(
         (["--quality", "1000"], "must be 10 to 90 dB"),
         (["--rate", "1"], "cannot be reached"),
         (["--rate", "3500", "--quality", "40"], "not both"),
-        (["--raw", "--quality", "40"], "goes with neither"),
+        (["--raw", "--quality", "40"], "goes with none"),
+        (["--raw", "--key-interval", "9"], "goes with none"),
         (["--key-interval", "0"], "key-interval"),
     ],
 )
@@ -116,6 +117,19 @@ def test_the_command_refuses_in_a_sentence(
     dataclasses.replace(stream, pack_name="nowhere").save(tmp_path / "a.mien")
     assert main(["transcode", str(tmp_path / "a.mien"), "-o", str(tmp_path / "b.mien"), *options]) == 2
     assert sentence in capfd.readouterr().err and not (tmp_path / "b.mien").exists()
+
+
+def test_encoding_goes_on_after_a_rate_that_cannot_be_reached(run: Run, tmp_path: Path, pack_file: Path) -> None:
+    """That a clip cannot be coded so is known when it is encoded: what that took is not to be lost."""
+    clip, output = astronaut_clip(tmp_path / "a.mp4", count=8), tmp_path / "a.mien"
+    arguments = ["encode", clip, "-o", output, "--pack", pack_file, "--no-tune", "--rate"]
+    code, _, err = run(*arguments, "1000")
+    assert code == 2 and "cannot be reached" in err and not output.exists()
+    assert list((tmp_path / "a.mien.work").glob("*.npz"))
+    report = tmp_path / "r.json"
+    assert run(*arguments, "12000", "--json", report)[0] == 0
+    assert "align" in json.loads(report.read_text())["resumed"]
+    assert sorted(p.name for p in tmp_path.glob("a.mien*")) == ["a.mien"]
 
 
 def test_encode_with_a_rate_writes_coded_frames(run: Run, tmp_path: Path, pack_file: Path) -> None:

@@ -27,7 +27,7 @@ from mien.apps.cli.common import (
     person_bytes,
     progress_bars,
 )
-from mien.errors import MienError
+from mien.errors import InputError, MienError
 
 if TYPE_CHECKING:
     from mien.runtime.workers import Pool, Work
@@ -67,6 +67,8 @@ def batch(
     """
     from mien.apps.batch.batch import MANIFEST, encode_clip, find_jobs, run_batch
 
+    if ray is not None and device != "auto":
+        raise InputError("--device is for this machine: workers of a Ray cluster take what they are given.")
     where = checked_device(device)
     from mien.options import EncodeOptions
 

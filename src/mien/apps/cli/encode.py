@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +40,7 @@ from mien.errors import InputError, PersonChangeError
 
 if TYPE_CHECKING:
     from mien.format.person import Person
-    from mien.options import EncodeOptions
+    from mien.options import ClipOptions, EncodeOptions
 
 
 def encode(
@@ -91,7 +92,7 @@ def encode(
 
     check_output(output, (".mien",), (clip,))
     if report is not None:
-        check_output(report, (), (clip,))
+        check_output(report, (), (clip, person))
     if inversions is not None:
         check_output(inversions, VIDEO_SUFFIXES, (clip,))
     check_outputs_differ(output, report, inversions)
@@ -117,21 +118,47 @@ def encode(
     except PersonChangeError as error:
         if cuts != "split":
             raise
-        _encode_parts(clip, output, options, error.times, work)
+        also = f"{rate} {known.fingerprint if known else ''}"
+        _encode_parts(clip, output, pack, device, options, also, error.times, work)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a clip that is done: the SHA-256 of its file in hexadecimal."""
+
+    digest: str
 
 
 def _encode_parts(
-    clip: Path, output: Path, options: EncodeOptions, times: list[float], work: Callable[[Path, EncodeOptions], None]
-) -> None:
-    """Encode the parts of a clip between `times` (seconds after the start), each into a file of its own."""
+    clip: Path, output: Path, pack: str, device: str, options: EncodeOptions, also: str, times: list[float],
+    work: Callable[[Path, EncodeOptions], None],
+) -> None:  # fmt: skip
+    """Encode the parts of a clip between `times` (seconds after the start), each into a file of its own. After an
+    interruption those that are there are not made again. `also`: what else the files depend on."""
     from mien.runtime.files import check_output
 
     borders = [0.0, *times, options.clip.duration]
     outputs = [check_output(output.with_name(f"{output.stem}-{i}.mien"), (), (clip,)) for i in range(1, len(borders))]
-    for part, start, end in zip(outputs, borders, borders[1:], strict=False):
-        assert start is not None
-        span = replace(options.clip, start=options.clip.start + start, duration=None if end is None else end - start)
-        work(part, replace(options, clip=span))
+    with resumable(
+        clip, output.with_name(f"{output.stem}-parts.mien"), pack, device, options, f"parts {also}"
+    ) as parts:
+        for part, start, end in zip(outputs, borders, borders[1:], strict=False):
+            assert start is not None
+            span = replace(
+                options.clip, start=options.clip.start + start, duration=None if end is None else end - start
+            )
+
+            def made(part: Path = part, span: ClipOptions = span) -> _Part:
+                work(part, replace(options, clip=span))
+                return _Part(_digest(part))
+
+            done = parts.stage(part.stem, _Part, made)
+            if not part.is_file() or done.digest != _digest(part):
+                made()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _encode(

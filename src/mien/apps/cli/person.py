@@ -65,12 +65,13 @@ def person(
     from mien.format import limits
     from mien.format.person import SUFFIX, Person
     from mien.format.stream import Stream
-    from mien.runtime.files import check_output, write_text
+    from mien.runtime.files import check_output, check_outputs_differ, write_text
 
     check_output(output, (SUFFIX,), (clip,))
     limits.person_name(output.stem, True, str(output))
     if report is not None:
         check_output(report, (), (clip,))
+        check_outputs_differ(output, report)
     size = person_bytes(person_size)
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":

@@ -70,8 +70,10 @@ def render(
     signer = load_signer(c2pa_cert, c2pa_key, output)
     if compare is not None and paste_into is not None:
         raise InputError("--compare and --paste-into cannot be had together.")
-    stream = Stream.load(file)
     beside = compare or paste_into
+    if beside is None and start > 0:
+        raise InputError("--start is for --compare and --paste-into.")
+    stream = Stream.load(file)
     clip = read_video(beside, start, stream.seconds) if beside else None
     owner = person_folder(person, file)
     where = checked_device(device)

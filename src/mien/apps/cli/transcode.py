@@ -53,8 +53,8 @@ def transcode(
     from mien.runtime.files import check_output
 
     check_output(output, (".mien",), (file,))
-    if raw and (quality is not None or rate is not None):
-        raise InputError("--raw goes with neither --quality nor --rate.")
+    if raw and any(option is not None for option in (quality, rate, key_interval)):
+        raise InputError("--raw goes with none of --quality, --rate and --key-interval.")
     stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())
     if raw:
         result = plain(stream)

@@ -4,6 +4,7 @@ of them (`page.json`)."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -83,6 +84,9 @@ def check_folder(folder: Path) -> None:
     Raises OutputError.
     """
     check_output_folder(folder)
+    beside = folder.resolve().parent
+    if not os.access(beside, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {beside}, where the page is put together, cannot be written to.")
     if folder.is_dir() and any(folder.iterdir()) and not _is_page(folder):
         raise OutputError(f"the output folder {folder} holds other things than a page; name a new one.")
 

@@ -101,6 +101,24 @@ def test_bad_usage(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     assert "--help" in refused(run, tmp_path, *arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["render", "a.mien", "-o", "a.mp4", "--start", "1"], "--start is for"),
+        (["batch", "clips", "streams", "--ray", "auto", "--device", "cpu"], "--device is for this machine"),
+        (["person", "a.mp4", "-o", "a.person", "--json", "a.person"], "same file"),
+        (["encode", "a.mp4", "-o", "a.mien", "--person", "p.person", "--json", "p.person"], "is the input"),
+    ],
+)
+def test_options_that_cannot_go_together(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.person").write_text("precious")
+    assert says in refused(run, tmp_path, *arguments)
+    assert (tmp_path / "p.person").read_text() == "precious"
+
+
 def test_bad_clips(run: Run, tmp_path: Path) -> None:
     clips = {name: tmp_path / f"{name}.mp4" for name in ("text", "empty", "noise", "faceless", "cut", "missing")}
     clips["text"].write_text("This is a letter and not a video. " * 100)
