@@ -24,6 +24,7 @@ from mien.personalize.refit import RefitOptions
 METHODS = ("mien", "paper")
 INVERSIONS = ("encoder", "restyle")
 SIZES = (256, 512, 1024)
+MOST_SEED = 2**31 - 1
 LEAST_EFFORT, MOST_EFFORT = 0.1, 10.0
 UNTUNED_SIZE = "the size of a person's weights goes with tuning only."
 
@@ -76,6 +77,8 @@ class EncodeOptions:
             raise InputError(f"the minutes are more than 0, not {self.minutes:g}.")
         if self.minutes is not None and self.method == "paper":
             raise InputError("the paper's method takes as long as it takes: minutes go with the method mien.")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"the seed goes from 0 to {MOST_SEED}: {self.seed} is outside.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
         # The default may stay where tuning is taken out of a preset.
@@ -157,6 +160,8 @@ class EncodeOptions:
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
         if person_size is not None and options.tuning is None:
             raise InputError(UNTUNED_SIZE)
+        if options.tuning is None and (effort != 1.0 or minutes is not None):
+            raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
         if person_size is not None:
             options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:
@@ -173,10 +178,13 @@ class EncodeOptions:
         )
 
     def without_tuning(self) -> EncodeOptions:
-        """Ours without a tuned generator, of the same part of the clip, at the same size."""
+        """Ours without a tuned generator, of the same part of the clip, at the same size, solved in the same way."""
+        plain = EncodeOptions.untuned()
+        if isinstance(self.pose, AdamPoseOptions):
+            plain = replace(plain, pose=self.pose, attributes=self.attributes)
         return replace(
-            EncodeOptions.untuned(), clip=self.clip, align=self.align, inversion=self.inversion, size=self.size,
-            seed=self.seed,
+            plain, clip=self.clip, align=self.align, inversion=self.inversion, size=self.size, seed=self.seed,
+            attributes=replace(plain.attributes, target=self.attributes.target),
         )  # fmt: skip
 
     def key(self) -> str:

@@ -1,8 +1,9 @@
 """The 35 numbers of a frame as one datagram, for a line that loses some: `mien call` (docs/format.md, "Live packets").
 
 A number is a whole number of its step. A datagram holds the differences from one frame that the receiver is known to
-have, since it acknowledged it, or the numbers themselves (a key frame) as long as it has none. What is lost is
-therefore never needed again: the next datagram that arrives shows its frame. Whole numbers are coded by the range coder
+have, since it acknowledged it, so that what is lost after it is not needed: the next datagram that arrives shows its
+frame. As long as it has acknowledged none, or none of the last 63, every eighth frame is a key frame, the numbers
+themselves, and those between are differences from it, which are lost with it. Whole numbers are coded by the range coder
 with models that do not learn from one datagram to the next.
 
     frame   uint16, little endian: the frame's number modulo 1024, plus 1024 times the distance to its reference (0: key

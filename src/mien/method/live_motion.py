@@ -32,19 +32,22 @@ RIDGES = (
     1.0,
     3.0,
 )  # squared error of a feature, in its unit, that is not the numbers' doing
+KEPT = 300  # meshes that a face at rest is the median of
 NEAR_FRONTAL = 15.0  # degrees: frames turned further say little of the face at rest
 
 
 class RestShape:
     """A face at rest, facing the camera, from the frames of the first seconds: the median of what they show.
 
-    `shape` `[478, 3]` is None until a frame has been near frontal; the estimate then changes until `seconds` are over.
+    `shape` `[478, 3]` is None before the first frame, which counts wherever it looks; of the others those that are near
+    frontal do, the last `KEPT` of them. The estimate changes until `seconds` are over.
     """
 
     def __init__(self, seconds: float) -> None:
         self.shape: Array | None = None
         self._seconds, self._begin = seconds, -np.inf
-        self._seen: deque[Array] = deque(maxlen=300)
+        self._seen: deque[Array] = deque(maxlen=KEPT)
+        self._count = 0
 
     def add(self, mesh: NDArray[np.floating], time: float) -> None:
         """Take account of a mesh `[478, 3]` seen at `time`, seconds."""
@@ -56,8 +59,9 @@ class RestShape:
         pose = head_pose(mesh.astype(np.float64))
         if self.shape is None or np.hypot(pose.yaw, pose.pitch) < NEAR_FRONTAL:
             self._seen.append(facing(mesh))
+            self._count += 1
             # The median of many meshes costs more than a frame has; it hardly changes from one to the next.
-            if len(self._seen) <= 8 or len(self._seen) % 8 == 0:
+            if self._count <= 8 or self._count % 8 == 0:
                 self.shape = np.median(np.stack(self._seen), axis=0)
 
 

@@ -45,7 +45,8 @@ class StyleTable:
         return list(torch.from_numpy(flat)[None].split(self._widths, 1))
 
     def _weights(self, angle: float) -> tuple[NDArray[np.float64], int]:
-        """Weights of four nodes, and the first of them. At the border the spline of the cell beside it goes on."""
+        """Weights of four nodes, and the first of them. Between the outermost two nodes it is the cubic through
+        the four at the border."""
         place = min(max((angle - self._least) / self._step, 0.0), self._nodes - 1.0)
         first = min(max(int(place) - 1, 0), self._nodes - 4)
         t = place - first - 1

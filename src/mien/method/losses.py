@@ -93,7 +93,7 @@ class AttributeObjective:
         """L_IF `[n]` of renders of the frames `index`: squared difference between the render's and the target's change
         from the frame before.
 
-        `before [1, 3, R, R]`: render minus target of the frame before these, or None at the start of the clip.
+        `before [1, 3, R, R]`: render minus target of the frame before these, or None at the start of a run of frames.
         Errors of the frame before are bounded by `CARRIED`.
         """
         wrong = images - self.target[index]

@@ -33,8 +33,8 @@ class FaceTrack:
     top right. `roll` is R_t of the paper; `yaw` and `pitch` are the mesh's. `key_frame` is the index of the frame that
     frame t was registered to (t itself where it is a key frame), `residual` what the registration left, in grey levels
     (0..255). `bridged`: the face was out of sight for less than half a second, the crop goes smoothly across. `lost`:
-    it was out of sight for longer; the crop stays where it was last, and the landmarks and angles are the nearest known
-    ones. `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
+    it was out of sight for longer; the crop stays where it was last, and the landmarks and angles go straight from the
+    last known ones to the next. `landmarks` are the mesh's points in crop pixels. `cuts` are the frames at which another shot begins.
     """
 
     crops: CropFile  # [T, size, size, 3]

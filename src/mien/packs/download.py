@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mien.errors import MienError, PackError
 from mien.runtime.progress import Progress
@@ -102,6 +103,15 @@ def _discard(part: Path) -> None:
     _note(part).unlink(missing_ok=True)
 
 
+def _read(response: Any) -> bytes:
+    """The next block. Raises ConnectionError where the connection is no more, whatever the system calls that."""
+    try:
+        block: bytes = response.read(_BLOCK)
+    except OSError as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
+    return block
+
+
 def _transfer(url: str, remote: Remote, part: Path, progress: Progress) -> None:
     """Brings `part` to the whole length of what `url` serves."""
     done = part.stat().st_size if part.is_file() and _read_note(part).get("url") == url else 0
@@ -132,7 +142,7 @@ def _transfer(url: str, remote: Remote, part: Path, progress: Progress) -> None:
             progress.stage(remote.name, None if total is None else -(-total // _MIB), unit="MiB") as tick,
         ):
             tick(done // _MIB)
-            while block := response.read(_BLOCK):
+            while block := _read(response):
                 before = done // _MIB
                 file.write(block)
                 done += len(block)

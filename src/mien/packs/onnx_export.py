@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mien.errors import InputError, MienError, PackError
 from mien.nets.stylespace import add_channels
 from mien.packs.pack import Pack
+from mien.runtime.files import check_output_folder
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3  # of the runtime's output to PyTorch's, in parts of the latter's largest number
@@ -59,20 +60,18 @@ class _Flow(nn.Module):
 
 
 def check_exportable(folder: Path) -> None:
-    """Check that the folder can be made or is there, and that the packages are installed. Raises InputError."""
+    """Check that the folder can be made or is there, and that the packages are installed. Raises InputError and
+    OutputError."""
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise InputError(f"export needs {' and '.join(missing)}: pip install 'mien[onnx]'.")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the output {folder} is a file, not a folder.")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"the output folder {folder.absolute().parent} does not exist.")
+    check_output_folder(folder)
 
 
 def export(pack: Pack, folder: Path) -> Iterator[Exported]:
     """Write `generator.onnx`, `flow.onnx` and `encoder.onnx`, each checked against PyTorch, and yield them one by one.
 
-    Files of these names are replaced, each whole or not at all. Raises InputError as `check_exportable`, PackError for
+    Files of these names are replaced, each whole or not at all. Raises as `check_exportable`, PackError for
     a network that the pack lacks or an encoder that is several, MienError where the results differ by more than 1e-3.
     """
     check_exportable(folder)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mien.errors import PackError
+from mien.errors import MienError, PackError
 from mien.nets.e4e import ReStyleLoop
 from mien.nets.face_parser import FaceParser, LandmarkReader
 from mien.nets.generator import Generator
@@ -181,6 +181,8 @@ class Pack:
         try:
             save_file(tensors, temporary, metadata={"mien": text})
             os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            raise MienError(f"{path} could not be written: {_first_line(error)}.") from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -188,7 +190,8 @@ class Pack:
     def load(name_or_path: str | Path) -> Pack:
         """Load `mini` (embedded) or a pack file. Raises PackError with one sentence if it cannot be used.
 
-        The same object is returned for the same file as long as it is unchanged; treat its networks as constants.
+        The two packs that were loaded last are kept: while a file is unchanged the same object is returned, so treat its
+        networks as constants.
         """
         path = locate(name_or_path)
         if not path.is_file():

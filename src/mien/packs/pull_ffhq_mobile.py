@@ -42,7 +42,7 @@ PIP_TIMEOUT_S = 600
 
 
 def fetch(folder: Path) -> Path:
-    """The wheel in `folder`, fetched by pip unless it is there. Raises MienError where it cannot be had, PackError
+    """The wheel in `folder`, fetched by pip unless it is there. Raises MienError where it cannot be had, and
     where a file of that name is another."""
     wheel = folder / WHEEL.name
     if not wheel.is_file():

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mien.errors import InputError
 from mien.format import lowrank
 from mien.format.weights_codec import apply_delta, encode_delta, tunable
 from mien.nets.generator import Generator
@@ -30,6 +31,7 @@ NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, f
 DEFAULT_NOISE = NoiseOptions()
 FACTOR_RATE = 4.0  # a factor moves so much faster than a weight: a weight moves by sums of its products
 CHOOSE_EVERY = 15  # training steps
+_HEAD, _NUMBER_HEAD = 64, 3  # bytes at most, of a difference and of each of its pieces, beside their numbers
 _DECAY = 0.9  # of the running mean of squared gradients
 
 
@@ -165,6 +167,9 @@ class CompactWeights:
         shapes = [tuple(p.shape) for p in before]
         self.rank = lowrank.rank_for(shapes, size * 8 / NUMBER_BITS)
         self.plan = lowrank.pieces(shapes, self.rank)
+        least = _NUMBER_HEAD * len(self.plan) + _HEAD
+        if size < least:
+            raise InputError(f"this generator's difference takes {least:,} bytes at least: {size:,} are too few.")
         device = base.device
         self._signs = lowrank.sign_tensors(self.plan, device)
         numbers: list[NDArray[np.float32]] = [np.zeros(p.shape, np.float32) for p in self.plan]
@@ -247,8 +252,10 @@ class CompactWeights:
             now = norms.square() / torch.tensor([gradient.numel() for _, gradient in known])
             before = self._fisher[number]
             self._fisher[number] = torch.where(before == 0, now, _DECAY * before + (1 - _DECAY) * now)
-        # Rounded from the middle on; the steps are chosen anew now and then, and settle before the end.
-        if step == steps // 2 or (steps // 2 < step < steps * 5 // 6 and step % CHOOSE_EVERY == 0):
+        # Rounded from the middle on; the steps are chosen anew now and then, and settle before the end. `steps` can fall
+        # from one call to the next.
+        unrounded = step >= steps // 2 and not bool(self._steps.any())
+        if unrounded or (steps // 2 < step < steps * 5 // 6 and step % CHOOSE_EVERY == 0):
             self._choose_steps()
 
     def export(self) -> tuple[Generator, bytes]:
@@ -277,7 +284,7 @@ class CompactWeights:
     @torch.no_grad()
     def _choose_steps(self) -> None:
         """Steps c / sqrt(F), with c found by bisection; then the nearest that a byte can name."""
-        room = 8.0 * (self._size - 3 * len(self.plan) - 64)
+        room = 8.0 * (self._size - _NUMBER_HEAD * len(self.plan) - _HEAD)
         shape = (self._fisher + 1e-3 * self._fisher.mean() + 1e-20).rsqrt().numpy().astype(np.float64)
         low, high = -30.0, 30.0
         for _ in range(24):

@@ -35,7 +35,7 @@ def steadiness(crops: Crops) -> Tensor:
     """
     mean = np.zeros(crops.shape[1:], np.float32)
     energy = np.zeros(crops.shape[1:3], np.float32)
-    some = range(0, len(crops), max(1, len(crops) // _LOOKED_AT))
+    some = range(0, len(crops), max(1, -(-len(crops) // _LOOKED_AT)))
     for number in some:
         fine = crops[number].astype(np.float32) / 255
         fine = fine - cv2.GaussianBlur(fine, (0, 0), _FINE * len(fine))

@@ -58,4 +58,8 @@ class Schedule:
         made longer."""
         steps = min(self.steps, done + max(int(left / seconds), 0))
         low = max(min(self.low_steps * steps // self.steps, self.low_steps), min(done, self.low_steps))
-        return replace(self, steps=steps, low_steps=low)
+        return self.with_steps(steps, low)
+
+    def with_steps(self, steps: int, low_steps: int) -> Schedule:
+        """With another number of steps."""
+        return replace(self, steps=steps, low_steps=low_steps)

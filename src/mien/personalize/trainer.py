@@ -85,25 +85,32 @@ class Trainer:
     def run(self, step: Step, once: Once = _never) -> None:
         """Train. The frames of a batch are shared by threads, so `step` is called with some of them at a time.
 
-        Where the time that is left (`StageMonitor.seconds`) is not enough for all steps, there are fewer, with all of
-        the schedule in them.
+        Where the time that is left (`StageMonitor.seconds`, what an earlier run took of it included) is not enough for
+        all steps, there are fewer, with all of the schedule in them.
         """
         planned, tick, limit = self._schedule.steps, self._monitor.tick, self._monitor.seconds
         loop = Loop([*self.weights.state, *self._more], self._optimiser, self._random, self._monitor.checkpoint)
         with torch.random.fork_rng(devices=[]), team(self._data.others.device) as threads:
             torch.manual_seed(self._schedule.seed)
             done = first = loop.resume()
+            before = loop.notes.get("seconds", 0.0)
+            self._schedule = self._schedule.with_steps(*(int(loop.notes.get(k, v)) for k, v in self._steps().items()))
             tick(done)
             begin = time.monotonic()
             while done < self._schedule.steps:
                 self._one(done, step, once, threads)
-                loop.done(done)
                 done += 1
                 tick(1)
+                taken = time.monotonic() - begin
                 if limit is not None:
-                    taken = time.monotonic() - begin
-                    self._schedule = self._schedule.shortened(done, taken / (done - first), limit - taken)
+                    self._schedule = self._schedule.shortened(done, taken / (done - first), limit - before - taken)
+                loop.notes = {"seconds": before + taken, **self._steps()}
+                loop.done(done - 1)
         tick(planned - done)
+
+    def _steps(self) -> dict[str, int]:
+        """How many steps the schedule has now, and how many of them at a small size."""
+        return {"steps": self._schedule.steps, "low_steps": self._schedule.low_steps}
 
     def _one(self, number: int, step: Step, once: Once, threads: Team) -> None:
         """One step: render, losses, gradient, update."""

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_NOTE = "note."
 State = Mapping[str, NDArray[Any]]
 
 
@@ -56,6 +57,8 @@ class Loop:
             ...
             optimiser.step()
             loop.done(step)
+
+    `notes`: numbers of the caller's that are kept along; those of the last state after `resume`.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Loop:
     ) -> None:
         self._tensors, self._optimiser, self._random, self._checkpoint = list(tensors), optimiser, random, checkpoint
         self._step = 0
+        self.notes: Mapping[str, float] = {}
 
     def resume(self) -> int:
         """Restore the last state, if there is one that fits. Returns the first step that is to be done."""
@@ -90,6 +94,7 @@ class Loop:
 
     def _state(self) -> State:
         state: dict[str, NDArray[Any]] = {"step": np.array(self._step)}
+        state |= {f"{_NOTE}{name}": np.array(value, np.float64) for name, value in self.notes.items()}
         for i, tensor in enumerate(self._tensors):
             state[f"tensor.{i}"] = tensor.detach().cpu().numpy()
         for i, parameter in enumerate(self._optimised()):
@@ -110,11 +115,13 @@ class Loop:
             for name in ("step", "exp_avg", "exp_avg_sq"):
                 if f"optimiser.{i}.{name}" in state:
                     kept = torch.from_numpy(state[f"optimiser.{i}.{name}"])
-                    # The moments lie in memory as the parameter does, as Adam itself lays them out.
-                    own[name] = kept if name == "step" else torch.empty_like(parameter).copy_(kept)
+                    # The moments lie in memory as the parameter does, as Adam itself lays them out; its fused form wants
+                    # the count of steps on the same device.
+                    own[name] = kept.to(parameter.device) if name == "step" else torch.empty_like(parameter).copy_(kept)
             if own:
                 self._optimiser.state[parameter] = own
         position, has_gauss, gauss = state["random.rest"].tolist()
         self._random.set_state(("MT19937", state["random.keys"], int(position), int(has_gauss), gauss))
         torch.set_rng_state(torch.from_numpy(state["torch.cpu"]))
+        self.notes = {k.removeprefix(_NOTE): float(v) for k, v in state.items() if k.startswith(_NOTE)}
         self._step = int(state["step"])

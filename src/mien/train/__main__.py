@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mien.runtime.malloc import tune_malloc
+from mien.train.command import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Option("--data", help="Folder that the `data` step wrote.")]
@@ -144,11 +144,10 @@ def channels(
     layers: Annotated[str, typer.Option(help="StyleSpace layers to try, such as 6,8,9,11; empty: all.")] = "",
 ) -> None:
     """Choose the 32 channels V by index sensitivity (Eq. 5)."""
-    from mien.train.channels import run
+    from mien.train.channels import run as choose
 
-    run(pack, out, people=people, layers=[int(x) for x in layers.split(",")] if layers else None)
+    choose(pack, out, people=people, layers=[int(x) for x in layers.split(",")] if layers else None)
 
 
 if __name__ == "__main__":
-    tune_malloc()
-    app()
+    run(app)

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mien.errors import InputError
 from mien.face.gaze_warp import LARGEST
 from mien.media.images import psnr_from_mse
 from mien.nets.generator import Generator, Window
@@ -53,6 +54,10 @@ class LocalityTrainer:
     def __init__(self, pack: Pack, latents: Tensor, poses: Tensor, frames: Tensor, seed: int) -> None:
         self.pack, self.teacher = pack, pack.generator
         self.latents, self.poses, self.frames = latents, poses, frames
+        if [(c.layer, c.index, c.attribute) for c in pack.channels] != list(expression_channels()):
+            raise InputError(
+                f"the channels of {pack.name} were found and not assigned: these are fitted to what they do."
+            )
         assert isinstance(pack.generator, StyleGAN2Generator)
         self.generator = copy.deepcopy(pack.generator).requires_grad_(False)
         for name, parameter in self.generator.named_parameters():

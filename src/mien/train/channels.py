@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.errors import InputError
 from mien.method import index_sensitivity as s
 from mien.nets.stylespace import Channel, add_channels
 from mien.packs.pack import Pack
@@ -75,9 +76,13 @@ def locality(pack: Pack, channels: list[Channel], people: int = 16, amount: floa
 
 
 def run(pack_path: Path, out: Path, *, people: int, layers: list[int] | None) -> None:
-    """Measure, choose, and write the table."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Measure, choose, and write the table. Raises InputError where the pack has not so many people or layers."""
     pack = Pack.load(pack_path)
+    if not 1 <= people <= len(pack.people):
+        raise InputError(f"the pack holds {len(pack.people)} people: --people must be 1 to {len(pack.people)}.")
+    if layers is not None and not set(layers) <= set(range(len(pack.generator.layers))):
+        raise InputError(f"the pack's layers are 0 to {len(pack.generator.layers) - 1}: --layers {layers} are not.")
+    out.mkdir(parents=True, exist_ok=True)
     table = measure(pack, people, layers)
     np.savez_compressed(out / "sensitivity.npz", **{k: getattr(table, k).numpy() for k in table.__dataclass_fields__})
     chosen: list[dict[str, Any]] = []

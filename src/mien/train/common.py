@@ -52,14 +52,17 @@ class Run:
 
 
 def plot_losses(folder: Path) -> None:
-    """Draw `losses.png` from `log.jsonl`: one panel a value."""
+    """Draw `losses.png` from `log.jsonl`: one panel a value; nothing where nothing was logged yet."""
+    log = folder / "log.jsonl"
+    if not log.is_file():
+        return
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    names = [k for k in lines[-1] if k not in ("step", "seconds")]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [k for k in {name: None for line in lines for name in line} if k not in ("step", "seconds")]
     figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.5), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([x["step"] for x in lines if name in x], [x[name] for x in lines if name in x])

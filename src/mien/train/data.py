@@ -55,6 +55,8 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
     gap = np.linalg.norm(meshes[:, 13] - meshes[:, 14], axis=1) / unit
     turned = np.abs(meshes[:, 234, 2] - meshes[:, 454, 2]) / unit
     chosen = meshes[(gap < 0.04) & (turned < 0.25)]
+    if not len(chosen):
+        raise InputError("no face looks at the camera with its mouth shut, so there is no neutral shape.")
     mean = chosen[0]
     for _ in range(5):
         aligned = []
@@ -76,11 +78,19 @@ def canonical_shape(meshes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def prepare(faces: Path, clips: Path, out: Path, inset: float = 0.0) -> None:
-    """Write `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy
+    """Prepare faces (a folder or a .tar of pictures) and the .mp4 clips of a folder. Raises InputError.
+
+    Writes `images.npy [N, 256, 256, 3]`, `points.npy [N, 478, 2]`, `valid.npy [N, 64, 64]`, `labels.npy
     [N, 128, 128]`, `pose.npy [N, 2]` (yaw, pitch in degrees), `group.npy [N]` (-1 for a still face, else the clip), `names.txt`,
     and `canonical_face.npz`, the faces' own neutral shape `[478, 3]`, which crops and angles of these data refer to.
     `inset`: share of height and width of the clips, in their lower left corner, that is marked invalid: another picture lies there."""
+    if not faces.exists():
+        raise InputError(f"there are no faces at {faces}.")
+    if not any(clips.glob("*.mp4")):
+        raise InputError(f"the folder {clips} holds no .mp4 clips.")
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("images_*.npy"):  # smaller sizes of what was here before
+        old.unlink()
     mesh = lm.FaceMesh()
     pad = 32
     stills: list[tuple[str, Image, NDArray[np.float64]]] = []
@@ -89,6 +99,8 @@ def prepare(faces: Path, clips: Path, out: Path, inset: float = 0.0) -> None:
         found = mesh(padded)
         if found:
             stills.append((name, image, found[0] - [pad, pad, 0]))
+    if not stills:
+        raise InputError(f"no face was found in the pictures of {faces}.")
     canonical = canonical_shape(np.stack([s[2] for s in stills]))
     shape = out / "canonical_face.npz"
     np.savez_compressed(shape, points=canonical.astype(np.float16))
@@ -113,7 +125,8 @@ def prepare(faces: Path, clips: Path, out: Path, inset: float = 0.0) -> None:
 
     for name, image, face in stills:
         add(name, image, face, lm.rigid_quad(face, canonical), -1)
-    for group, path in enumerate(sorted(clips.glob("*.mp4"))):
+    group = 0
+    for path in sorted(clips.glob("*.mp4")):
         capture = cv2.VideoCapture(str(path))
         frames, meshes = [], []
         while True:
@@ -125,12 +138,15 @@ def prepare(faces: Path, clips: Path, out: Path, inset: float = 0.0) -> None:
             if found:
                 frames.append(rgb)
                 meshes.append(found[0])
+        print(f"{path.stem}: {len(frames)} frames", flush=True)
+        if not frames:
+            continue
         quads = np.stack([lm.rigid_quad(m, canonical) for m in meshes])
         kernel = cv2.getGaussianKernel(9, 1.5)
         smooth = cv2.filter2D(quads.reshape(len(quads), 8), -1, kernel, borderType=cv2.BORDER_REPLICATE)
         for i, rgb in enumerate(frames):
             add(f"{path.stem}/{i:04d}", rgb, meshes[i], smooth[i].reshape(4, 2), group)
-        print(f"{path.stem}: {len(frames)} frames", flush=True)
+        group += 1
     np.save(out / "images.npy", np.stack(images))
     np.save(out / "points.npy", np.stack(points))
     np.save(out / "valid.npy", np.stack(valids))

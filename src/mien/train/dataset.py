@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.errors import InputError
 from mien.face import mesh as lm
 from mien.face.gaze_warp import sample_gaze_offsets, warp_gaze
 from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
 
 RARE = 20  # one frame of so many is rare in a measure and direction
-HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card
+HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card, half of them where there are few
+SHOWN = 10  # faces and pairs of clip frames on a contact sheet
 
 
 def _mirror_index(canonical: np.ndarray) -> np.ndarray:
     """For each mesh point, the point on the other side of the face."""
     mirrored = canonical * [-1, 1, 1]
     return np.linalg.norm(canonical[:, None] - mirrored[None], axis=2).argmin(1)
+
+
+def _write_small(images: np.ndarray, size: int, cached: Path) -> None:
+    """Write the images averaged down to `size` as the file `cached`, whole or not at all."""
+    temporary = cached.with_name(f"{cached.name}.{os.getpid()}.tmp")
+    factor = images.shape[1] // size
+    small = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3))
+    for start in range(0, len(images), 256):
+        chunk = images[start : start + 256].astype(np.float32)
+        n = len(chunk)
+        chunk = chunk.reshape(n, size, factor, size, factor, 3).mean((2, 4))
+        small[start : start + n] = chunk.round().astype(np.uint8)
+    small.flush()
+    os.replace(temporary, cached)
 
 
 @dataclass(frozen=True)
@@ -46,18 +63,14 @@ class Faces:
     """The prepared data, memory mapped. `stills` and `clips` are indices for training, `held_out` for judging."""
 
     def __init__(self, folder: Path, size: int, seed: int = 0) -> None:
+        """Raises InputError where `mien.train.data` has not written there, or too little to train from."""
+        if not (folder / "images.npy").is_file():
+            raise InputError(f"{folder} holds no images.npy: python -m mien.train data writes it.")
         images = np.load(folder / "images.npy", mmap_mode="r")
         if size < images.shape[1]:
             cached = folder / f"images_{size}.npy"
             if not cached.exists():
-                factor = images.shape[1] // size
-                small = np.lib.format.open_memmap(cached, mode="w+", dtype=np.uint8, shape=(len(images), size, size, 3))
-                for start in range(0, len(images), 256):
-                    chunk = images[start : start + 256].astype(np.float32)
-                    n = len(chunk)
-                    chunk = chunk.reshape(n, size, factor, size, factor, 3).mean((2, 4))
-                    small[start : start + n] = chunk.round().astype(np.uint8)
-                small.flush()
+                _write_small(images, size, cached)
             images = np.load(cached, mmap_mode="r")
         self.images, self.size = images, size
         self.valid = np.load(folder / "valid.npy", mmap_mode="r")
@@ -67,9 +80,15 @@ class Faces:
         self.group = np.load(folder / "group.npy")
         self.mirror = _mirror_index(lm.canonical_face())
         stills = np.random.RandomState(20221122).permutation(np.flatnonzero(self.group < 0))
-        self.held_out, self.stills = stills[:HELD_OUT], stills[HELD_OUT:]
+        held = min(HELD_OUT, len(stills) // 2)
+        self.held_out, self.stills = stills[:held], stills[held:]
         self.clips = np.flatnonzero(self.group >= 0)
         self.clip_of = [np.flatnonzero(self.group == g) for g in range(self.group.max() + 1)]
+        if held < SHOWN or not len(self.clips):
+            raise InputError(
+                f"{folder} holds {len(stills)} faces and {len(self.clips)} frames of clips: training takes {2 * SHOWN} "
+                "faces at least, and one clip."
+            )
         self.random = np.random.RandomState(seed)
         self.rare = [self._rare(frames) for frames in self.clip_of]
 

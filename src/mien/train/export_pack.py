@@ -110,9 +110,10 @@ def export_pack(
 
 @torch.no_grad()
 def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
-    """The channels with `scale`, the standard deviation of their value over `count` clip frames; the gaze is moved in
+    """The channels with `scale`, the standard deviation of their value over at most `count` clip frames; the gaze is moved in
     three of ten, since clips show little gaze."""
     random = np.random.RandomState(0)
+    count = min(count, len(faces.clips))
     index = random.choice(faces.clips, count, replace=False)
     offsets = sample_gaze_offsets(random, count, 0.3)
     values = []

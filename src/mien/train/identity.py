@@ -76,9 +76,10 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 96, seed: int =
         step += 1
         if step % 100 == 0:
             with torch.no_grad():
-                held = faces.get(faces.held_out[:200], np.zeros(200, bool)).image
+                some = faces.held_out[:200]
+                held = faces.get(some, np.zeros(len(some), bool)).image
                 a, c = (net(jitter_crop(colour_jitter([held], random, 0.3)[0], random)) for _ in range(2))
-                right = ((a @ c.T).argmax(1) == torch.arange(200)).float().mean()
+                right = ((a @ c.T).argmax(1) == torch.arange(len(some))).float().mean()
             run.log(step, loss=loss, held_out=right, images_s=100 * batch / (time.time() - began))
             began = time.time()
             run.save(identity=net.state_dict(), centres=centres.detach(), optimiser=optimiser.state_dict(), step=step)

@@ -62,7 +62,9 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
             )
             began = time.time()
             run.save(parser=parser.state_dict(), optimiser=optimiser.state_dict(), step=step)
-    b = faces.get(np.r_[faces.held_out[:6], faces.clip_of[0][::60][:6]], np.zeros(12, bool))
+    run.save(parser=parser.state_dict(), optimiser=optimiser.state_dict(), step=step)
+    shown = np.r_[faces.held_out[:6], faces.clip_of[0][::60][:6]]
+    b = faces.get(shown, np.zeros(len(shown), bool))
     with torch.no_grad():
         logits, points = parser(b.image)
     palette = torch.linspace(-1, 1, 8)[logits.argmax(1)][:, None].expand(-1, 3, -1, -1)
@@ -71,4 +73,3 @@ def train(data: Path, out: Path, *, minutes: float, batch: int = 32, seed: int =
         drawn[i, :, shape_points[:, 1], shape_points[:, 0]] = torch.tensor([-1.0, 1.0, -1.0])[:, None]
     run.contact_sheet("parse", [drawn, palette])
     plot_losses(out)
-    run.save(parser=parser.state_dict(), optimiser=optimiser.state_dict(), step=step)

@@ -48,6 +48,16 @@ def test_rest_is_the_median_of_the_first_seconds() -> None:
     assert rest.shape is found
 
 
+def test_rest_goes_on_changing_until_the_seconds_are_over() -> None:
+    """Longer than the meshes that are kept."""
+    rest, shape = RestShape(30.0), canonical_face()
+    smile = shape.copy()
+    smile[61, 0] -= 0.2
+    for i in range(300 + 200):
+        rest.add(turned(shape if i < 300 else smile, 0), i / 25)
+    assert rest.shape is not None and np.abs(rest.shape - smile).max() < 1e-6
+
+
 def test_one_euro_is_still_at_rest_and_quick_in_motion() -> None:
     random = np.random.default_rng(0)
     noise = OneEuroFilter(np.ones(1))

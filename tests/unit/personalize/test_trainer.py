@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import numpy as np
@@ -19,6 +20,7 @@ from mien.personalize.schedule import Schedule
 from mien.personalize.trainer import Trainer
 from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import StageMonitor
+from mien.runtime.resumable_loop import State
 
 EACH = uniform_sampling(2)
 
@@ -36,6 +38,40 @@ def test_a_loop_ends_at_its_deadline() -> None:
     assert time.monotonic() - begin < 20
     assert sum(done) == 100_000, "the bar ends at its end"
     assert 3 <= len(done) < 100_000, "some steps, and the rest at once"
+
+
+def test_what_an_earlier_run_took_counts_towards_the_deadline() -> None:
+    pack = tiny_pack()
+    landmarks = np.random.RandomState(0).rand(2, 478, 2).astype(np.float32) * 64
+    data = TrainingData.of(pack, np.zeros((2, 64, 64, 3), np.uint8), landmarks)
+    latents = torch.randn(2, pack.generator.num_ws, pack.generator.w_dim)
+
+    class Kept:
+        """The state after so many steps, then after each."""
+
+        def __init__(self, state: State | None = None) -> None:
+            self.states = [] if state is None else [state]
+
+        def load(self) -> State | None:
+            return self.states[-1] if self.states else None
+
+        def offer(self, state: Callable[[], State]) -> None:
+            self.states.append(state())
+
+    def run(kept: Kept, seconds: float) -> int:
+        monitor = StageMonitor(lambda count: None, kept, seconds)
+        trainer = Trainer(FullWeights(pack.generator), data, 0.01, [], quick_schedule(100_000), EACH, monitor)
+        trainer.run(lambda tuned, batch: (tuned.styles(latents[batch.index]), None))
+        return len(kept.states)
+
+    first = Kept()
+    assert run(first, 1.0) > 5
+    last, middle = first.states[-1], first.states[len(first.states) // 2]
+    assert float(last["note.seconds"]) > float(middle["note.seconds"]) > 0.1
+    again = Kept(middle)
+    assert run(again, 1.0) < len(first.states), "not the whole second once more"
+    spent = Kept({**middle, "note.seconds": np.array(50.0)})
+    assert run(spent, 1.0) <= 3, "nothing is left"
 
 
 def taught(windows_from: int | None, steps: int = 60) -> tuple[float, bool]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
+from mien.errors import InputError
 from mien.face import mesh as lm
 from mien.face.gaze_warp import warp_gaze
 from mien.face.measures import POINTS, expression_measures, gaze
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.packs.pack import Pack
+from mien.train.autoencoder.loop import _Loop
 from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
@@ -56,6 +63,47 @@ def test_the_encoder_is_asked_for_the_channels_of_a_pasted_swap(faces: Faces) ->
     assert 0 <= float(near.detach()) < float(far.detach())
     far.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in nets.encoder.parameters())
+
+
+def test_smaller_pictures_are_kept_whole_or_not_at_all(face_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mien.train.dataset.os.replace", killed)
+        Faces(face_folder, 32)
+    assert not (face_folder / "images_32.npy").exists()
+    assert Faces(face_folder, 32).images[:20].std() > 10
+
+
+def test_too_little_to_train_on_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images.npy"):
+        Faces(tmp_path, 128)
+    assert app_run("channels", "--people", "999", "-o", tmp_path / "c") == (2, "must be 1 to 48")
+    assert not (tmp_path / "c").exists()
+
+
+def app_run(*arguments: object) -> tuple[int, str]:
+    """Run `python -m mien.train`; its exit code and the end of its last line."""
+    command = [sys.executable, "-m", "mien.train", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1].rstrip(".")
+    return done.returncode, last[last.rfind("must") :]
+
+
+def test_an_outlier_is_not_followed_and_not_remembered() -> None:
+    """One gradient that is not finite must not end the training."""
+    nets = SimpleNamespace(parameters=lambda: [weight])
+    weight = torch.nn.Parameter(torch.ones(3))
+    steps: list[float] = []
+    optimiser = SimpleNamespace(zero_grad=lambda set_to_none: None, step=lambda: steps.append(1.0))
+    loop = SimpleNamespace(
+        optimiser=optimiser, nets=nets, usual_norm=None, workers=SimpleNamespace(average=lambda parameters: None)
+    )
+    for factor in (1.0, float("nan"), float("inf"), 1.0, 1000.0, 1.0):
+        weight.grad = None
+        _Loop._follow(loop, (weight * factor).sum())  # type: ignore[arg-type]
+    assert len(steps) == 3 and math.isfinite(loop.usual_norm)
 
 
 def test_rare_frames_are_the_ends_of_a_measure(faces: Faces) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mien.errors import MienError, PackError
+from mien.errors import PackError
 from mien.nets.e4e import ReStyle, to_input
 from mien.nets.generator import measured_rgb_valid_from
 from mien.nets.mapping import Mapping as MappingNetwork
@@ -89,6 +89,7 @@ def convert_pack(
     out = check_output(Path(out), (".safetensors",))
     files = {role: Path(path) for role, path in sources.items()}
     _check_roles(files)
+    named = None if channels is None else read_channels(Path(channels))
     pack = Pack(name, {}, {}, (), channels_absolute=False)  # StyleSpace channels carry a person's own shape too
     oriented = "no flow"
     _add_generator(pack, files)
@@ -116,14 +117,11 @@ def convert_pack(
     _measure_resolution(pack)
     if pack.resolution >= LARGE:
         pack.stage_sizes = LARGE_STAGE_SIZES
-    pack.channels = _channels(pack) if channels is None else read_channels(Path(channels))
+    pack.channels = _channels(pack) if named is None else named
     check_channels(pack)
     origins = [Source(role, path.name, sha256(path)) for role, path in sorted(files.items())]
     pack.card = {"pose": oriented} | _card(pack, origins)
-    try:
-        pack.save(out, half=half)
-    except OSError as error:
-        raise MienError(f"{out} could not be written: {error.strerror or error}.") from None
+    pack.save(out, half=half)
     return pack
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mien.errors import MienError, PackError
+from mien.errors import PackError
 from mien.packs.convert import checkpoint_layouts
 from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
@@ -69,10 +69,7 @@ def convert_judges(sources: Mapping[str, Path | str], out: Path | str, *, name: 
         raise PackError("none of the judges' files is there, so the pack was not made.")
     sources_used = [dataclasses.asdict(Source(role, files[role].name, sha256(files[role]))) for role in sorted(used)]
     pack.card = {"licence": "each network's own; see docs/metrics.md", "sources": sources_used}
-    try:
-        pack.save(out, half=False)
-    except OSError as error:
-        raise MienError(f"{out} could not be written: {error.strerror or error}.") from None
+    pack.save(out, half=False)
     return pack
 
 

@@ -7,7 +7,7 @@ import torch
 
 from mien.media.images import psnr_from_mse
 from mien.train.common import Run
-from mien.train.dataset import Faces, resize
+from mien.train.dataset import SHOWN, Faces, resize
 from mien.train.expression import swap_channels
 from mien.train.networks import Networks
 
@@ -23,21 +23,21 @@ def contact_sheet(nets: Networks, faces: Faces, size: int, run: Run, name: str) 
     image = nets.generator.synthesis(w, size)
     error = (image.clamp(-1, 1) - target).square().mean((1, 2, 3))
     psnr = float(psnr_from_mse(error.cpu(), peak=2).mean())
-    clips = faces.clip_of
-    first = get([c[10] for c in clips[:10]])
-    later = get([c[len(c) * 2 // 3] for c in clips[:10]])
+    clips = [faces.clip_of[number % len(faces.clip_of)] for number in range(SHOWN)]
+    first = get([c[len(c) // 10] for c in clips])
+    later = get([c[len(c) * 2 // 3] for c in clips])
     wa, wb = nets.encoder(first.image), nets.encoder(later.image)
     turned = nets.flow(wa, first.pose, later.pose)
-    on = torch.ones(10, 4, dtype=torch.bool, device=device)
+    on = torch.ones(SHOWN, 4, dtype=torch.bool, device=device)
     styles_b = nets.generator.styles(wb)
     pair = nets.generator.synthesis_from_styles(swap_channels(nets.generator.styles(turned), styles_b, on), size)
     plain = nets.generator.synthesis(turned, size)
-    own = nets.generator.styles(w[:10])
+    own = nets.generator.styles(w[:SHOWN])
     drive = nets.generator.synthesis_from_styles(swap_channels(own, styles_b, on), size)
-    turn = lambda yaw: nets.flow(w[:10], held.pose[:10], w.new_tensor([[yaw, 0.0]]).expand(10, 2))
+    turn = lambda yaw: nets.flow(w[:SHOWN], held.pose[:SHOWN], w.new_tensor([[yaw, 0.0]]).expand(SHOWN, 2))
     left, right = (nets.generator.synthesis(turn(yaw), size) for yaw in (-15.0, 15.0))
     show = lambda x: resize(x, size)
     run.contact_sheet(
-        name, [target[:10], image[:10], left, right, drive, show(first.image), plain, pair, show(later.image)]
+        name, [target[:SHOWN], image[:SHOWN], left, right, drive, show(first.image), plain, pair, show(later.image)]
     )
     return psnr

@@ -19,6 +19,7 @@ block costs a quarter then, and the partial RGB sums that stages 4 and 5 look at
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,9 +196,11 @@ class _Loop:
         loss.backward()
         self.workers.average(self.nets.parameters())
         norm = float(nn.utils.clip_grad_norm_(self.nets.parameters(), 2.0))
+        if not math.isfinite(norm):
+            return
         usual = norm if self.usual_norm is None else self.usual_norm
-        self.usual_norm = norm if self.usual_norm is None else 0.98 * usual + 0.02 * min(norm, 2 * usual)
-        if norm < OUTLIER * self.usual_norm:  # false for a norm that is not finite
+        self.usual_norm = 0.98 * usual + 0.02 * min(norm, 2 * usual)
+        if norm < OUTLIER * self.usual_norm:
             self.optimiser.step()
 
     def _train_discriminator(self, seen: StepLosses) -> Tensor:

@@ -17,7 +17,7 @@ import typer
 
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
-from mien.runtime.malloc import tune_malloc
+from mien.train.command import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Wheel = Annotated[Path, typer.Option(help="The wheel that holds the generator.")]
@@ -72,15 +72,15 @@ def encoder(
     faces: Annotated[Path | None, typer.Option(help="A .tar of faces in FFHQ framing, for the second phase.")] = None,
     clips: Annotated[Path | None, typer.Option(help="A folder of .mp4 clips of faces, for the second phase.")] = None,
 ) -> None:
-    """Train the encoder: on exact pairs, then on faces where an archive of them is given."""
+    """Train the encoder: on exact pairs, then on the faces and clips that are given."""
     from mien.packs.pack import Pack
     from mien.train.mobile.encoder import new_encoder, read_clips, read_faces, train_on_faces, train_on_pairs
 
     generator, mapping = _networks(wheel, runs)
     made = train_on_pairs(new_encoder(mapping.w_mean, generator.num_ws), runs / "samples", runs / "encoder_pairs")
-    if faces is not None:
+    if faces is not None or clips is not None:
         spread = _spread(mapping)
-        known = (read_clips(clips) if clips else []) + read_faces(faces)
+        known = (read_clips(clips) if clips else []) + (read_faces(faces) if faces else [])
         train_on_faces(made.requires_grad_(True), generator, Pack.load("mini"), known, spread, runs / "encoder")
 
 
@@ -96,9 +96,9 @@ def flow(runs: Runs = Path("runs"), steps: int = 3000, batch: int = 160) -> None
 def channels(wheel: Wheel, runs: Runs = Path("runs")) -> None:
     """Choose the 32 channels by index sensitivity (Eq. 5)."""
     from mien.packs.pack import Pack
-    from mien.train.mobile.channels import run
+    from mien.train.mobile.channels import run as choose
 
-    run(*_networks(wheel, runs), Pack.load("mini"), runs / "channels")
+    choose(*_networks(wheel, runs), Pack.load("mini"), runs / "channels")
 
 
 @app.command()
@@ -133,5 +133,4 @@ def _spread(mapping: Mapping) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    tune_malloc()
-    app()
+    run(app)

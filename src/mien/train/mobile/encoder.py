@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mien.errors import InputError
 from mien.face.mesh import FaceMesh, rigid_quad, warp_crop
 from mien.media.images import psnr_from_mse, to_float
 from mien.media.video import read_video
@@ -29,6 +30,7 @@ from mien.train.mobile.samples import read
 
 COARSE_ROWS, MIDDLE_ROWS = 7, 6  # up to 16x16, up to 64x64; the rest from the finest features
 EMA_DECAY = 0.998
+HELD_FACES = 64  # faces of the second phase that are kept aside
 OFFSET_WEIGHT = 0.1  # of the mean squared offset, in standard deviations of W, beside the error in W
 
 
@@ -159,7 +161,7 @@ def train_on_pairs(encoder: Encoder, data: Path, out: Path, options: EncoderTrai
         base, offsets = encoder.split(images)
         error = ((base[:, None] + offsets - (w - mean)[:, None]) / spread).square().mean()
         loop.take(error + OFFSET_WEIGHT * (offsets / spread).square().mean())
-        if loop.step % 100 == 0:
+        if loop.step % 100 == 0 or loop.step == options.steps:
             with torch.no_grad():
                 answer = encoder(to_float(held.images))
                 held_error = ((answer - torch.from_numpy(held.w)[:, None]) / spread).square().mean()
@@ -202,13 +204,15 @@ def train_on_faces(
     weights: Losses | None = None,
 ) -> Encoder:
     """Second phase. `judges`: a pack with a landmark reader and an identity network; `spread [D]`: of W; `faces`: the
-    last 64 are held out. Resumes from `out`."""
+    last `HELD_FACES` are held out. Resumes from `out`. Raises InputError where there are no others."""
+    if len(faces) <= HELD_FACES:
+        raise InputError(f"{len(faces)} faces were found, and {HELD_FACES} are held out: there are none to train on.")
     weights = weights or Losses()
     loop = _Loop(encoder, out, options)
-    held = to_float(np.stack(faces[-64:]))
+    held = to_float(np.stack(faces[-HELD_FACES:]))
     while loop.step < options.steps:
         random = loop.random()
-        picks = [faces[int(i)] for i in random.integers(0, len(faces) - 64, options.batch)]
+        picks = [faces[int(i)] for i in random.integers(0, len(faces) - HELD_FACES, options.batch)]
         target = to_float(np.stack(picks))
         seen = to_float(np.stack([spoil(image, random) if random.random() < 0.5 else image for image in picks]))
         base, offsets = encoder.split(seen)
@@ -219,7 +223,7 @@ def train_on_faces(
             + weights.centre * (base / spread).square().mean()
         )
         loop.take(loss)
-        if loop.step % 50 == 0:
+        if loop.step % 50 == 0 or loop.step == options.steps:
             with torch.no_grad():
                 made = torch.cat([generator.synthesis(encoder(part), INPUT_SIZE) for part in held.split(8)])
                 error = (made.clamp(-1, 1) - held).square().mean((1, 2, 3))

@@ -116,7 +116,7 @@ def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPos
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         losses.append(float(loss.detach()))
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 100 == 0 or step + 1 == options.steps:
             held = _held_out(flow, held_w, held_c)
             run.save(
                 flow=flow.state_dict(),

@@ -145,7 +145,7 @@ def train(
         with torch.no_grad():
             for name, value in head.state_dict().items():
                 average[name].lerp_(value, 1 - keep)
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 100 == 0 or step + 1 == options.steps:
             state = {name: value.clone() for name, value in head.state_dict().items()}
             head.load_state_dict(average)
             values = [psnr(head, people[i]) for i in range(HELD_OUT)]
