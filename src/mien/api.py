@@ -19,6 +19,7 @@ from mien.media.video import SYNTHETIC, Clip, read_video, write_video
 from mien.method.completion import completed
 from mien.method.shots import changes_of_person, hold_while_lost
 from mien.method.stage1_align.align import AlignOptions, align, already_aligned
+from mien.method.stage2_invert import encoder_of
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
@@ -77,6 +78,7 @@ def encode_with_report(
         known.require_pack(found.fingerprint, found.name)
         known.require_size(options.size)
     networks = found.at(options.size if known is None else known.resolution)
+    encoder_of(networks, networks.generator, options.inversion)  # whether the pack can invert so, before any work
     torch.manual_seed(options.seed)
     check_installed()
     if known is not None:

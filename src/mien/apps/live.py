@@ -131,6 +131,11 @@ class FramePacer:
         rate = self._rendered / self._spent if self._spent > 0 else float("inf")
         return Report(self._fps, self._shown, self._dropped, self._latest, self._slowed, rate)
 
+    def ended(self) -> None:
+        """All frames are over: those after the last one that was shown were left out."""
+        self._dropped += self._count - self._next
+        self._next = self._count
+
 
 class Live:
     """Iterator over (index, frame), each yielded when it is due; `report()` says how it goes.
@@ -153,6 +158,7 @@ class Live:
         for index, frame in prefetch(self._rendered(), self._depth):
             self._pacer.show(index)
             yield index, frame
+        self._pacer.ended()
 
     def report(self) -> Report:
         """Report how it went so far."""

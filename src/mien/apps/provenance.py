@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mien.format.stream import Stream
 from mien.media.video import SYNTHETIC
 from mien.runtime.files import atomic_path
 
+CERTIFICATE_VARIABLE, KEY_VARIABLE = "MIEN_C2PA_CERT", "MIEN_C2PA_KEY"
 SIGNABLE = {".mp4": "video/mp4", ".mov": "video/quicktime", ".m4v": "video/mp4"}
 # IPTC's digital source types: all of it made by a trained model, or put together with a recording.
 _MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -56,11 +58,19 @@ class Signer:
     algorithm: str
 
 
+def named_by_environment(certificate: Path | None, key: Path | None) -> bool:
+    """Whether the environment names both files: then they are for outputs that can be signed, and not asked for."""
+    return all(
+        path is None or str(path) == os.environ.get(name)
+        for path, name in ((certificate, CERTIFICATE_VARIABLE), (key, KEY_VARIABLE))
+    )
+
+
 def load_signer(certificate: Path | None, key: Path | None, output: Path) -> Signer | None:
     """Load the signer of `output`; None where neither file is given.
 
     Args:
-        certificate: PEM, the signer's certificate first, then those that vouch for it.
+        certificate: a path; PEM, the signer's certificate first, then those that vouch for it.
         key: PEM, not encrypted: EC (P-256, P-384, P-521), Ed25519 or RSA.
 
     Raises:
@@ -68,6 +78,8 @@ def load_signer(certificate: Path | None, key: Path | None, output: Path) -> Sig
             signed, or the extra `provenance` is not installed.
     """
     if certificate is None and key is None:
+        return None
+    if output.suffix.lower() not in SIGNABLE and named_by_environment(certificate, key):
         return None
     if certificate is None or key is None:
         raise InputError("content credentials need both a certificate and its key (--c2pa-cert and --c2pa-key).")

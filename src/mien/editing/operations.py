@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mien.editing.curves import POSE, Array, MotionCurves, Selection, curves_of, principal_motion, smoothed
-from mien.errors import InputError
+from mien.errors import InputError, PackError
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
 from mien.media.sound import keep_spans
@@ -139,8 +139,13 @@ def edit(stream: Stream, operations: Iterable[Operation], *, pack: str | Pack | 
     Raises InputError for a name, a time or an amount that does not fit the stream; PackError, StreamError.
     """
     curves = curves_of(stream, pack)
-    for operation in operations:
-        stream = _apply(stream, operation, curves, pack)
+    for number, operation in enumerate(operations, 1):
+        try:
+            stream = _apply(stream, operation, curves, pack)
+        except PackError:
+            raise
+        except InputError as error:
+            raise InputError(f"edit {number} ({type(operation).__name__.lower()}): {error}") from error
     return stream
 
 

@@ -82,6 +82,11 @@ def evaluate(
         raise InputError("a puppet has no inversions to be compared with.")
     networks = networks or MetricNetworks()
     progress = progress or NoProgress()
+    _check_lengths(reference, output)
+    if inversions is not None:
+        _check_lengths(inversions, output)
+    for table in tables or ():
+        openface.read_table(table)
     sides = _sides(reference, output, options, identity is not None, progress)
     with progress.stage("evaluate", -(-count_frames(reference) // options.step)) as tick:
         result, meshes = _compare(sides, options, networks, judges, identity, tick)
@@ -141,6 +146,13 @@ def _compare(
         for key, values in zip(PIXELS, np.array(pixels).T, strict=True):
             result.values[key], result.series[key] = float(values.mean()), values
     return result, (np.array(meshes[0]), np.array(meshes[1]))
+
+
+def _check_lengths(reference: str | Path, output: str | Path) -> None:
+    """Raise InputError where one clip has two frames more than the other, as rounding a duration does not make."""
+    (few, shorter), (many, longer) = sorted((count_frames(path), str(path)) for path in (reference, output))
+    if many - few > 1:
+        raise InputError(f"{longer} has {many - few} more frames than {shorter}: they are compared frame by frame.")
 
 
 def _sides(

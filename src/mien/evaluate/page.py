@@ -15,11 +15,13 @@ from mien.evaluate.frames import Frame, count_frames, frames
 from mien.evaluate.metrics import dlib_face
 from mien.evaluate.metrics.facemesh import MEASURES
 from mien.evaluate.registry import BY_KEY
+from mien.evaluate.sides import Side
 from mien.evaluate.suite import Result, Results, Suite, SuiteJob
 from mien.evaluate.table import Cell, Column, Table, clips_of
 from mien.media.side_by_side import side_by_side
 from mien.media.still_images import IMAGE_SUFFIXES, write_image
 from mien.runtime.files import atomic_path, write_text
+from mien.runtime.progress import NoProgress
 
 STILLS = 3  # moments of a clip that are shown
 SIZE = 256
@@ -165,7 +167,8 @@ def _stills(jobs: Sequence[SuiteJob]) -> list[Frame]:
         names.insert(0, "identity")
     try:
         step = max(count_frames(first.reference) // (STILLS + 1), 1)
-        videos = [list(islice(frames(p, size=SIZE, step=step, panel=k), 1, STILLS + 1)) for p, k in sources]
+        sides = [Side(p, SIZE, step, k, progress=NoProgress()) for p, k in sources]
+        videos = [list(islice(side, 1, STILLS + 1)) for side in sides]
         if first.identity is not None:
             videos.insert(0, [_portrait(first.identity, first.options.identity_panel)])
     except MienError:

@@ -27,6 +27,7 @@ from mien.evaluate.metrics import dlib_face, openface
 from mien.evaluate.metrics.efficientnet import weights_file
 from mien.evaluate.networks import MetricNetworks, gather, stamps
 from mien.evaluate.registry import BY_KEY, PUPPETEERING, RESYNTHESIS
+from mien.packs.pack import locate
 from mien.runtime.files import atomic_path, read_text, write_text
 from mien.runtime.workers import Pool, run_all
 
@@ -99,6 +100,11 @@ class Result:
         return self.facts.get("error")
 
 
+MEASURED = "results"  # the folder of what was measured, within that of a suite's results
+SUITE_KEYS = ("name", "size", "step", "top", "pack", "note", "columns", "layout", "clip", "method")
+CLIP_KEYS = ("name", "reference", "panel", "output_panel", "identity", "identity_panel", "openface_csv")
+METHOD_KEYS = ("name", "output", "reference", "reference_panel", "panel", "openface_csv")
+
 Results = dict[tuple[str, str], Result]  # by (method, clip)
 
 
@@ -109,6 +115,7 @@ def read_suite(path: str | Path) -> Suite:
         data = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as a suite: {error}.") from error
+    _check_keys(path, data)
     try:
         jobs = [_job(path.parent, data, clip, method) for clip in data["clip"] for method in data["method"]]
         clips, methods = ([str(entry["name"]) for entry in data[kind]] for kind in ("clip", "method"))
@@ -125,6 +132,25 @@ def read_suite(path: str | Path) -> Suite:
             raise InputError(f"{path} is not a suite: its {kind} need names, each its own, that can name a file.")
     name, note = str(data.get("name", path.stem)), str(data.get("note", "")).strip()
     return Suite(name, tuple(clips), tuple(methods), tuple(jobs), columns, layout, note)
+
+
+def _check_keys(path: Path, data: dict[str, Any]) -> None:
+    """Raise InputError for a key that a suite does not have: a slip of the pen would go unnoticed."""
+    for entry, known in [(data, SUITE_KEYS)] + [
+        (each, keys) for kind, keys in (("clip", CLIP_KEYS), ("method", METHOD_KEYS)) for each in _entries(data, kind)
+    ]:
+        for key in entry:
+            if key not in known:
+                raise InputError(f"{path} is not a suite: there is no {key!r} in it, but {', '.join(known)}.")
+    pack = data.get("pack")
+    if pack is not None and not locate(str(pack)).is_file():
+        raise InputError(f"{path} is not a suite: there is no pack {pack!r}.")
+
+
+def _entries(data: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The tables of a kind, [] where they are none."""
+    found = data.get(kind)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:
@@ -238,7 +264,7 @@ def measure_on(job: SuiteJob, device: str) -> Result:
 
 
 def _place(job: SuiteJob, folder: Path) -> Path:
-    return folder / "results" / job.method / f"{job.clip}.json"
+    return folder / MEASURED / job.method / f"{job.clip}.json"
 
 
 def _store(job: SuiteJob, result: Result, folder: Path) -> None:

@@ -58,6 +58,12 @@ class CodedInfo:
         return first, min(first + self.key_interval, self.frames)
 
 
+def check_key_interval(key_interval: int) -> None:
+    """Raise InputError where key frames cannot be so far apart."""
+    if not 1 <= key_interval <= MAX_KEY_INTERVAL:
+        raise InputError(f"the key interval must be 1 to {MAX_KEY_INTERVAL} frames, not {key_interval}.")
+
+
 def encode_frames(
     frames: np.ndarray, steps: np.ndarray, key_interval: int = DEFAULT_KEY_INTERVAL,
     feedback: np.ndarray | None = None, tick: Callable[[int], None] = lambda frames: None,
@@ -82,8 +88,7 @@ def encode_frames(
     values = np.asarray(frames, np.float64)
     if values.ndim != 2 or values.shape[1] != PARAMETERS or not len(values) or not np.isfinite(values).all():
         raise InputError(f"frames must be finite numbers of shape [T, {PARAMETERS}], not {values.shape}.")
-    if not 1 <= key_interval <= MAX_KEY_INTERVAL:
-        raise InputError(f"the key interval must be 1 to {MAX_KEY_INTERVAL} frames, not {key_interval}.")
+    check_key_interval(key_interval)
     peaks = np.abs(values).max(axis=0)
     codes = _step_codes(np.asarray(steps, np.float64), peaks)
     units = _step_units(codes)

@@ -64,8 +64,7 @@ def transcode(
     Raises:
         InputError: a value out of range, or both a quality and a rate; RateError: a rate that cannot be reached.
     """
-    if quality is not None and rate is not None:
-        raise InputError("give a quality or a rate, not both.")
+    check_coding(quality, rate, key_interval)
     if sensitivity is None:
         sensitivity = assumed_sensitivity(stream.frames)
 
@@ -127,6 +126,17 @@ def _meet_quality(coded: Callable[[float], bytes], look: Look, wanted: float) ->
 def raw(stream: Stream) -> Stream:
     """The same frames, 70 bytes each."""
     return replace(stream, coded=b"")
+
+
+def check_coding(quality: float | None, rate: float | None, key_interval: int) -> None:
+    """Raise InputError where frames cannot be coded so: see `transcode`."""
+    if quality is not None and rate is not None:
+        raise InputError("give a quality or a rate, not both.")
+    if quality is not None and not QUALITIES[0] <= quality <= QUALITIES[1]:
+        raise InputError(f"the quality must be {QUALITIES[0]:g} to {QUALITIES[1]:g} dB, not {quality:g}.")
+    if rate is not None and not 0 < rate < float("inf"):
+        raise InputError(f"the rate is a number of bits a second, more than 0, not {rate:g}.")
+    motion_codec.check_key_interval(key_interval)
 
 
 def steps_for(quality: float, sensitivity: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -187,7 +187,8 @@ class Sound:
         self._container = container
         whole = self._start == 0 and self._duration is None and not self._changing and len(self._parts) < 2
         codec = self._input.codec_context.name
-        if whole and (codec in MP4_CODECS or container.format.name == "matroska"):
+        known = MP4_CODECS - {"opus"} if container.format.name == "mov" else MP4_CODECS
+        if whole and (codec in known or container.format.name == "matroska"):
             self._packets = self._copied(container.add_stream_from_template(self._input))
         elif self._input.codec_context.sample_rate:
             self._packets = self._encoded(container)

@@ -39,7 +39,10 @@ def check_output(
         raise OutputError(f"the output {path} is a folder, not a file.")
     if not there:
         raise OutputError(f"the output folder {folder} does not exist.")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if exists and not path.is_file():  # a pipe or a device is written to, and not replaced
+        if not os.access(path, os.W_OK):
+            raise OutputError(f"the output {path} cannot be written to.")
+    elif not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the output folder {folder} cannot be written to.")
     for read in inputs:
         if exists and read is not None and Path(read).exists() and os.path.samefile(path, read):
@@ -135,9 +138,14 @@ def _check_name(path: Path) -> None:
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place if the block ends well, and is removed if it does not.
 
+    Where `path` is a link, what it leads to is replaced; where it is a pipe or a device, it is yielded itself.
     Raises OutputError as `check_output` does, and MienError when the disk is full.
     """
     path = check_output(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = Path(os.path.realpath(path))
     # The ending is kept last, since image and video writers choose their format by it.
     temporary = path.with_name(f".mien-{secrets.token_hex(8)}.tmp{path.suffix}")
     try:

@@ -143,13 +143,15 @@ def work_folder(output: Path, key: str, interval: float = INTERVAL) -> Iterator[
     Ctrl-C, a kill, what nobody foresaw, and a rate that cannot be reached: with another one the work goes on.
 
     Raises:
-        InputError: another process is at work on the same output.
+        InputError: another process is at work on the same output, or the folder's name is taken.
         MienError: the disk is full; OutputError: the folder cannot be made.
     """
     folder = sibling(output, SUFFIX)
     work = StageCache(folder, interval)
     with work._failing():
         folder.mkdir(exist_ok=True)
+        if any(folder.iterdir()) and not any((folder / name).is_file() for name in (_KEY, _LOCK)):
+            raise InputError(f"{folder} is no work folder of mien: move it away, or name another output.")
         held = (folder / _LOCK).open("w")
     with held:
         _hold(held, folder)

@@ -261,6 +261,10 @@ def test_a_recipe_is_the_same_as_the_calls(stream: Stream, pack: Pack, tmp_path:
         ('[[edit]]\ndo = "scale"\nwhat = "yaw"\nfactor = true', "must be a number"),
         ('[[edit]]\ndo = "scale"\nwhat = "yaw"\nfactor = inf', "ordinary number"),
         ('[[edit]]\ndo = "cut"\nstart = 0\nend = 100', "outside the stream"),
+        (
+            '[[edit]]\ndo = "smooth"\nwhat = "yaw"\nseconds = 0.2\n[[edit]]\ndo = "cut"\nstart = 0\nend = 100',
+            "edit 2 (cut): ",
+        ),
         ('[[edit]]\ndo = "mix"\nwhat = "yaw"\nother = "none.mien"', "none.mien"),
     ],
 )

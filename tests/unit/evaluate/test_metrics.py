@@ -240,7 +240,7 @@ def test_folders_panels_and_lengths(faces: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="panels"):
         list(frames(tmp_path / "wide.mkv", panel=2))
     write_video(tmp_path / "long.mkv", pictures(7, 64, 64), 25)
-    with pytest.raises(InputError, match="more frames"):
+    with pytest.raises(InputError, match="2 more frames"):
         evaluate(faces, tmp_path / "long.mkv")
     write_video(tmp_path / "one_more.mkv", [*frames(faces, size=192), FACE], 25)
     assert evaluate(faces, tmp_path / "one_more.mkv", Options(size=192)).frames == 5

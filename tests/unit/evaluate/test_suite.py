@@ -262,3 +262,25 @@ def test_a_size_that_is_no_number_of_pixels_is_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "a.toml").write_text("size = inf\n" + entries)
     with pytest.raises(InputError, match="is not a suite"):
         read_suite(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize(
+    "before, after, says",
+    [
+        ('name = "one"', 'name = "one"\npannel = 1', "pannel"),
+        ('name = "same"', 'name = "same"\nstpe = 4', "stpe"),
+        ("[[clip]]", "sise = 3\n[[clip]]", "sise"),
+        ("[[clip]]", 'pack = "nothere"\n[[clip]]', "nothere"),
+    ],
+)
+def test_a_slip_of_the_pen_is_said(toml: Path, before: str, after: str, says: str) -> None:
+    toml.write_text(toml.read_text().replace(before, after, 1))
+    with pytest.raises(InputError, match=says):
+        read_suite(toml)
+
+
+def test_a_page_of_somebody_elses_is_left_alone(toml: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    assert main(["evaluate", "--suite", str(toml), "-o", str(tmp_path / "site")]) == 2
+    assert (tmp_path / "site" / "index.html").read_text() == "mine"

@@ -191,3 +191,12 @@ def test_an_interrupted_encode_goes_on_and_writes_the_same_file(
     resumed = json.loads((tmp_path / "r.json").read_text())["resumed"]
     assert {"align", "tune", "attributes", "state-refine"} <= set(resumed)
     assert sorted(os.listdir(tmp_path)) == ["a.mien", "face.mp4", "r.json", "whole.mien"]
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "a.mien.work"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="no work folder"), work_folder(tmp_path / "a.mien", "key"):
+        pass
+    assert [p.name for p in folder.iterdir()] == ["notes.txt"]

@@ -80,7 +80,15 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
         name = path.relative_to(source)
         output = target / (name.with_suffix(".mien") if stems.count(stem) == 1 else name.with_name(name.name + ".mien"))
         jobs.append(BatchJob(name.as_posix(), path, output, pack, options, fingerprint))
+    ours = any("clip" in line and "state" in line for line in _read(target / MANIFEST))
+    if (target / MANIFEST).exists() and not ours and (target / MANIFEST).stat().st_size:
+        raise OutputError(
+            f"{target / MANIFEST} is no manifest of mien batch, and one would be written there: name another folder."
+        )
     for job in jobs:
+        # Without its report a stream is what a run left that was killed, where there is a manifest.
+        if job.output.exists() and not job.report.exists() and not ours:
+            raise OutputError(f"{job.output} is there already, and mien batch did not write it: name another folder.")
         if _is_foreign(job.report):
             raise OutputError(
                 f"{job.report} is no report of mien batch, and one would be written there: name another folder."

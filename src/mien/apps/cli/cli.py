@@ -97,6 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
     tune_malloc()
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that half-written files go
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+            signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     with _quiet_natives(debug):
         try:
             code = _run(arguments, debug)
@@ -116,6 +118,12 @@ def _run(arguments: list[str] | None, debug: bool) -> int:
         return _fail(INTERRUPTED, 130)
     except typer.Exit as error:
         return error.exit_code
+    except SystemExit:
+        if (
+            type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        ):  # Click's way of saying that nobody reads our output any more
+            return 0
+        raise
     except BrokenPipeError:
         raise
     except MienError as error:

@@ -135,12 +135,17 @@ def _was_given(context: typer.Context, name: str | None) -> bool:
 
 def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:
     from mien.evaluate.page import write_page
-    from mien.evaluate.suite import measure_on, read_suite, run_suite
+    from mien.evaluate.suite import MEASURED, measure_on, read_suite, run_suite
     from mien.evaluate.table import comma_separated, markdown, summarise
     from mien.runtime.files import check_output_folder, write_text
 
     suite = read_suite(path)
     check_output_folder(folder)
+    for name in ("table.md", "table.csv", "index.html"):
+        if (folder / name).exists() and not (folder / MEASURED).is_dir():
+            raise InputError(
+                f"{folder / name} is not of a suite's results, and would be written over: name another folder."
+            )
     folder.mkdir(exist_ok=True)
     pool = (lambda count: make_pool(measure_on, count, ray, None)) if ray is not None else None
     with progress_bars() as progress, progress.stage("evaluate", len(suite.jobs), unit="pairs") as tick:

@@ -68,7 +68,7 @@ def live(
     """
     from mien.apps.telepresence.face import live_face, steps_of
     from mien.apps.telepresence.marks import Marks
-    from mien.apps.telepresence.outputs import check_live_output
+    from mien.apps.telepresence.outputs import VirtualCamera, check_live_output
     from mien.apps.telepresence.session import LiveOptions, LiveSession
     from mien.apps.telepresence.sources import is_address, live_source
     from mien.runtime.files import check_output, check_outputs_differ, write_text
@@ -80,10 +80,11 @@ def live(
         check_output(statistics, (), (clip, face))
     check_outputs_differ(output, statistics)
     source = live_source(camera, given)
+    shown_at: list[Output] = [VirtualCamera()] if virtual_camera else []
     leave_a_core()
     with progress_bars() as progress, progress.stage("learn to read the face", steps_of(face), "steps") as tick:
         driven = live_face(face, pack, tick)
-    outputs, record = _outputs(output, clip, virtual_camera, driven, source)
+    outputs, record = _outputs(output, clip, shown_at, driven, source)
     session = LiveSession(
         source, driven, [*outputs, record], LiveOptions(calibrate, Marks(sign, watermark)), _tick, _notify
     )
@@ -99,13 +100,11 @@ def live(
 
 
 def _outputs(
-    output: Path | None, clip: Path | None, virtual_camera: bool, face: LiveFace, source: Source
+    output: Path | None, clip: Path | None, cameras: list[Output], face: LiveFace, source: Source
 ) -> tuple[list[Output], MotionRecord]:
-    from mien.apps.telepresence.outputs import MotionRecord, VideoFile, VirtualCamera, Window, has_display
+    from mien.apps.telepresence.outputs import MotionRecord, VideoFile, Window, has_display
 
-    found: list[Output] = []
-    if virtual_camera:
-        found.append(VirtualCamera())
+    found = [*cameras]
     if output is not None and output.suffix.lower() != ".mien":
         found.append(VideoFile(output, source.fps, clip))
     if has_display():

@@ -76,9 +76,10 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
-        if aligned or start > 0 or duration is not None or face is not None or effort != 1.0:
+        of_videos = (aligned, start > 0, duration, face, effort != 1.0, pack != "mini", device != "auto", seed != 0)
+        if any(option not in (None, False) for option in of_videos):
             raise InputError(
-                f"{clip} is encoded already: --aligned, --start, --duration, --face and --effort are for a video."
+                f"{clip} is encoded already: --size and --json alone go with it, the others are for a video."
             )
         if resolution not in (None, stream.resolution):
             raise InputError(f"{clip} was tuned in pictures of {stream.resolution} pixels: give the clip itself, or leave out "

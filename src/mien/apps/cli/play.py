@@ -20,7 +20,9 @@ def play(
         Path | None,
         typer.Option("--output", "-o", metavar="OUT.y4m", help="Write YUV4MPEG2 there instead; - is stdout."),
     ] = None,
-    late: Annotated[str, typer.Option(help="What becomes of frames that are late: drop them, or slow down.")] = "drop",
+    late: Annotated[
+        str, typer.Option(help="What becomes of frames that are late: drop them, or slow down. A file gets all.")
+    ] = "drop",
     delay: Annotated[float, typer.Option(min=0.0, max=60.0, metavar="S", help="Seconds of frames held ready.")] = 0.2,
     person: PersonFile = None,
     pack: StreamPack = None,
@@ -47,14 +49,20 @@ def play(
     if output is not None and str(output) != "-":
         check_output(output, (), (file, person))
     stream = Stream.load(file)
+    to_file = output is not None and str(output) != "-"  # which has all frames, whenever they are ready
     frames = live(stream, pack=pack, person=person_folder(person, file), device=checked_device(device), delay=delay,
-                  late=late)  # fmt: skip
+                  late="slow" if to_file else late)  # fmt: skip
     with _sink(output) as sink, suppress(BrokenPipeError):  # the window was closed
         sink.write(yuv4mpeg_header(stream.resolution, stream.fps))
         mark = Watermark(file_hash(stream), stream.resolution, stream.resolution) if watermark else None
-        for _, frame in frames:
-            sink.write(yuv4mpeg_frame(mark(frame) if mark else frame))
+        written, picture = 0, b""
+        for index, frame in frames:
+            for _ in range(written, index):  # YUV4MPEG2 has no times: what was left out is the frame before it
+                sink.write(picture or yuv4mpeg_frame(frame))
+            picture = yuv4mpeg_frame(mark(frame) if mark else frame)
+            sink.write(picture)
             sink.flush()
+            written = index + 1
     print(frames.report().sentence(), file=sys.stderr)
 
 

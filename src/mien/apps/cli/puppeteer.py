@@ -152,17 +152,14 @@ def puppeteer(
     """
     from mien.apps.provenance import load_signer
     from mien.format.person import Person
-    from mien.format.stream import Stream
-    from mien.media.video import read_video
     from mien.options import EncodeOptions
 
-    as_stream = _is_stream(output, (driver, portrait), of_videos=compare or c2pa_cert is not None)
+    as_stream = _is_stream(output, (driver, portrait), compare or not watermark, (c2pa_cert, c2pa_key))
     _check_pairs(driver, start > 0 or duration is not None, person_size is not None and tune is False)
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
     where, size = checked_device(device), person_bytes(person_size)
-    clip = None if driver.suffix.lower() == ".mien" else read_video(driver, start, duration)
-    stream = None if clip else Stream.load(driver)
-    seen, face, driver_face = _faces(portrait, face, driver_face)
+    clip, stream = _driver(driver, start, duration, person, compare)
+    seen, face, driver_face = _faces(portrait, face, driver_face, clip is not None)
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
@@ -193,16 +190,36 @@ def puppeteer(
         _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
 
 
-def _is_stream(output: Path, inputs: tuple[Path, Path], of_videos: bool) -> bool:
+def _driver(
+    path: Path, start: float, duration: float | None, person: Path | None, drawn: bool
+) -> tuple[Clip | None, Stream | None]:
+    """The driver's clip, or its stream; where that is to be `drawn`, the person that it names must be there."""
+    from mien.format.person import find_person
+    from mien.format.stream import Stream
+    from mien.media.video import read_video
+
+    if path.suffix.lower() != ".mien":
+        return read_video(path, start, duration), None
+    stream = Stream.load(path)
+    if drawn:
+        find_person(stream, person_folder(person, path))
+    return None, stream
+
+
+def _is_stream(
+    output: Path, inputs: tuple[Path, Path], of_videos: bool, signing: tuple[Path | None, Path | None]
+) -> bool:
     """Whether the result is to be a stream and no video. Raises OutputError where it cannot be written, InputError where
-    options are given that are `of_videos`."""
+    options are given that are `of_videos`, as files for `signing` are, unless the environment names them."""
+    from mien.apps.provenance import named_by_environment
     from mien.media.video import VIDEO_SUFFIXES
     from mien.runtime.files import check_output
 
     check_output(output, (*VIDEO_SUFFIXES, ".mien"), inputs)
     as_stream = output.suffix.lower() == ".mien"
-    if as_stream and of_videos:
-        raise InputError("--compare and --c2pa-cert are for a video as OUT.")
+    signed = any(path is not None for path in signing) and not named_by_environment(*signing)
+    if as_stream and (of_videos or signed):
+        raise InputError("--compare, --no-watermark, --c2pa-cert and --c2pa-key are for a video as OUT.")
     return as_stream
 
 
@@ -226,11 +243,14 @@ def _encode_driver(driver: Path, options: EncodeOptions, face: FaceSource, pack:
     return encode_with_bars(driver, name, options, device)[0]
 
 
-def _faces(path: Path, face: int | None, driver_face: int | None) -> tuple[FaceSource, int | None, int | None]:
+def _faces(
+    path: Path, face: int | None, driver_face: int | None, filmed: bool
+) -> tuple[FaceSource, int | None, int | None]:
     """FACE, and which face of it and of the driver: a stream or a person is one face, so that the number is the
-    driver's.
+    driver's, which is `filmed` or a stream.
 
-    Raises FaceError for an image without that face, before the driver is encoded.
+    Raises FaceError for an image without that face, before the driver is encoded; InputError for a number without
+    meaning.
     """
     import numpy as np
 
@@ -238,6 +258,9 @@ def _faces(path: Path, face: int | None, driver_face: int | None) -> tuple[FaceS
     from mien.reenact.face_source import read_face
 
     seen = read_face(path)
+    still = isinstance(seen, np.ndarray)
+    if not filmed and (driver_face is not None or (face is not None and not still)):
+        raise InputError("--driver-face is for a video as DRIVER, and --face for an image as FACE.")
     if not isinstance(seen, np.ndarray):
         return seen, None, driver_face or face
     align_image(seen, 256, face)

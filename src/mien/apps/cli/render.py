@@ -75,6 +75,10 @@ def render(
         raise InputError("--start is for --compare and --paste-into.")
     stream = Stream.load(file)
     clip = read_video(beside, start, stream.seconds) if beside else None
+    if clip is not None and clip.fps != stream.fps:
+        raise InputError(
+            f"{clip.path} has {float(clip.fps):g} frames a second and the stream {float(stream.fps):g}: they do not belong together."
+        )
     owner = person_folder(person, file)
     where = checked_device(device)
     _render(stream, output, pack, owner, where, clip, paste=paste_into is not None, signer=signer, size=size,

@@ -48,6 +48,8 @@ def transcode(
 
     Example: mien transcode small.mien -o plain.mien --raw
     """
+    from mien.format.motion_codec import DEFAULT_KEY_INTERVAL
+    from mien.format.rate_control import check_coding
     from mien.format.rate_control import raw as plain
     from mien.format.stream import Stream
     from mien.runtime.files import check_output
@@ -55,6 +57,8 @@ def transcode(
     check_output(output, (".mien",), (file,))
     if raw and any(option is not None for option in (quality, rate, key_interval)):
         raise InputError("--raw goes with none of --quality, --rate and --key-interval.")
+    if not raw:
+        check_coding(quality, rate, DEFAULT_KEY_INTERVAL if key_interval is None else key_interval)
     stream, damages = Stream.salvage(file) if salvage else (Stream.load(file), ())
     if raw:
         result = plain(stream)

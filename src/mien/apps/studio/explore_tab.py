@@ -156,10 +156,11 @@ def _compare(studio: Studio) -> None:
 def measure_html(studio: Studio, job: StudioJob, paths: tuple[Path, Path]) -> str:
     """Evaluate two videos: a table and series over time as HTML."""
     from mien.evaluate.evaluate import evaluate
+    from mien.evaluate.judges import JudgeModels
     from mien.evaluate.networks import gather
 
     clip = checked_clip(paths[0])
-    result = evaluate(*paths, networks=gather(studio.pack_name), progress=job)
+    result = evaluate(*paths, networks=gather(studio.pack_name), judges=JudgeModels.installed(), progress=job)
     seconds = result.frames / float(clip.fps)
     titles = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1": "L1, of 255"}
     charts = [markup.chart([result.series[k]], [t], t, seconds) for k, t in titles.items() if k in result.series]

@@ -99,7 +99,7 @@ def is_address(text: str) -> bool:
 
 
 class NetworkSource:
-    """The video of a network stream, each frame there when it arrived. It ends where the stream does, or where nothing
+    """The video of a network stream, each frame there when it arrived, those of a file when they are due. It ends where the stream does, or where nothing
     comes for ten seconds.
 
     Raises InputError for a protocol that is not in `PROTOCOLS`, and where no video is to be had.
@@ -127,10 +127,13 @@ class NetworkSource:
         self.fps = rate.limit_denominator(1001) if rate and 1 <= rate <= 120 else CAMERA_RATE
 
     def frames(self) -> Iterator[tuple[float, Image]]:
+        finite, begin = self._container.duration is not None, time.monotonic()
         try:
             for packet in self._container.demux(video=0):
                 with suppress(av.error.InvalidDataError):  # damaged on the way: the next one may be whole
                     for frame in packet.decode():
+                        if finite and frame.time is not None:  # a file comes as fast as the network lets it
+                            time.sleep(max(begin + frame.time - time.monotonic(), 0.0))
                         yield time.monotonic(), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
         except (av.error.FFmpegError, OSError):
             return
@@ -139,14 +142,23 @@ class NetworkSource:
 
 
 def feed(source: Source, place: Newest[Captured], stop: threading.Event) -> threading.Thread:
-    """Put the frames of a source into `place` from a thread of their own, until it ends or `stop` is set."""
+    """Put the frames of a source into `place` from a thread of their own, until it ends or `stop` is set.
+
+    Frames are numbered by the time at which they came, so that a camera that gives fewer than it says, as in dim
+    light, does not run fast. Of one that gives more, those are left out that are a second ahead.
+    """
 
     def work() -> None:
+        fps, number, first = float(source.fps), -1, None
         try:
-            for i, (there, frame) in enumerate(source.frames()):
+            for there, frame in source.frames():
                 if stop.is_set():
                     break
-                place.put(Captured(i, there, frame))
+                first = there if first is None else first
+                due = round((there - first) * fps)
+                if number + 1 <= due + fps:
+                    number = max(number + 1, due)
+                    place.put(Captured(number, there, frame))
             place.close()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised at the taker's
             place.close(error)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import FaceError, VideoError
+from mien.errors import FaceError, InputError, VideoError
 from mien.face import mesh as lm
 from mien.method.stage1_align.crop_geometry import crop_from_quad, quad_from_crop, wrap
 from mien.method.stage1_align.keyframes import Stabiliser
@@ -41,6 +41,11 @@ class AlignOptions:
 
     aligned: bool = False
     face: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InputError where a face is asked for in crops, which show one."""
+        if self.aligned and self.face is not None:
+            raise InputError("crops that are aligned already show one face: a face's number is for whole frames.")
 
 
 def _ignore(done: int) -> None:

@@ -72,7 +72,10 @@ def paste(
     rendered: Iterable[Frame], frames: Iterable[Frame], stream: Stream, frame_size: tuple[int, int]
 ) -> Iterator[Frame]:
     """Put rendered crops back where they came from in the clip's frames: their edges blended, their colours matched,
-    frames without the face as they are. Raises InputError."""
-    paster = Paster()
-    for face, frame, quad in zip(rendered, frames, quads_from_stream(stream, frame_size), strict=False):
+    frames without the face as they are. Raises InputError, also where the clip ends before the stream."""
+    paster, left = Paster(), iter(frames)
+    for face, quad in zip(rendered, quads_from_stream(stream, frame_size), strict=True):
+        frame = next(left, None)
+        if frame is None:
+            raise InputError("the clip ends before the stream does, so faces cannot be put back into it (see --start).")
         yield paster(frame, face, quad)

@@ -6,6 +6,7 @@ import functools
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,41 @@ def test_newest_hands_errors_over() -> None:
     place.close(VideoError("no."))
     with pytest.raises(VideoError):
         place.take()
+
+
+@dataclass
+class Filmed:
+    """A camera that says 30 frames a second and gives `rate`."""
+
+    rate: float
+    seconds: float
+    fps: Fraction = Fraction(30)
+    count: int | None = None
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        for i in range(round(self.rate * self.seconds)):
+            yield 7 + i / self.rate, picture(i)
+
+
+class All(Newest[Captured]):
+    """Keeps everything that was put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[int] = []
+
+    def put(self, item: Captured) -> None:
+        self.numbers.append(item.index)
+
+
+@pytest.mark.parametrize("rate", [10.0, 30.0, 60.0])
+def test_frames_are_numbered_by_their_time(rate: float) -> None:
+    place = All()
+    feed(Filmed(rate, 4.0), place, threading.Event()).join()
+    assert all(b > a for a, b in pairwise(place.numbers))
+    assert place.numbers[-1] == pytest.approx(4 * 30, abs=31 if rate > 30 else 3)
+    if rate <= 30:
+        assert len(place.numbers) == rate * 4, "none is left out"
 
 
 def test_clip_source_keeps_the_clips_clock(tmp_path: Path) -> None:

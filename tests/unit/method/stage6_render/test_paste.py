@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import mien
+from factories import EXAMPLES
 from factories.faces import crop, face
+from mien.errors import InputError
 from mien.face.mesh import warp_crop
 from mien.method.stage1_align.crop_geometry import quad_from_crop
 from mien.method.stage6_render.paste import Paster, blend, colour_field, fade
+from mien.method.stage6_render.placement import paste, placement_from_quads
 from tolerances import FLOAT32_GEOMETRY
 
 SIZE = 256
@@ -109,3 +115,16 @@ def test_a_background_of_another_colour_does_not_tint_the_hair() -> None:
     crop_of_frame[rim, 1] += 60
     field = colour_field(crop_of_frame, render)
     assert field[16, 1, 1] > 50 and field[16, 8, 1] < 60 / 5 and abs(field[16, 16, 1]) < 1
+
+
+def test_a_clip_that_ends_too_early_is_refused() -> None:
+    """Else the video would stop where the clip does, with all of its sound."""
+    frames = [face() for _ in range(2)]
+    placement = placement_from_quads(
+        np.stack([quad()] * 3), (frames[0].shape[1], frames[0].shape[0]), np.zeros(3, bool)
+    )
+    stream = replace(mien.load(EXAMPLES / "clip.mien"), placement=None)
+    stream = replace(stream, frames=stream.frames[:3], placement=placement)
+    faces = [warp_crop(frames[0], quad(), SIZE)] * 3
+    with pytest.raises(InputError, match="ends before"):
+        list(paste(faces, frames, stream, (frames[0].shape[1], frames[0].shape[0])))

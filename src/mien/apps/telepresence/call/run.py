@@ -110,6 +110,8 @@ def prepare(plan: CallPlan, progress: Progress) -> Prepared:
     """Check everything, and learn to read the face. Raises InputError, StreamError, PackError, VideoError and
     FaceError."""
     _check_host(plan.meeting.host)
+    if plan.microphone is not None and (plan.clip is not None or not plan.sound):
+        raise InputError("--microphone goes with neither --input nor --no-sound.")
     if plan.meeting.connect is not None:
         _check_reach(plan.meeting, host_and_port(plan.meeting.connect)[0])
     if plan.meeting.listen is not None:
