@@ -45,7 +45,8 @@ class LiveStatistics:
         return (len(self.shown) - 1) / max(self.shown[-1].out - self.shown[0].out, 1e-6)
 
     def as_json(self) -> dict[str, object]:
-        """`fps`, `delay_ms`, `kbit_s`, `dropped` and what they are made of."""
+        """`fps`, `delay_ms`, `kbit_s`, `dropped` and what they are made of. What a source does not give of the rate that it
+        says counts as dropped too."""
         delays = np.array([1000 * s.delay for s in self.shown] or [0.0])
         percentile = lambda values, p: round(float(np.percentile(values, p)), 1)
         stages = {name: [1000 * getattr(s, name) for s in self.shown] or [0.0] for name in ("track", "draw")}
