@@ -115,8 +115,8 @@ def read_suite(path: str | Path) -> Suite:
         data = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read as a suite: {error}.") from error
-    _check_keys(path, data)
     try:
+        _check_keys(path, data)
         jobs = [_job(path.parent, data, clip, method) for clip in data["clip"] for method in data["method"]]
         clips, methods = ([str(entry["name"]) for entry in data[kind]] for kind in ("clip", "method"))
         columns, layout = tuple(data.get("columns", ())), str(data.get("layout", LAYOUTS[0]))
@@ -135,22 +135,19 @@ def read_suite(path: str | Path) -> Suite:
 
 
 def _check_keys(path: Path, data: dict[str, Any]) -> None:
-    """Raise InputError for a key that a suite does not have: a slip of the pen would go unnoticed."""
-    for entry, known in [(data, SUITE_KEYS)] + [
-        (each, keys) for kind, keys in (("clip", CLIP_KEYS), ("method", METHOD_KEYS)) for each in _entries(data, kind)
-    ]:
-        for key in entry:
+    """Raise InputError for a key that a suite does not have, or a pack that is not here."""
+    tables: list[tuple[dict[str, Any], tuple[str, ...]]] = [(data, SUITE_KEYS)]
+    tables += [(clip, CLIP_KEYS) for clip in data.get("clip", ())]
+    tables += [(method, METHOD_KEYS) for method in data.get("method", ())]
+    for table, known in tables:
+        for key in table:
             if key not in known:
-                raise InputError(f"{path} is not a suite: there is no {key!r} in it, but {', '.join(known)}.")
+                raise InputError(
+                    f"{path} is not a suite: it has a key {key!r}, and the keys there are {', '.join(known)}."
+                )
     pack = data.get("pack")
     if pack is not None and not locate(str(pack)).is_file():
         raise InputError(f"{path} is not a suite: there is no pack {pack!r}.")
-
-
-def _entries(data: dict[str, Any], kind: str) -> list[dict[str, Any]]:
-    """The tables of a kind, [] where they are none."""
-    found = data.get(kind)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:

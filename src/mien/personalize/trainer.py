@@ -94,7 +94,8 @@ class Trainer:
             torch.manual_seed(self._schedule.seed)
             done = first = loop.resume()
             before = loop.notes.get("seconds", 0.0)
-            self._schedule = self._schedule.with_steps(*(int(loop.notes.get(k, v)) for k, v in self._steps().items()))
+            if loop.notes:
+                self._schedule = self._schedule.with_steps(int(loop.notes["steps"]), int(loop.notes["low_steps"]))
             tick(done)
             begin = time.monotonic()
             while done < self._schedule.steps:
@@ -104,13 +105,10 @@ class Trainer:
                 taken = time.monotonic() - begin
                 if limit is not None:
                     self._schedule = self._schedule.shortened(done, taken / (done - first), limit - before - taken)
-                loop.notes = {"seconds": before + taken, **self._steps()}
+                now = self._schedule
+                loop.notes = {"seconds": before + taken, "steps": now.steps, "low_steps": now.low_steps}
                 loop.done(done - 1)
         tick(planned - done)
-
-    def _steps(self) -> dict[str, int]:
-        """How many steps the schedule has now, and how many of them at a small size."""
-        return {"steps": self._schedule.steps, "low_steps": self._schedule.low_steps}
 
     def _one(self, number: int, step: Step, once: Once, threads: Team) -> None:
         """One step: render, losses, gradient, update."""

@@ -28,7 +28,7 @@ def check_output(
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"the output {path} must end in {' or '.join(suffixes)}.")
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     _check_name(path)
     try:
         exists, is_folder = path.exists(), path.is_dir()

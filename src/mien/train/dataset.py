@@ -18,7 +18,9 @@ from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
 
 RARE = 20  # one frame of so many is rare in a measure and direction
-HELD_OUT = 500  # faces kept aside for the reconstruction figure of the card, half of them where there are few
+HELD_OUT = (
+    500  # faces kept aside for the reconstruction figure of the card; half of all where there are fewer than 1,000
+)
 SHOWN = 10  # faces and pairs of clip frames on a contact sheet
 
 

@@ -110,8 +110,8 @@ def export_pack(
 
 @torch.no_grad()
 def with_scales(nets: Networks, faces: Faces, table: tuple[Channel, ...], count: int = 1500) -> tuple[Channel, ...]:
-    """The channels with `scale`, the standard deviation of their value over at most `count` clip frames; the gaze is moved in
-    three of ten, since clips show little gaze."""
+    """The channels with `scale`, the standard deviation of their value over at most `count` clip frames; the gaze is
+    moved in three of ten, since clips show little gaze."""
     random = np.random.RandomState(0)
     count = min(count, len(faces.clips))
     index = random.choice(faces.clips, count, replace=False)

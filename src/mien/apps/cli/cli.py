@@ -119,9 +119,8 @@ def _run(arguments: list[str] | None, debug: bool) -> int:
     except typer.Exit as error:
         return error.exit_code
     except SystemExit:
-        if (
-            type(sys.stdout).__name__ == "PacifyFlushWrapper"
-        ):  # Click's way of saying that nobody reads our output any more
+        # Click puts this in place of stdout where nobody reads our output any more.
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
             return 0
         raise
     except BrokenPipeError:

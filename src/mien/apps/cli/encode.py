@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -135,6 +134,7 @@ def _encode_parts(
 ) -> None:  # fmt: skip
     """Encode the parts of a clip between `times` (seconds after the start), each into a file of its own. After an
     interruption those that are there are not made again. `also`: what else the files depend on."""
+    from mien.packs.convert.common import sha256
     from mien.runtime.files import check_output
 
     borders = [0.0, *times, options.clip.duration]
@@ -150,15 +150,11 @@ def _encode_parts(
 
             def made(part: Path = part, span: ClipOptions = span) -> _Part:
                 work(part, replace(options, clip=span))
-                return _Part(_digest(part))
+                return _Part(sha256(part))
 
             done = parts.stage(part.stem, _Part, made)
-            if not part.is_file() or done.digest != _digest(part):
+            if not part.is_file() or done.digest != sha256(part):
                 made()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _encode(

@@ -104,7 +104,6 @@ def evaluate(
         raise InputError("two clips are needed, REFERENCE and OUTPUT (or --suite).")
     from mien.evaluate.evaluate import Options, write_reports
     from mien.evaluate.evaluate import evaluate as run
-    from mien.evaluate.frames import count_frames
     from mien.evaluate.judges import JudgeModels
     from mien.evaluate.networks import gather
     from mien.runtime.files import check_output, check_outputs_differ
@@ -115,8 +114,6 @@ def evaluate(
         check_output(path, (), read)
     check_outputs_differ(*written)
     options = Options(size, step, top, reference_panel, output_panel)
-    for clip in (reference, output, *([inversions] if inversions is not None else [])):
-        count_frames(clip)  # read before anything is measured: what cannot be read is said at once
     networks = gather(pack, inception=inception, i3d=i3d)
     with progress_bars() as progress:
         result = run(

@@ -58,7 +58,7 @@ def play(
         written, picture = 0, b""
         for index, frame in frames:
             for _ in range(written, index):  # YUV4MPEG2 has no times: what was left out is the frame before it
-                sink.write(picture or yuv4mpeg_frame(frame))
+                sink.write(picture)
             picture = yuv4mpeg_frame(mark(frame) if mark else frame)
             sink.write(picture)
             sink.flush()

@@ -77,7 +77,8 @@ def render(
     clip = read_video(beside, start, stream.seconds) if beside else None
     if clip is not None and clip.fps != stream.fps:
         raise InputError(
-            f"{clip.path} has {float(clip.fps):g} frames a second and the stream {float(stream.fps):g}: they do not belong together."
+            f"{clip.path} has {float(clip.fps):g} frames a second and the stream {float(stream.fps):g}: they do not belong "
+            "together."
         )
     owner = person_folder(person, file)
     where = checked_device(device)

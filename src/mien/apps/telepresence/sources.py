@@ -99,8 +99,8 @@ def is_address(text: str) -> bool:
 
 
 class NetworkSource:
-    """The video of a network stream, each frame there when it arrived, those of a file when they are due. It ends where the stream does, or where nothing
-    comes for ten seconds.
+    """The video of a network stream, each frame there when it arrived, those of a file when they are due. It ends where
+    the stream does, or where nothing comes for ten seconds.
 
     Raises InputError for a protocol that is not in `PROTOCOLS`, and where no video is to be had.
     """

@@ -31,13 +31,23 @@ class Encoder:
         output.write_text(f"{options.clip.start:.2f} {options.clip.duration}")
 
 
-def test_parts_that_are_there_are_not_made_again(
-    run: Run, tmp_path: Path, pack_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = Encoder()
-    monkeypatch.setattr(command, "_encode", encoder)
+@pytest.fixture
+def encoder(monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """In place of the real one."""
+    made = Encoder()
+    monkeypatch.setattr(command, "_encode", made)
+    return made
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, pack_file: Path) -> list[object]:
     clip = make_clip(tmp_path / "clip.mp4", pictures(9))
-    arguments = ["encode", clip, "-o", tmp_path / "out.mien", "--pack", pack_file, "--cuts", "split"]
+    return ["encode", clip, "-o", tmp_path / "out.mien", "--pack", pack_file, "--cuts", "split"]
+
+
+def test_parts_that_are_there_are_not_made_again(
+    run: Run, tmp_path: Path, encoder: Encoder, arguments: list[object]
+) -> None:
     code, _, err = run(*arguments)
     assert code == 130 and "goes on from there" in err
     assert encoder.made == ["out-1.mien"]
@@ -48,12 +58,8 @@ def test_parts_that_are_there_are_not_made_again(
 
 
 def test_a_part_that_was_changed_is_made_again(
-    run: Run, tmp_path: Path, pack_file: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, encoder: Encoder, arguments: list[object]
 ) -> None:
-    encoder = Encoder()
-    monkeypatch.setattr(command, "_encode", encoder)
-    clip = make_clip(tmp_path / "clip.mp4", pictures(9))
-    arguments = ["encode", clip, "-o", tmp_path / "out.mien", "--pack", pack_file, "--cuts", "split"]
     run(*arguments)
     (tmp_path / "out-1.mien").write_text("something else")
     assert run(*arguments)[0] == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from mien.apps.telepresence.call.daemon_thread import in_daemon_thread
 from mien.apps.telepresence.call.introduction import Hello, sendable
 from mien.apps.telepresence.call.line import ALL, LOOPBACK, Line
 from mien.apps.telepresence.call.recording import CallRecording
@@ -26,7 +27,6 @@ from mien.apps.telepresence.call.signalling import (
 )  # fmt: skip
 from mien.apps.telepresence.call.sound import HeardSound, SoundTrack, clip_sound, microphone_sound
 from mien.apps.telepresence.call.statistics import CallStatistics
-from mien.apps.telepresence.call.unawaited import unawaited
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face, driven_face
 from mien.apps.telepresence.marks import Marks
 from mien.apps.telepresence.outputs import Output, Window, has_display
@@ -210,7 +210,7 @@ async def _meet(line: Line, meeting: Meeting, terminal: Terminal) -> None:
             answer = await exchange_as_server(invitation, host, port, ready)
         else:
             terminal.invite(invitation)
-            answer = await unawaited(lambda: terminal.read("their answer"))
+            answer = await in_daemon_thread(lambda: terminal.read("their answer"))
         await line.accept(from_code(answer, ANSWER))
         return
     if meeting.connect is not None:
@@ -218,5 +218,7 @@ async def _meet(line: Line, meeting: Meeting, terminal: Terminal) -> None:
         await visit.answer(to_code(ANSWER, await line.answer(from_code(await visit.invitation(), INVITATION))))
         return
     assert meeting.join is not None
-    invitation = meeting.join if meeting.join != "-" else await unawaited(lambda: terminal.read("the invitation"))
+    invitation = (
+        meeting.join if meeting.join != "-" else await in_daemon_thread(lambda: terminal.read("the invitation"))
+    )
     terminal.reply(to_code(ANSWER, await line.answer(from_code(invitation, INVITATION))))

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from mien.apps.telepresence.call.daemon_thread import in_daemon_thread
 from mien.apps.telepresence.call.introduction import (
     BYE,
     DECLINE,
@@ -30,7 +31,6 @@ from mien.apps.telepresence.call.introduction import (
 from mien.apps.telepresence.call.line import Line
 from mien.apps.telepresence.call.show import Show
 from mien.apps.telepresence.call.statistics import CallStatistics
-from mien.apps.telepresence.call.unawaited import unawaited
 from mien.apps.telepresence.face import DrawnFace, LiveFace, drawn_face
 from mien.apps.telepresence.marks import Marker
 from mien.apps.telepresence.newest import Newest
@@ -206,7 +206,7 @@ class CallSession:
     async def _greet(self, hello: Hello) -> None:
         """See whether the other end's person is here or wanted."""
         person = kept_person(hello)
-        if not await unawaited(lambda: self._ends.ask(hello, person is not None)):
+        if not await in_daemon_thread(lambda: self._ends.ask(hello, person is not None)):
             self._ends.notify("their face is not shown: you declined it.")
             self._line.say(Notice(DECLINE).text())
         elif person is not None:
