@@ -28,9 +28,9 @@ def check_output(
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"the output {path} must end in {' or '.join(suffixes)}.")
-    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
     _check_name(path)
     try:
+        folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
         exists, is_folder = path.exists(), path.is_dir()
         there = folder.is_dir()
     except OSError as error:
