@@ -147,9 +147,11 @@ def compare(
     w = torch.randn(batch, generator.num_ws, generator.w_dim)
     styles = generator.styles(w)
     decoder = Decoder(generator)
+    int16 = Decoder(generator, int16=True)
     ways: dict[str, Callable[[], Any]] = {key: (lambda way=way: to_bytes(way(w))) for key, way in others.items()}
     ways["generator"] = lambda: to_bytes(generator.synthesis(w))
     ways["decoder"] = lambda: decoder(generator.styles(w))
+    ways["decoder, 16 bits"] = lambda: int16(generator.styles(w))
     if speed["bfloat16"]:
 
         def half() -> Any:
@@ -181,10 +183,11 @@ def compare(
     for key, way in others.items():
         if key == "NVIDIA":
             print(f"  NVIDIA and generator differ by {float((way(w) - exact).abs().max()):.1e}")
-    error = np.square(decoder(styles).astype(np.float64) - to_bytes(exact)).mean()
-    result["psnr"] = float(psnr_from_mse(error))
+    for key, one in (("psnr", decoder), ("psnr_int16", int16)):
+        error = np.square(one(styles).astype(np.float64) - to_bytes(exact)).mean()
+        result[key] = float(psnr_from_mse(error))
     way = "compiled" if decoder.native else "the generator itself: no C compiler"
-    print(f"  decoder ({way}) against generator, bytes: {result['psnr']:.1f} dB")
+    print(f"  decoder ({way}) against generator, bytes: {result['psnr']:.1f} dB; in 16 bits {result['psnr_int16']:.1f} dB")
     return result
 
 

@@ -45,6 +45,7 @@ class Decoder:
     Args:
         generator: a StyleGAN2, or any other, which then draws by itself.
         exact: by the generator itself.
+        int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 59 dB or better then.
         threads: as many as PyTorch may use by default.
         compiled: False: as where there is no compiler.
         resolution: of the pictures, by default the generator's own: the RGB sum so far, as `synthesis_from_styles`.
@@ -56,6 +57,7 @@ class Decoder:
         generator: Generator,
         *,
         exact: bool = False,
+        int16: bool = False,
         threads: int | None = None,
         compiled: bool = True,
         resolution: int | None = None,
@@ -73,10 +75,11 @@ class Decoder:
         self.native = self._first < len(drawn)
         if not self.native:
             return
-        assert isinstance(generator, StyleGAN2Generator)
+        assert isinstance(generator, StyleGAN2Generator) and self._library is not None
+        int16 = int16 and bool(self._library.has_int16())
         convolutions = [i for i in drawn if not generator.layers[i].to_rgb]
         self._small = {i: prepare_small_convolution(generator, i) for i in convolutions if i < self._first}
-        self._layers = {i: prepare_convolution(generator, i) for i in convolutions if i >= self._first}
+        self._layers = {i: prepare_convolution(generator, i, int16) for i in convolutions if i >= self._first}
         self._energy = {i: layer.energy for i, layer in self._small.items()}
         self._energy |= {i: layer.energy for i, layer in self._layers.items()}
         self._threads = threads or max(1, torch.get_num_threads())
@@ -218,7 +221,7 @@ class Decoder:
             ends = layer is last_layer
             size = layer.resolution * (2 if layer.up else 1)
             return native.Layer(
-                x.data_ptr() if layer is first_layer else None, layer.weight.data_ptr(), styles[layer.index].data_ptr(),
+                x.data_ptr() if layer is first_layer else None, *layer.weights(), styles[layer.index].data_ptr(),
                 gains[layer.index].data_ptr(), layer.bias.data_ptr(), at(layer.noise), at(weight) if ends else None,
                 at(layer.border), at(y) if ends else None, at(rgb) if ends else None, at(spread),
                 self._scratch[worker].data_ptr(), clamp, layer.resolution, layer.resolution, layer.inputs, layer.outputs,

@@ -18,14 +18,14 @@ def decoder_for(
 
     Args:
         exact: the generator itself.
-        int16: products of 16-bit integers where they are had and faster, at 63 dB or more between the bytes.
+        int16: products of 16-bit integers where they are had and faster, at 59 dB or more between the bytes.
         threads: as many as PyTorch may use by default.
         resolution: of the pictures, by default the generator's own.
     """
     resolution = resolution or generator.resolution
     if isinstance(generator, MobileGenerator):
         return MobileDecoder(generator.at(resolution), exact=exact, int16=int16, threads=threads)
-    return Decoder(generator, exact=exact, threads=threads, resolution=resolution)
+    return Decoder(generator, exact=exact, int16=int16, threads=threads, resolution=resolution)
 
 
 def for_another_thread(decoder: Decoder | MobileDecoder) -> Decoder | MobileDecoder:

@@ -26,7 +26,7 @@ from mien.nets import native
 from mien.nets.decoder.memory import zeros_on_huge_pages
 from mien.nets.mobile_layers import IMAGE_BANDS, FirstConv, SeparableConv, ToImage, band_order
 from mien.nets.mobile_stylegan import MobileGenerator
-from mien.nets.native.panels import COLUMNS, panels
+from mien.nets.native.panels import COLUMNS, INT16_FROM, panels, quantised_panels
 from mien.nets.native_layers import SLOPE
 from mien.nets.picture_head import PictureHead
 
@@ -35,17 +35,6 @@ Styles = Sequence[Array]  # StyleSpace, `[N, C_l]` a layer
 
 APART = 16  # floats between the rows that a product reads
 FIRST_PIXELS = 16  # of the 4x4 layer
-INT16_FROM = 64  # channels; with fewer, quantising takes as long as it saves
-PIXEL_NORM, WEIGHT_NORM = 32_700, 65_000  # of quantised numbers, as mobile.c has them; their product is below 2^31
-
-
-def quantised_panels(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in 16 bits, `[O / 16, C / 2, 16, 2]`, and what an output's numbers are to be multiplied by, `[O]`."""
-    outputs, channels = weight.shape
-    scale = torch.maximum(weight.norm(dim=1) / WEIGHT_NORM, weight.abs().amax(1) / 32_767).clamp_min(1e-20)
-    whole = (weight / scale[:, None]).round().to(torch.int16)
-    packed = whole.view(outputs // COLUMNS, COLUMNS, channels // 2, 2).transpose(1, 2).contiguous()
-    return packed, scale.float().contiguous()
 
 
 def picture_rows(rows: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.nets.native.panels import COLUMNS, INT16_FROM, panels, quantised_panels
 from mien.nets.stylegan2 import StyleGAN2Generator, SynthesisLayer, fir_filter
 
 SQRT2 = math.sqrt(2.0)
@@ -23,8 +24,8 @@ _EVEN = ((0, 0, 1 / 2), (-1 / 2, 0, -1 / 2), (1 / 6, 0, -1 / 6), (1 / 3, 0, 1 / 
 _ODD = ((0, 1, 0),)
 
 
-def transformed(weight: Tensor, up: bool = False) -> Tensor:
-    """The 36 matrices of a 3x3 convolution `[N, C, 3, 3]`, as synthesis.c reads them: `[36, N / 16, C, 16]`.
+def transformed(weight: Tensor, up: bool) -> Tensor:
+    """The 36 matrices of a 3x3 convolution `[N, C, 3, 3]`: `[36, N, C]`.
 
     For upsampling, of the transposed convolution: (row, column) phase even and even (25), even and odd (5), odd and
     even (5), odd and odd (1)."""
@@ -35,30 +36,46 @@ def transformed(weight: Tensor, up: bool = False) -> Tensor:
         g = torch.tensor(_G, dtype=torch.float64)
         rows = torch.kron(g, g)
     n, c = weight.shape[:2]
-    matrices = (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36)
-    return _in_sixteens(matrices)
+    return (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36).permute(2, 0, 1)
 
 
-def _in_sixteens(matrices: Tensor) -> Tensor:
-    """Matrices `[N, C, K]` as synthesis.c reads them, `[K, N / 16, C, 16]`; rows that are missing are 0."""
-    padded = F.pad(matrices, (0, 0, 0, 0, 0, -len(matrices) % 16))
-    return padded.permute(2, 0, 1).reshape(matrices.shape[2], -1, 16, matrices.shape[1]).transpose(2, 3).contiguous()
+def _in_panels(matrices: Tensor) -> Tensor:
+    """Matrices `[K, N, C]` as synthesis.c reads them, `[K, N / 16, C, 16]`; rows that are missing are 0."""
+    return torch.stack([panels(matrix) for matrix in _whole_panels(matrices)])
+
+
+def _quantised(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in 16 bits, `[K, N / 16, C / 2, 16, 2]`, and what their outputs are to be multiplied by, `[K, N]`."""
+    whole, scales = zip(*(quantised_panels(matrix) for matrix in _whole_panels(matrices)), strict=True)
+    return torch.stack(whole), torch.stack(scales)
+
+
+def _whole_panels(matrices: Tensor) -> Tensor:
+    return F.pad(matrices, (0, 0, 0, -matrices.shape[1] % COLUMNS))
 
 
 @dataclass(frozen=True)
 class WinogradConvolution:
-    """A convolution's constants. `resolution` is that of its input; `energy [O, C]`: squared weights, summed over the
-    kernel; `noise [R, R]` of the output, times strength and gain, or None; `border`: for upsampling, the
-    taps that reach the last row and the last column of the transposed convolution, `[6, O / 16, C, 16]`."""
+    """A convolution's constants. `resolution` is that of its input; `weight`: the transformed one, or, quantised, with
+    its `scale`; `energy [O, C]`: squared weights, summed over the kernel; `noise [R, R]` of the output, times strength
+    and gain, or None; `border`: for upsampling, the taps that reach the last row and the last column of the transposed
+    convolution, `[6, O / 16, C, 16]`."""
 
     index: int
     resolution: int
     up: bool
     weight: Tensor
+    scale: Tensor | None
     energy: Tensor
     bias: Tensor
     noise: Tensor | None
     border: Tensor | None
+
+    def weights(self) -> tuple[int | None, int | None, int | None]:
+        """synthesis.c's `weight`, `weight16` and `scale16`."""
+        if self.scale is None:
+            return self.weight.data_ptr(), None, None
+        return None, self.weight.data_ptr(), self.scale.data_ptr()
 
     @property
     def outputs(self) -> int:
@@ -122,20 +139,25 @@ def first_native(generator: StyleGAN2Generator, count: int, fewest_tiles: int) -
     return first
 
 
-def prepare_convolution(generator: StyleGAN2Generator, index: int) -> WinogradConvolution:
-    """The layer of that number, one from `first_native` on."""
+def prepare_convolution(generator: StyleGAN2Generator, index: int, int16: bool) -> WinogradConvolution:
+    """The layer of that number, one from `first_native` on; `int16`: in 16 bits where that is faster."""
     block, layer = generator.blocks[index], generator.layers[index]
     assert isinstance(block, SynthesisLayer)
     weight, bias, noise = _constants(block)
+    matrices = transformed(weight, block.conv.up)
+    quantised = _quantised(matrices) if int16 and weight.shape[1] >= INT16_FROM else None
     return WinogradConvolution(
         index=index,
         resolution=layer.resolution // (2 if block.conv.up else 1),
         up=block.conv.up,
-        weight=transformed(weight, block.conv.up),
+        weight=_in_panels(matrices) if quantised is None else quantised[0],
+        scale=None if quantised is None else quantised[1],
         energy=weight.square().sum((2, 3)),
         bias=bias,
         noise=noise,
-        border=_in_sixteens(torch.cat([weight[:, :, 2], weight[:, :, :, 2]], 2)) if block.conv.up else None,
+        border=_in_panels(torch.cat([weight[:, :, 2], weight[:, :, :, 2]], 2).permute(2, 0, 1))
+        if block.conv.up
+        else None,
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from mien.runtime.compiled import compiled_library
 
 POINTERS = (
-    *("x", "weight", "style", "scale", "bias", "noise", "rgb_weight", "border", "y", "rgb", "spread"),
-    "scratch",
+    *("x", "weight", "weight16", "scale16", "style", "scale", "bias", "noise", "rgb_weight", "border", "y", "rgb"),
+    *("spread", "scratch"),
 )
 NUMBERS = ("height", "width", "channels", "outputs", "first", "last", "x_lines", "y_lines", "spread_lines")
 
@@ -82,6 +82,7 @@ def library() -> ctypes.CDLL | None:
     found.block.restype, found.block.argtypes = None, [ctypes.POINTER(Layer)] * 2 + [pointer]
     found.upsample_rgb.restype, found.upsample_rgb.argtypes = None, [pointer] * 3 + [integer] * 4
     found.to_bytes.restype, found.to_bytes.argtypes = None, [pointer, pointer, ctypes.c_long]
+    found.has_int16.restype, found.has_int16.argtypes = integer, []
     return found
 
 

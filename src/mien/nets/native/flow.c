@@ -3,7 +3,7 @@
  * The velocity at a time is a chain of layers, z = (W a + b) * gate + shift, with tanh between them. Gates and shifts, which
  * know nothing of the state, are given for all times: two a step and one more.
  */
-#include "vectors.h"
+#include "products.h"
 
 enum { MOST = 8 }; /* layers */
 

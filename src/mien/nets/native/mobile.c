@@ -12,32 +12,16 @@
  * Only GNU C's vectors are used, no instructions of one processor, but for the product in 16 bits.
  */
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-typedef float v8 __attribute__((vector_size(32)));
-typedef float v8_anywhere __attribute__((vector_size(32), aligned(4), may_alias));
+#include "int16.h"
+
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
 
-/* The product's rows, and the vectors of its 16 columns: as many sums as the registers hold. */
-#ifdef __AVX512F__
-enum { ROWS = 12, PARTS = 1 };
-#define WIDE 64
-#else
-enum { ROWS = 6, PARTS = 2 };
-#define WIDE 32
-#endif
-typedef float wide __attribute__((vector_size(WIDE)));
-typedef float wide_anywhere __attribute__((vector_size(WIDE), aligned(4), may_alias));
-typedef int32_t wide_lanes __attribute__((vector_size(WIDE)));
+/* Pixels at a time; columns of a depthwise tile; floats between the pixels of what is read most: at distances of a power of
+ * two their lines would share a few sets of the cache. */
+enum { PIXELS = 128, ACROSS = 8, APART = 16 };
 
-/* Columns of a panel of weights; pixels at a time; columns of a depthwise tile; floats between the pixels of what is
- * read most: at distances of a power of two their lines would share a few sets of the cache. */
-enum { COLUMNS = 16, PIXELS = 128, ACROSS = 8, APART = 16 };
-
-static inline v8 load(const float *p) { return *(const v8_anywhere *)p; }
-static inline void store(float *p, v8 v) { *(v8_anywhere *)p = v; }
 static inline int least(int a, int b) { return a < b ? a : b; }
 static inline int most(int a, int b) { return a > b ? a : b; }
 
@@ -135,48 +119,7 @@ static void product(const Layer *l, const float *a, long a_apart, int count, lon
 
 /* ---- The product in 16 bits ---- */
 
-/* An instruction multiplies twice as many 16-bit integers as floats, and adds them in pairs; with VNNI it adds them to the
- * sum too. A pixel's numbers are scaled so that their norm is 32,700, an output's weights so that theirs is at most 65,000:
- * by Cauchy and Schwarz no sum of products leaves 32 bits. What is rounded off is some 2e-4 of a layer's result. AVX-512
- * without VNNI is left out: there two instructions do no more than one on floats. */
-#if defined(__AVX512VNNI__) || (defined(__AVX2__) && !defined(__AVX512F__))
-#include <immintrin.h>
-
-enum { INT16 = 1 };
-#define NORM 32700.0f
-
-/* x [C] quantised; returns what its numbers are to be multiplied by. */
-static float pixel_to_int16(const float *x, int C, int16_t *y) {
-    v8 squares = {0};
-    for (int c = 0; c < C; c += 8) squares += load(x + c) * load(x + c);
-    float norm = 1e-20f;
-    for (int i = 0; i < 8; i++) norm += squares[i];
-    norm = sqrtf(norm);
-    __m256 scale = _mm256_set1_ps(NORM / norm);
-    int c = 0;
-    for (; c + 16 <= C; c += 16) {
-        __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + c), scale));
-        __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + c + 8), scale));
-        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-        _mm256_storeu_si256((__m256i *)(y + c), both);
-    }
-    for (; c < C; c++) y[c] = (int16_t)rintf(x[c] * (NORM / norm));
-    return norm / NORM;
-}
-
-/* The sums of pairs of products. */
-static inline __attribute__((always_inline)) void add_products(wide_lanes *sum, wide_lanes x, wide_lanes w) {
-#if defined(__AVX512VNNI__)
-    *sum = (wide_lanes)_mm512_dpwssd_epi32((__m512i)*sum, (__m512i)x, (__m512i)w);
-#elif defined(__AVXVNNI__)
-    *sum = (wide_lanes)_mm256_dpwssd_avx_epi32((__m256i)*sum, (__m256i)x, (__m256i)w);
-#else
-    /* Two instructions that stay together: apart, they would need more registers than there are. */
-    wide_lanes pairs;
-    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(*sum), "=&x"(pairs) : "x"(x), "x"(w));
-#endif
-}
-
+#if INT16
 typedef struct {
     const int16_t *a, *weight;
     const float *scale, *scales; /* of the 16 outputs; one a pixel */
@@ -191,22 +134,8 @@ static inline __attribute__((always_inline)) int strip_int16(const int rows, con
     const float even = 0.5f + 0.5f * f->slope, odd = 0.5f - 0.5f * f->slope;
     const wide_lanes magnitude = (wide_lanes){0} + 0x7fffffff;
     for (; r + rows <= f->count; r += rows) {
-        const int16_t *a = f->a + r * f->a_apart, *b = f->weight;
         wide_lanes sum[ROWS][PARTS];
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; i++)
-            for (int p = 0; p < PARTS; p++) sum[i][p] = (wide_lanes){0};
-        for (int k = 0; k < f->K; k += 2, b += 2 * COLUMNS) {
-            wide_lanes w[PARTS];
-            for (int p = 0; p < PARTS; p++) memcpy(&w[p], b + p * 2 * COLUMNS / PARTS, sizeof w[p]);
-#pragma GCC unroll 12
-            for (int i = 0; i < rows; i++) {
-                int32_t pair;
-                memcpy(&pair, a + i * f->a_apart + k, 4);
-                wide_lanes x = (wide_lanes){0} + pair;
-                for (int p = 0; p < PARTS; p++) add_products(&sum[i][p], x, w[p]);
-            }
-        }
+        tile_int16(rows, f->a + r * f->a_apart, f->a_apart, f->K, f->weight, sum);
         float *y = f->y + r * f->y_apart;
         const float *noise = f->noise + r * f->noise_apart;
 #pragma GCC unroll 12
@@ -233,7 +162,7 @@ static void product_int16(const Layer *l, const float *a, long a_apart, int coun
     static const float none = 0.0f;
     float scales[PIXELS];
     long apart = l->C + 2 * APART;
-    for (int i = 0; i < count; i++) scales[i] = pixel_to_int16(a + i * a_apart, l->C, space + i * apart);
+    for (int i = 0; i < count; i++) scales[i] = to_int16(a + i * a_apart, l->C, space + i * apart);
     PanelInt16 f = {.a = space, .scales = scales, .noise = l->noise ? l->noise + first : &none, .a_apart = apart,
                      .noise_apart = l->noise != 0, .y_apart = y_apart, .K = l->C, .count = count, .slope = l->slope};
     for (int i = 0; i < l->O / COLUMNS; i++) {
@@ -243,16 +172,12 @@ static void product_int16(const Layer *l, const float *a, long a_apart, int coun
     }
 }
 #else
-enum { INT16 = 0 };
 static void product_int16(const Layer *l, const float *a, long a_apart, int count, long first, float *y, long y_apart,
                            int16_t *space) {
     (void)space;
     product(l, a, a_apart, count, first, y, y_apart, 0, l->O / COLUMNS);
 }
 #endif
-
-/* Whether there are products in 16 bits. */
-int has_int16(void) { return INT16; }
 
 static inline int panels(const Layer *l) { return l->O / COLUMNS; }
 

@@ -12,11 +12,12 @@
  * filter is a pass of its own, which demodulation and all that follows ride on.
  *
  * Feature maps are float [H + 2][W + 2][C] with a border of zeros, or the few lines of one that are needed at a time. C and O are multiples of 8, H and W of 4.
- * Only GNU C's vectors are used, no instructions of one processor.
+ * Only GNU C's vectors are used, no instructions of one processor, but for products in 16 bits.
  */
 #include <math.h>
 #include <stdlib.h>
 
+#include "int16.h"
 #include "winograd.h"
 
 /* Upsampling: planes of a tile; outputs at a time; columns of the filter's line. */
@@ -38,7 +39,9 @@ static inline float total(v8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1
 
 typedef struct {
     const float *x;      /* feature map, [W + 2][C] a line */
-    const float *weight; /* [36][N / 16][C][16], N = O or the next multiple of 16; what the 36 are: decoder.py */
+    const float *weight; /* [36][N / 16][C][16], N = O or the next multiple of 16; what the 36 are: prepared.py */
+    const int16_t *weight16; /* the same quantised, [36][N / 16][C / 2][16][2], or null; */
+    const float *scale16; /* [36][N], what its numbers are to be multiplied by */
     const float *style;  /* [C] */
     const float *scale;  /* [O]: demodulation times gain */
     const float *bias;   /* [O], times gain */
@@ -117,24 +120,112 @@ static void tile_out(const Layer *l, int row, int column, const float *m, long s
         }
 }
 
+/* A batch of transformed tiles: `planes` of [batch][C], as floats; or in 16 bits, a row with a scale of its own, for which each
+ * tile passes through `one`. All of it is in the memory of the floats. */
+typedef struct {
+    float *floats;  /* [planes][step] */
+    int16_t *whole; /* [planes][step] */
+    float *one;     /* [planes][C + SHIFT] */
+    float *scales;  /* [planes][batch] */
+    int planes, batch, C;
+    long step;
+} Tiles;
+
+static Tiles tiles_of(const Layer *l, int planes, int batch, float *memory) {
+    long step = plane(batch, l->C);
+    Tiles v = {.floats = memory, .planes = planes, .batch = batch, .C = l->C, .step = step};
+    if (INT16 && l->weight16) {
+        v.whole = (int16_t *)memory;
+        v.one = memory + (planes + 1) / 2 * step;
+        v.scales = v.one + planes * (long)(l->C + SHIFT);
+    }
+    return v;
+}
+
+/* Where a tile is to be transformed to, its planes `between` floats from each other; */
+static inline float *place_of_tile(const Tiles *v, int t, long *between) {
+    *between = v->whole ? v->C + SHIFT : v->step;
+    return v->whole ? v->one : v->floats + (long)t * v->C;
+}
+
+/* and what then remains to be done with it. */
+static void keep_tile(const Tiles *v, int t) {
+#if INT16
+    if (v->whole)
+        for (int k = 0; k < v->planes; k++)
+            v->scales[k * v->batch + t] =
+                to_int16(v->one + k * (long)(v->C + SHIFT), v->C, v->whole + k * v->step + (long)t * v->C);
+#else
+    (void)v, (void)t;
+#endif
+}
+
+#if INT16
+/* `rows` rows (a constant where this is used) of a product, with their scales: m [rows][16 of `step`]. */
+static inline __attribute__((always_inline)) void product_int16_of(
+    const int rows, const int16_t *a, int K, const int16_t *b, const float *scales, const float *scale,
+    float *m, long step) {
+    wide_lanes sum[ROWS][PARTS];
+    tile_int16(rows, a, K, K, b, sum);
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < PARTS; p++) {
+            wide s = *(const wide_anywhere *)(scale + p * COLUMNS / PARTS) * scales[r];
+            *(wide_anywhere *)(m + r * step + p * COLUMNS / PARTS) = __builtin_convertvector(sum[r][p], wide) * s;
+        }
+}
+
+static void product_int16(
+    const int16_t *a, int K, const int16_t *b, const float *scales, const float *scale, float *m, long step) {
+    product_int16_of(ROWS, a, K, b, scales, scale, m, step);
+}
+
+static void product_int16_of_few(
+    const int16_t *a, int K, const int16_t *b, const float *scales, const float *scale, float *m, long step) {
+    product_int16_of(FEW, a, K, b, scales, scale, m, step);
+}
+#endif
+
+/* 16 outputs from `o` on, of `padded`, of the first `count` tiles in plane k, by matrix `matrix`: m [count][16 of `step`]. */
+static void product_of_plane(
+    const Layer *l, const Tiles *v, int k, int matrix, int padded, int o, float *m, long step, int count) {
+    long at = (long)matrix * padded + o;
+#if INT16
+    if (v->whole) {
+        const int16_t *a = v->whole + k * v->step, *b = l->weight16 + at * v->C;
+        const float *scales = v->scales + k * v->batch, *scale = l->scale16 + at;
+        int r = 0;
+        for (; r + ROWS <= count; r += ROWS)
+            product_int16(a + (long)r * v->C, v->C, b, scales + r, scale, m + r * step, step);
+        for (; r < count; r += FEW)
+            product_int16_of_few(a + (long)r * v->C, v->C, b, scales + r, scale, m + r * step, step);
+        return;
+    }
+#endif
+    products(v->floats + k * v->step, v->C, l->weight + at * v->C, m, step, count);
+}
+
 static void convolve(const Layer *l, int first, int last, const float *zero) {
     int C = l->C, across = l->W / 4, O = l->O, batch = batch_of(C), padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
     int chunk = padded < CHUNK ? padded : CHUNK;
-    long end = (long)last * across, in = plane(batch, C), out = plane(batch, chunk);
-    float *v = aligned(l->scratch), *m = v + 36 * in;
+    long end = (long)last * across, out = plane(batch, chunk), between;
+    Tiles v = tiles_of(l, 36, batch, aligned(l->scratch));
+    float *m = v.floats + 36 * v.step;
     for (long from = (long)first * across; from < end; from += batch) {
         int tiles = end - from < batch ? (int)(end - from) : batch;
         for (int t = 0; t < tiles; t++) {
             int row = (int)((from + t) / across), column = (int)((from + t) % across);
             const float *lines[6];
             for (int i = 0; i < 6; i++) lines[i] = x_line(l, 4 * row - 1 + i, zero);
-            tile_in(lines, 4L * column * C, C, l->style, v + (long)t * C, in);
+            float *to = place_of_tile(&v, t, &between);
+            tile_in(lines, 4L * column * C, C, l->style, to, between);
+            keep_tile(&v, t);
         }
         for (int n = 0; n < padded; n += chunk) {
             int columns = padded - n < chunk ? padded - n : chunk;
             for (int k = 0; k < 36; k++)
                 for (int j = 0; j < columns; j += COLUMNS)
-                    products(v + k * in, C, l->weight + ((long)k * padded + n + j) * C, m + k * out + j, chunk, tiles);
+                    product_of_plane(l, &v, k, k, padded, n + j, m + k * out + j, chunk, tiles);
             for (int t = 0; t < tiles; t++) {
                 int row = (int)((from + t) / across), column = (int)((from + t) % across);
                 tile_out(l, row, column, m + (long)t * chunk, out, n, O - n < chunk ? O - n : chunk);
@@ -254,24 +345,25 @@ static void border(const Layer *l, int first, int last) {
 static void spread(const Layer *l, int first, int last, const float *zero) {
     int C = l->C, across = l->W / 4, O = l->O, padded = (O + COLUMNS - 1) / COLUMNS * COLUMNS;
     int batch = batch_of(C), chunk = padded < UP_CHUNK ? padded : UP_CHUNK;
-    long end = (long)last * across, in = plane(batch, C), out = plane(batch, chunk);
-
-    float *v = aligned(l->scratch), *m = v + UP_PLANES * in;
+    long end = (long)last * across, out = plane(batch, chunk), between;
+    Tiles v = tiles_of(l, UP_PLANES, batch, aligned(l->scratch));
+    float *m = v.floats + UP_PLANES * v.step;
     for (long from = (long)first * across; from < end; from += batch) {
         int tiles = end - from < batch ? (int)(end - from) : batch;
         for (int t = 0; t < tiles; t++) {
             int row = (int)((from + t) / across), column = (int)((from + t) % across);
             const float *lines[5];
             for (int i = 0; i < 5; i++) lines[i] = x_line(l, 4 * row - 1 + i, zero);
-            up_tile_in(lines, 4L * column * C, C, l->style, v + (long)t * C, in);
+            float *to = place_of_tile(&v, t, &between);
+            up_tile_in(lines, 4L * column * C, C, l->style, to, between);
+            keep_tile(&v, t);
         }
         for (int n = 0; n < padded; n += chunk) {
             int columns = padded - n < chunk ? padded - n : chunk;
             for (int k = 0; k < UP_PLANES; k++) {
                 int matrix = k < 25 ? k : k < 65 ? 25 + (k - 25) / 4 : 35;
                 for (int j = 0; j < columns; j += COLUMNS)
-                    products(v + k * in, C, l->weight + ((long)matrix * padded + n + j) * C,
-                             m + k * out + j, chunk, tiles);
+                    product_of_plane(l, &v, k, matrix, padded, n + j, m + k * out + j, chunk, tiles);
             }
             for (int t = 0; t < tiles; t++) {
                 int row = (int)((from + t) / across), column = (int)((from + t) % across);

@@ -1,5 +1,5 @@
 /* What Winograd's F(4x4, 3x3) (Lavin and Gray 2016) is made of. */
-#include "vectors.h"
+#include "products.h"
 
 /* Tiles at a time; outputs at a time; what keeps the 36 planes out of one set of the cache. */
 enum { TILES = 48, CHUNK = 64, SHIFT = 16 };

@@ -19,6 +19,7 @@ from tolerances import DECODER_DB, DECODER_RELATIVE, FLOAT32_EXACT
 needs_compiler = pytest.mark.skipif(
     native.library() is None, reason="no C compiler here: the fast decoder is not built"
 )
+INT16_RELATIVE = 1e-3  # rms over the picture's deviation: a layer rounds off some 2e-4
 CONFIGS = {
     "plain": GeneratorConfig(64, 32, (32, 32, 16, 16, 8)),
     "noise": GeneratorConfig(32, 32, (16, 24, 40, 8), noise=True),
@@ -64,6 +65,26 @@ def test_fast_is_exact_but_for_rounding(name: str, threads: int, in_one_go: bool
     bytes_error = np.square(fast(styles).astype(float) - to_bytes(wanted)).mean()
     assert 10 * np.log10(255**2 / max(bytes_error, 1e-9)) > DECODER_DB
     assert np.array_equal(Decoder(generator, exact=True)(styles), to_bytes(wanted))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("in_one_go", [False, True])
+def test_in_16_bits(threads: int, in_one_go: bool) -> None:
+    generator = random_generator(GeneratorConfig(64, 32, (64, 72, 64, 136, 16), noise=True))
+    styles = generator.styles(torch.randn(2, generator.num_ws, generator.w_dim))
+    rows = 1 if in_one_go else 1000
+    fast = Decoder(generator, int16=True, threads=threads, fewest_tiles=1, rows_of_tiles=rows)
+    wanted = generator.synthesis_from_styles(styles)
+    quantised = [layer for layer in fast._layers.values() if layer.scale is not None]
+    assert len(quantised) in (0, 7) and len(fast._layers) == 8
+    for _ in range(2):  # the second time in buffers that have been used
+        images = fast.images(styles).permute(0, 3, 1, 2)
+        error = (images - wanted).square().mean().sqrt() / wanted.std()
+        assert error < INT16_RELATIVE, float(error)
+        assert not quantised or error > DECODER_RELATIVE  # it is what was asked for
+    bytes_error = np.square(fast(styles).astype(float) - to_bytes(wanted)).mean()
+    assert 10 * np.log10(255**2 / max(bytes_error, 1e-9)) > DECODER_DB
 
 
 @needs_compiler

@@ -11,9 +11,10 @@ from mien.media.images import to_bytes
 from mien.nets import native
 from mien.nets.decoder.decoder import Decoder
 from mien.nets.decoder.for_generator import decoder_for
-from mien.nets.decoder.mobile_decoder import MobileDecoder, panels, quantised_panels
+from mien.nets.decoder.mobile_decoder import MobileDecoder
 from mien.nets.mobile_layers import MobileGeneratorConfig
 from mien.nets.mobile_stylegan import MobileGenerator
+from mien.nets.native.panels import panels, quantised_panels
 from mien.nets.stylegan2 import GeneratorConfig, StyleGAN2Generator
 from tolerances import DECODER_DB, DECODER_RELATIVE
 

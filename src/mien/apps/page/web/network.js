@@ -75,7 +75,7 @@ export class Network {
     layer.gain = memory.zeros(outputs);
     layer.noise = memory.zeros(layer.size ** 2);
     layer.from = up ? layer.size / 2 : layer.size;
-    layer.address = memory.zeros(22);
+    layer.address = memory.zeros(24);
   }
 
   /** The layers in order, an upsampling one and the next together where that stays in the cache. */
@@ -278,9 +278,9 @@ export class Network {
   describe(l, x, y, rgb) {
     const { words, floats } = this.memory;
     const at = l.address >> 2;
-    words.set([x, l.weight, l.style, l.gain, l.bias, l.noisy ? l.noise : 0, rgb ? rgb.modulated : 0, l.border, y,
+    words.set([x, l.weight, 0, 0, l.style, l.gain, l.bias, l.noisy ? l.noise : 0, rgb ? rgb.modulated : 0, l.border, y,
       rgb ? rgb.picture : 0, this.spread, this.scratch], at);
-    floats[at + 12] = this.clamp;
-    words.set([l.from, l.from, l.inputs, l.outputs, 0, l.from / 4, l.from + 2, l.size + 2, l.size + 2], at + 13);
+    floats[at + 14] = this.clamp;
+    words.set([l.from, l.from, l.inputs, l.outputs, 0, l.from / 4, l.from + 2, l.size + 2, l.size + 2], at + 15);
   }
 }
