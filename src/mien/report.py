@@ -129,16 +129,23 @@ def minimised(options: EncodeOptions, fixed: bool = False) -> dict[str, str]:
         "alpha": f"{'Algorithm 1 with Eq. 3' if slow else 'Eq. 9'} against {target}",
     }
     if options.tuning:
-        kind = "L2 and perceptual" if options.tuning.pixel_loss == "l2" else "pyramid and perceptual"
-        facts["weights"] = f"pivotal tuning: {kind} distance of G(L_t) to the frames I_t"
+        kind = "L2" if options.tuning.pixel_loss == "l2" else "pyramid"
+        features = _features(options.tuning.imagenet)
+        facts["weights"] = f"pivotal tuning: {kind}{features} distance of G(L_t) to the frames I_t"
     if options.refinement:
-        joint = "pyramid and perceptual distance of the renders to the frames I_t, jointly"
+        features = _features(options.refinement.imagenet)
+        joint = f"pyramid{features} distance of the renders to the frames I_t, jointly"
         facts = dict.fromkeys(facts, joint)
     if options.refit:
         facts |= dict.fromkeys(("angles", "alpha"), "Eq. 9 against the frames I_t, without L_ID and L_FP")
     if fixed:
         facts["weights"] = "none: the person's own"
     return facts
+
+
+def _features(imagenet: float) -> str:
+    """What is compared beside pixels, by the weight of ImageNet's features."""
+    return ", perceptual and ImageNet-feature" if imagenet > 0 else " and perceptual"
 
 
 def as_bytes(images: ImageSequence) -> Iterator[NDArray[np.uint8]]:

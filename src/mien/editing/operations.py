@@ -2,7 +2,7 @@
 
     from mien.editing.operations import Offset, Scale, Smooth, edit
 
-    stronger = edit(stream, [Scale("mouth", 1.4), Offset("yaw", 10.0, start=1.0, end=2.5), Smooth("pose", 0.3)])
+    stronger = edit(stream, [Scale("mouth", 1.4), Offset("yaw", 10.0, start=0.5, end=1.5), Smooth("pose", 0.3)])
 
 Operations are small frozen values, applied in order; the result is an ordinary `Stream`. `mien.editing.recipe` reads
 them from a file. What they work on is named: a curve (`roll`, `yaw`, `pitch`, `mouth.1`, ...), an attribute of the

@@ -1,4 +1,4 @@
-"""Many clips and many methods, measured once each: a suite is a TOML file (docs/metrics.md).
+"""Many clips and many methods, measured once each: a suite is a TOML file (docs/guide/evaluate.md).
 
 What was measured before is taken from the folder of results, so that a run that was cut short goes on where it
 stopped; a result counts as long as its clips, options and judges are the same.

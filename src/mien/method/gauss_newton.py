@@ -31,10 +31,10 @@ PROBES_AT_ONCE = 11  # renders of the Jacobian
 
 @dataclass(frozen=True)
 class DescentOptions:
-    """`run`: frames that share a preconditioner and are solved together;
-    `iterations`; `damping` of Gauss-Newton; `limit`: largest value; `ridge`: weight per squared unit of distance from
-    `prior_mean` (`minimize`); `smooth`: weight of second differences over time; `enough`: the share of the loss that an
-    iteration must gain for another one to follow."""
+    """`run`: frames that share a preconditioner and are solved together; `iterations`; `damping` of Gauss-Newton;
+    `limit`: largest value; `ridge`: weight per squared unit of distance from `prior_mean` (`minimize`); `smooth`:
+    weight of second differences over time; `enough`: the share of the loss that an iteration must gain for another one
+    to follow; `weights` of Eq. 9's terms."""
 
     run: int = 16
     iterations: int = 8

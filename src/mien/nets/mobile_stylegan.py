@@ -2,7 +2,7 @@
 
 A block works on Haar bands: an inverse Haar transform doubles the side and quarters the width, then two depthwise
 separable convolutions follow. Weights are not demodulated per sample, so that a style scales its feature map and
-nothing else. The interface is that of `mien.nets.stylegan2.Generator`:
+nothing else. The interface is that of `mien.nets.generator.Generator`:
 
 - `styles(w_plus)`: A(.) of the paper, W+ -> StyleSpace, one tensor `[N, C_l]` a layer;
 - `synthesis_from_styles(styles)`: G_ss(.) of the paper;

@@ -78,7 +78,7 @@ def gaze_of_frames(stream: Stream, pack: Pack, frames: Tensor, person: Where = N
     """Gaze (iris offset over the eye's width, right and down) in renders of a stream at `frames [N]`: `[N, 2]`.
 
     NaN where it cannot be seen, and everywhere where the person that the stream names is not found (`person`: see
-    `mien.packs.resolve.find_person`).
+    `mien.format.person.find_person`).
     """
     try:
         generator = tuned_generator(stream, pack, person)

@@ -47,7 +47,7 @@ class AdamPoseOptions:
 class AdamAttributeOptions:
     """`target`, `size`: as in `AttributeOptions`; `epochs` of Adam a frame; `rate`: its step in units of a channel's
     scale where Eq. 8's rate is one; `limit`: largest |alpha| in those units; `probes`: frames over which Gamma is
-    averaged for Eq. 8."""
+    averaged for Eq. 8; `weights`: those of Eq. 9 to 12, without an L2 over the face."""
 
     target: Literal["inversion", "frame"] = "inversion"
     size: int | None = None

@@ -6,10 +6,11 @@ this frame while its registration still holds, of the frame before where it does
 says where the head went, and the frame becomes a key frame.
 
 What keeps the crop still and in its place:
-- the motion since the frame before is that of the registration to the frame before (`register.neighbour`), which is
+- the motion since the frame before is that of the registration to the frame before (`registration.neighbour`), which is
   the finer one; what the key frame says is followed slowly (`KEY_PULL`), which takes the drift away;
-- of both a little (`STILL_SIDES`) counts as none, so that a head that does not move gives a crop that does not move at
-all; - key frames that follow one another drift. The crop is held within `MAX_DRIFT` of where the mesh, averaged over
+- of both a little (`STILL_SIDES`, `QUIET_SIDES`) counts as none, so that a head that does not move gives a crop that
+  does not move at all;
+- key frames that follow one another drift. The crop is held within `MAX_DRIFT` of where the mesh, averaged over
   `DRIFT_MEMORY_S` seconds, puts it, and goes back to where the first key frame put it when that is seen again. Such
   corrections are made only while the head moves, as a part of its motion, so that they cannot be seen.
 """
