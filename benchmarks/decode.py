@@ -151,7 +151,8 @@ def compare(
     ways: dict[str, Callable[[], Any]] = {key: (lambda way=way: to_bytes(way(w))) for key, way in others.items()}
     ways["generator"] = lambda: to_bytes(generator.synthesis(w))
     ways["decoder"] = lambda: decoder(generator.styles(w))
-    ways["decoder, 16 bits"] = lambda: int16(generator.styles(w))
+    if int16.native and int16.int16:
+        ways["decoder, 16 bits"] = lambda: int16(generator.styles(w))
     if speed["bfloat16"]:
 
         def half() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -125,14 +126,15 @@ class _KeptPlan:
 def _planned(
     options: EncodeOptions, pack: Pack, frames: int, progress: Progress, cache: NullCache
 ) -> tuple[EncodeOptions, dict[str, float]]:
-    """The options with the effort for which there is time, and the limits of the loops in seconds."""
-    if options.minutes is None or options.tuning is None or options.refinement is None:
+    """The options with the effort for which there is time, and the limits of the loops in seconds. How long it will take is
+    said either way."""
+    if options.tuning is None or options.refinement is None:
         return options, {}
     tuning, refinement = (
         training.for_clip(frames, batch=batch_at(pack.resolution, training.batch)).steps
         for training in (options.tuning, options.refinement)
     )
-    seconds = 60 * options.minutes
+    seconds = math.inf if options.minutes is None else 60 * options.minutes
 
     def measured() -> _KeptPlan:
         found = plan_time(
@@ -142,6 +144,9 @@ def _planned(
 
     plan = cache.stage("plan", _KeptPlan, measured)
     takes = f"about {plan.seconds / 60:.1f} minutes"
+    if options.minutes is None:
+        say(progress, f"{takes} on this machine.")
+        return options, {}
     if not plan.effort:
         say(
             progress, f"{takes}: in {options.minutes:g} minutes the person cannot be learned, so the encode is untuned."

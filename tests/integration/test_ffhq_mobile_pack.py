@@ -5,7 +5,7 @@ import torch
 
 from mien.packs.convert.mobile_stylegan import CONFIG
 from mien.packs.pack import Pack, locate
-from mien.packs.pull_ffhq_mobile import NAME, trained_file
+from mien.packs.pull_ffhq_mobile import FINGERPRINT, NAME, trained_file
 
 MOST_BYTES = 40_000_000
 
@@ -46,6 +46,7 @@ def test_encoder_and_flow_answer(trained):
 @pytest.mark.skipif(not locate(NAME).is_file(), reason="needs `mien models pull ffhq-mobile`")
 def test_the_pulled_pack_draws_faces():
     pack = Pack.load(NAME)
+    assert pack.fingerprint == FINGERPRINT
     assert pack.generator.sizes == (128, 256, 512, 1024) and pack.generator.num_ws == 23
     with torch.no_grad():
         image = pack.generator.synthesis(pack.need("mapping").w_mean.expand(1, 23, -1), 128)

@@ -96,6 +96,44 @@ def test_weights_learned_at_a_small_size_draw_larger_ones(stream, mobile_pack):
     assert np.array_equal(smaller, cv2.resize(own, (32, 32), interpolation=cv2.INTER_AREA))
 
 
+def test_the_studio_draws_streams_of_smaller_sizes_than_its_own(stream, mobile_pack):
+    pytest.importorskip("gradio", reason="NOT TESTED: the studio needs Gradio (mien[studio])")
+    from mien.apps.studio.media import Renderer
+
+    tuned = FullWeights(mobile_pack.generator.at(64))
+    small = replace(stream, resolution=64, tuning=tuned.export()[1])
+    renderer = Renderer(mobile_pack)
+    for shown in (small, replace(small, tuning=b"")):
+        assert [f.shape for f in renderer.frames(shown)] == [(64, 64, 3)] * 5
+    assert renderer.still(stream, 2).shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("edit", ("RECIPE", "-o", "out.mien")),
+        ("transcode", ("--rate", "4000", "-o", "out.mien")),
+        ("play", ("-o", "out.y4m")),
+        ("plot", ("-o", "out.png")),
+        ("person", ("-o", "out.person")),
+        ("render", ("--size", "32", "-o", "out.mkv")),
+    ],
+)
+def test_commands_take_this_kind_of_pack(command, arguments, stream, mobile_pack, tmp_path, run):
+    pack = mobile_pack_file(mobile_pack, tmp_path)
+    tuned = FullWeights(mobile_pack.generator.at(64))
+    replace(stream, resolution=64, tuning=tuned.export()[1]).save(tmp_path / "clip.mien")
+    (tmp_path / "recipe.toml").write_text('[[edit]]\ndo = "scale"\nwhat = "mouth"\nfactor = 1.2\n')
+    given = [
+        tmp_path / {"RECIPE": "recipe.toml"}.get(a, a) if a == "RECIPE" or a.startswith("out.") else a
+        for a in arguments
+    ]
+    named = () if command == "person" else ("--pack", pack)  # a stream that is encoded already needs no networks
+    code, _, err = run(command, tmp_path / "clip.mien", *given, *named)
+    assert code == 0, err
+    assert given[-1].stat().st_size > 0
+
+
 def test_a_person_of_a_small_size_beside_streams_of_another(clip, stream, mobile_pack, tmp_path):
     made, _ = encode_with_report(clip, pack=mobile_pack.at(64), effort=0.1)
     person = Person.of(made, "ann")
@@ -128,3 +166,13 @@ def mobile_pack_file(pack: Pack, folder) -> str:
     tiny_mobile_pack().save(path, half=False)
     assert Pack.load(path).fingerprint == pack.fingerprint
     return path
+
+
+def test_a_look_at_the_work_while_it_runs(clip, mobile_pack, tmp_path, run):
+    from mien.apps.cli.encoding import PreviewingProgress
+
+    progress = PreviewingProgress(tmp_path / "preview.png")
+    encode_with_report(clip, pack=mobile_pack.at(64), effort=0.1, progress=progress)
+    assert cv2.imread(str(tmp_path / "preview.png")).shape == (64, 5 * 64, 3)
+    _, _, err = run("--version")
+    assert "minutes on this machine" in err and err.count("a look at the work so far") == 2 and "(35 numbers)" in err

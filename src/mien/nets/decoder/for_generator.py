@@ -18,7 +18,7 @@ def decoder_for(
 
     Args:
         exact: the generator itself.
-        int16: products of 16-bit integers where they are had and faster, at 59 dB or more between the bytes.
+        int16: products of 16-bit integers where they are had and faster, at some 60 dB between the bytes.
         threads: as many as PyTorch may use by default.
         resolution: of the pictures, by default the generator's own.
     """

@@ -36,7 +36,7 @@ def transformed(weight: Tensor, up: bool) -> Tensor:
         g = torch.tensor(_G, dtype=torch.float64)
         rows = torch.kron(g, g)
     n, c = weight.shape[:2]
-    return (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36).permute(2, 0, 1)
+    return (weight.reshape(n * c, 9) @ rows.float().T).view(n, c, 36).permute(2, 0, 1).contiguous()
 
 
 def _in_panels(matrices: Tensor) -> Tensor:

@@ -5,6 +5,8 @@
  * by Cauchy and Schwarz no sum of products leaves 32 bits. What is rounded off is some 2e-4 of a product's result. AVX-512
  * without VNNI is left out: there two instructions do no more than one on floats.
  */
+#ifndef INT16_H
+#define INT16_H
 #include "vectors.h"
 
 #if defined(__AVX512VNNI__) || (defined(__AVX2__) && !defined(__AVX512F__))
@@ -69,5 +71,4 @@ static inline __attribute__((always_inline)) void tile_int16(
 #define INT16 0
 #endif
 
-/* Whether there are products in 16 bits. */
-int has_int16(void) { return INT16; }
+#endif

@@ -179,6 +179,9 @@ static void product_int16(const Layer *l, const float *a, long a_apart, int coun
 }
 #endif
 
+/* Whether there are products in 16 bits. */
+int has_int16(void) { return INT16; }
+
 static inline int panels(const Layer *l) { return l->O / COLUMNS; }
 
 /* ---- The depthwise convolution ---- */

@@ -1,4 +1,4 @@
-"""The order in which the compiled products read a weight matrix."""
+"""Weight matrices as the compiled products read them: in panels of 16 outputs, as floats or in 16 bits."""
 
 from __future__ import annotations
 

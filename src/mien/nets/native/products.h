@@ -1,4 +1,6 @@
 /* Matrix products of a few rows. */
+#ifndef PRODUCTS_H
+#define PRODUCTS_H
 #include "vectors.h"
 
 /* m [rows][16 of `step`] = a [rows][K] times b [K][16]; `rows` is a constant where this is used. */
@@ -29,3 +31,5 @@ static inline void products(const float *a, int K, const float *b, float *m, lon
     for (; r + ROWS <= rows; r += ROWS) product(a + (long)r * K, K, b, m + r * step, step);
     for (; r < rows; r += FEW) product_of_few(a + (long)r * K, K, b, m + r * step, step);
 }
+
+#endif

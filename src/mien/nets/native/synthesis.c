@@ -23,7 +23,7 @@
 /* Upsampling: planes of a tile; outputs at a time; columns of the filter's line. */
 enum { UP_PLANES = 81, UP_CHUNK = 32, FILTERED = 4096 };
 
-/* v [36][TILES][C] from the tile at place `at` of six lines, its channels times the style. */
+/* v, 36 planes of [C], `step` apart, from the tile at place `at` of six lines, its channels times the style. */
 static void tile_in(const float *const *x, long at, int C, const float *style, float *v, long step) {
     for (int c = 0; c < C; c += 8) {
         v8 d[36], t[36], s = load(style + c);
@@ -164,7 +164,7 @@ static void keep_tile(const Tiles *v, int t) {
 /* `rows` rows (a constant where this is used) of a product, with their scales: m [rows][16 of `step`]. */
 static inline __attribute__((always_inline)) void product_int16_of(
     const int rows, const int16_t *a, int K, const int16_t *b, const float *scales, const float *scale,
-    float *m, long step) {
+    float *restrict m, long step) {
     wide_lanes sum[ROWS][PARTS];
     tile_int16(rows, a, K, K, b, sum);
 #pragma GCC unroll 12
@@ -255,7 +255,7 @@ static inline void up_out_line(const v8 *m, long step, v8 *y, long out) {
     y[3 * out] = q + 8.0f * r + m[4 * step];
 }
 
-/* v [81][TILES][C] from the tile at place `at` of five lines. Planes, rows first: both even, 5x5; even rows and odd columns, 5x4; odd
+/* v, 81 planes of [C], `step` apart, from the tile at place `at` of five lines. Planes, rows first: both even, 5x5; even rows and odd columns, 5x4; odd
  * rows and even columns, 5x4 (the even direction first); both odd, 4x4. */
 static void up_tile_in(const float *const *x, long at, int C, const float *style, float *v, long step) {
     for (int c = 0; c < C; c += 8) {
@@ -476,3 +476,8 @@ void to_bytes(const float *x, uint8_t *y, long count) {
         y[i] = (uint8_t)(int)rintf((v + 1.0f) * 127.5f);
     }
 }
+
+#ifndef __wasm__
+/* Whether there are products in 16 bits. */
+int has_int16(void) { return INT16; }
+#endif

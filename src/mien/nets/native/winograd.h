@@ -1,4 +1,6 @@
 /* What Winograd's F(4x4, 3x3) (Lavin and Gray 2016) is made of. */
+#ifndef WINOGRAD_H
+#define WINOGRAD_H
 #include "products.h"
 
 /* Tiles at a time; outputs at a time; what keeps the 36 planes out of one set of the cache. */
@@ -30,3 +32,5 @@ static inline int batch_of(int C) { return C <= 128 ? TILES / 2 : TILES; }
 
 /* A plane of `batch` tiles with C numbers each. */
 static inline long plane(int batch, int C) { return (long)batch * C + SHIFT; }
+
+#endif

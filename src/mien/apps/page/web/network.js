@@ -8,7 +8,7 @@ import { readTuning } from "./tuning.js";
 
 const ROWS_OF_TILES = 8; // from which on a block's two layers run in one go,
 const WEIGHT_IN_CACHE = 2e6; // if the first one's transformed weight, in bytes, is no larger
-// F(4x4, 3x3)'s transform of the weights, and F(4, 2)'s of the taps of a transposed convolution: see decoder.py.
+// F(4x4, 3x3)'s transform of the weights, and F(4, 2)'s of the taps of a transposed convolution: see prepared.py.
 const G = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
   [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]];
 const EVEN = [[0, 0, 1 / 2], [-1 / 2, 0, -1 / 2], [1 / 6, 0, -1 / 6], [1 / 3, 0, 1 / 6], [1, 0, 0]];
