@@ -1,8 +1,9 @@
 """How many steps fit into so many minutes on this machine.
 
-The unit is the time of one gradient of the generator at the size that is encoded. What a step of tuning and what a frame of
-the fit take is nearly the same number of such units on packs and machines that are quite unlike in speed; what is wrong
-about the estimate is made good in the loops, which know their deadline (`StageMonitor.seconds`).
+The unit is the time of one gradient of the generator at the size that is encoded, or at 512 pixels where that is
+larger: there steps draw half as many frames, and the fit looks at 512. What a step of tuning and what a frame of the fit
+take is nearly the same number of such units on packs and machines that are quite unlike in speed; what is wrong about
+the estimate is made good in the loops, which know their deadline (`StageMonitor.seconds`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from mien.packs.pack import Pack
 from mien.runtime.team import team
 
-# In gradients of one picture; of `mini` and `ffhq-mobile` at 256 it is 4 to 6 a frame, 4 to 6 and 5 to 6 a step.
+LARGEST = 512
+# In gradients of one picture; of `mini` and `ffhq-mobile` at 256 it is 4 to 6 a frame, 4 to 7 and 5 to 7 a step, of the
+# latter at 1024 6, 6 and 5.
 FRAME, TUNING_STEP, REFINEMENT_STEP = 5.5, 6.5, 5.5
 REPEATS = 3
 
@@ -31,16 +34,17 @@ class TimePlan:
 
 
 def gradient_seconds(pack: Pack) -> float:
-    """Seconds that one gradient of the generator's weights takes at the pack's resolution where, as in tuning, each
-    thread computes one and all are counted: the fastest of three rounds."""
+    """Seconds that one gradient of the generator's weights takes at the pack's resolution, or `LARGEST`, where, as in
+    tuning, each thread computes one and all are counted: the fastest of three rounds."""
     generator, latent = pack.generator, pack.people[:1].float()
+    size = min(pack.resolution, LARGEST)
     parameters = [p for p in generator.parameters() if p.is_floating_point()]
     before = [p.requires_grad for p in parameters]
 
     def gradient(number: int) -> None:
         del number
         with torch.enable_grad():
-            loss = generator.picture(generator.styles(latent), pack.resolution).square().mean()
+            loss = generator.picture(generator.styles(latent), size).square().mean()
         torch.autograd.grad(loss, parameters, allow_unused=True)
 
     fastest = float("inf")
