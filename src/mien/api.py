@@ -86,30 +86,37 @@ def encode_with_report(
         if keywords.get("person_size") is not None or options.person_size not in (None, "auto"):
             raise InputError("a person that is given has its size already: take person or person_size.")
         options = replace(options, person_size=None)
-    options, limits = _planned(options, networks, source.frame_count, progress or NoProgress(), cache or NullCache())
     if options.tuning is not None and options.tuning.imagenet > 0 and weights_file(TUNING_VARIANT) is None:
         say(
             progress or NoProgress(),
             f"{PACKAGES[TUNING_VARIANT]} is not installed: pictures will be softer than they could be.",
         )
-    monitor = Monitor(progress, cache, limits)
+    monitor = Monitor(progress, cache)
     # Before the work, so that damaged sound is said at once.
     wanted = options.clip.sound and source.has_audio
     audio = extract_audio(source.path, source.start, source.duration) if wanted else b""
 
     faces = monitor.run("align", FaceTrack, align_clip, source, networks, options.align, total=source.frame_count)
     if not options.align.aligned:
-        # Of the embedded pack whatever pack encodes: how alike two frames of one person are depends on the network.
-        known_by = Pack.load("mini").identity if len(faces.cuts) else None
-        changes = [] if known_by is None else changes_of_person(faces, known_by, next(known_by.parameters()).device)
-        if changes:
-            raise PersonChangeError(changes, [frame / float(source.fps) for frame in changes])
+        _check_one_person(faces, source.fps)
     monitor.show("input", lambda: faces.crops[np.unique(np.linspace(0, len(faces) - 1, 6).round().astype(int))])
+    options, monitor.limits = _planned(options, networks, len(faces), progress or NoProgress(), cache or NullCache())
     encoding = encode_track(faces, networks, options, monitor, known)
     if inversions is not None:
         write_video(inversions, as_bytes(encoding.inversion.images()), source.fps, metadata={"comment": SYNTHETIC})
     stream = replace(to_stream(encoding, faces, source.fps, networks, options, known), audio=audio)
     return stream, summarise(encoding, faces, stream, networks, options, monitor)
+
+
+def _check_one_person(faces: FaceTrack, fps: Fraction) -> None:
+    """Raise PersonChangeError where a clip cuts to another person."""
+    if not len(faces.cuts):
+        return
+    # Of the embedded pack whatever pack encodes: how alike two frames of one person are depends on the network.
+    known_by = Pack.load("mini").identity
+    changes = changes_of_person(faces, known_by, next(known_by.parameters()).device)
+    if changes:
+        raise PersonChangeError(changes, [frame / float(fps) for frame in changes])
 
 
 @dataclass(frozen=True)
@@ -142,11 +149,11 @@ def _planned(
         )
         return _KeptPlan(found.effort or 0.0, found.seconds, *(found.limits.get(k, 0.0) for k in ("tune", "refine")))
 
+    if options.minutes is None:
+        say(progress, f"about {measured().seconds / 60:.1f} minutes on this machine.")
+        return options, {}
     plan = cache.stage("plan", _KeptPlan, measured)
     takes = f"about {plan.seconds / 60:.1f} minutes"
-    if options.minutes is None:
-        say(progress, f"{takes} on this machine.")
-        return options, {}
     if not plan.effort:
         say(
             progress, f"{takes}: in {options.minutes:g} minutes the person cannot be learned, so the encode is untuned."

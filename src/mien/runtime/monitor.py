@@ -42,14 +42,9 @@ class Monitor:
     loops that an earlier run had done, whose seconds are not counted again.
     """
 
-    def __init__(
-        self,
-        progress: Progress | None = None,
-        cache: NullCache | None = None,
-        limits: Mapping[str, float] | None = None,
-    ) -> None:
+    def __init__(self, progress: Progress | None = None, cache: NullCache | None = None) -> None:
         self._progress: Progress = progress or NoProgress()
-        self._limits = limits or {}
+        self.limits: Mapping[str, float] = {}
         self._cache = cache or NullCache()
         self.seconds: dict[str, float] = {}
 
@@ -63,7 +58,7 @@ class Monitor:
         begin = time.perf_counter()
         try:
             with self._progress.stage(name, total, unit) as tick:
-                yield StageMonitor(tick, self._cache.loop(name), self._limits.get(name))
+                yield StageMonitor(tick, self._cache.loop(name), self.limits.get(name))
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 

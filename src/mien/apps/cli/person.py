@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from mien.apps.cli.common import (
 )
 from mien.apps.cli.encoding import encode_with_bars, resumable
 from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.format.stream import Stream
 
 
 def person(
@@ -67,7 +70,6 @@ def person(
     """
     from mien.format import limits
     from mien.format.person import SUFFIX, Person
-    from mien.format.stream import Stream
     from mien.runtime.files import check_output, check_outputs_differ, write_text
 
     check_output(output, (SUFFIX,), (clip,))
@@ -78,7 +80,6 @@ def person(
     size = person_bytes(person_size)
     facts: dict[str, Any] = {}
     if clip.suffix.lower() == ".mien":
-        stream = Stream.load(clip)
         of_videos = (
             aligned,
             start > 0,
@@ -94,12 +95,7 @@ def person(
             raise InputError(
                 f"{clip} is encoded already: --size and --json alone go with it, the others are for a video."
             )
-        if resolution not in (None, stream.resolution):
-            raise InputError(f"{clip} was tuned in pictures of {stream.resolution} pixels: give the clip itself, or leave out "
-                             "--resolution.")  # fmt: skip
-        if isinstance(size, int) and len(stream.tuning) > size:
-            raise InputError(f"{clip} carries {len(stream.tuning):,} bytes of weights, and they cannot be made smaller after "
-                             "tuning: give the clip itself, or leave out --size.")  # fmt: skip
+        stream = _encoded(clip, resolution, size)
     else:
         from mien.options import EncodeOptions
 
@@ -116,3 +112,18 @@ def person(
         write_text(report, json.dumps(facts | {"person": made.facts()}, indent=2) + "\n")
     parts = f"tuning {sizes['tuning']:,} bytes, identity {sizes['identity']:,} bytes, {sizes['total']:,} bytes in all"
     print(f"{output}: {parts}; person {made.fingerprint[:8]}")
+
+
+def _encoded(path: Path, resolution: int | None, size: int | Literal["full"] | None) -> Stream:
+    """The stream of a `.mien`. Raises InputError where it was tuned at another resolution, or is larger than `size`."""
+    from mien.format.stream import Stream
+
+    stream = Stream.load(path)
+    if resolution not in (None, stream.resolution):
+        raise InputError(
+            f"{path} was tuned in pictures of {stream.resolution} pixels: give the clip itself, or leave out --resolution."
+        )
+    if isinstance(size, int) and len(stream.tuning) > size:
+        raise InputError(f"{path} carries {len(stream.tuning):,} bytes of weights, and they cannot be made smaller after "
+                         "tuning: give the clip itself, or leave out --size.")  # fmt: skip
+    return stream

@@ -151,8 +151,7 @@ def puppeteer(
     With --method mien (the default) the driver's motion is put into FACE's own units, and the generator is tuned, for
     this driver, to FACE and to what it looks like where the driver takes it. With --method paper the identity latent
     and weights are exchanged and nothing else; to an image the generator is tuned around its fixed inversion. A video
-    as DRIVER is encoded first, untuned with --no-tune. OUT may be a .mien too: FACE's identity and 35 numbers a frame;
-    it names a .person.
+    as DRIVER is encoded first, untuned with --no-tune. OUT may be a .mien too, which names a .person.
 
     Example: mien puppeteer clip.mien portrait.png -o puppet.mp4 --compare
     """
