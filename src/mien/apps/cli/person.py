@@ -29,6 +29,26 @@ if TYPE_CHECKING:
     from mien.format.stream import Stream
 
 
+MostBytes = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        "--person-size",
+        metavar="SIZE",
+        help="Most bytes of the tuned weights: 50k, 200k, ... or full.",
+        show_default="188k, 400k above 256 pixels",
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Side of the pictures that the person is learned in, 256, 512 or 1024, and that streams with it have.",
+        show_default="the pack's own",
+    ),
+]
+
+
 def person(
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video of one person, or a tuned .mien of them.")],
     output: Output,
@@ -41,24 +61,8 @@ def person(
     face: Face = None,
     effort: Effort = 1.0,
     minutes: Minutes = None,
-    person_size: Annotated[
-        str | None,
-        typer.Option(
-            "--size",
-            "--person-size",
-            metavar="SIZE",
-            help="Most bytes of the tuned weights: 50k, 200k, ... or full.",
-            show_default="188k, 400k above 256 pixels",
-        ),
-    ] = None,
-    resolution: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="Side of the pictures that the person is learned in, 256, 512 or 1024, and that streams with it have.",
-            show_default="the pack's own",
-        ),
-    ] = None,
+    person_size: MostBytes = None,
+    resolution: Resolution = None,
     report: Report = None,
 ) -> None:
     """Tune the generator to a person once, for many streams.

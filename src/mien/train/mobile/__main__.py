@@ -58,7 +58,7 @@ def head(wheel: Wheel, size: int, runs: Runs = Path("runs"), steps: int = 6000) 
 
 
 @app.command()
-def samples(wheel: Wheel, runs: Runs = Path("runs"), shards: int = 250) -> None:
+def samples(wheel: Wheel, runs: Runs = Path("runs"), shards: int = 252) -> None:
     """Draw samples of W with their pictures and the face mesh measured on them, 200 a shard."""
     from mien.train.mobile.samples import draw
 
@@ -71,17 +71,33 @@ def encoder(
     runs: Runs = Path("runs"),
     faces: Annotated[Path | None, typer.Option(help="A .tar of faces in FFHQ framing, for the second phase.")] = None,
     clips: Annotated[Path | None, typer.Option(help="A folder of .mp4 clips of faces, for the second phase.")] = None,
+    pair_steps: int = 2200,
+    pair_rate: float = 1e-3,
+    face_steps: int = 700,
+    face_rate: float = 2e-4,
 ) -> None:
     """Train the encoder: on exact pairs, then on the faces and clips that are given."""
     from mien.packs.pack import Pack
-    from mien.train.mobile.encoder import new_encoder, read_clips, read_faces, train_on_faces, train_on_pairs
+    from mien.train.mobile.encoder import (
+        FACES,
+        PAIRS,
+        new_encoder,
+        read_clips,
+        read_faces,
+        train_on_faces,
+        train_on_pairs,
+    )
 
     generator, mapping = _networks(wheel, runs)
-    made = train_on_pairs(new_encoder(mapping.w_mean, generator.num_ws), runs / "samples", runs / "encoder_pairs")
+    first = dataclasses.replace(PAIRS, steps=pair_steps, rate=pair_rate)
+    second = dataclasses.replace(FACES, steps=face_steps, rate=face_rate)
+    fresh = new_encoder(mapping.w_mean, generator.num_ws)
+    made = train_on_pairs(fresh, runs / "samples", runs / "encoder_pairs", first)
     if faces is not None or clips is not None:
         spread = _spread(mapping)
         known = (read_clips(clips) if clips else []) + (read_faces(faces) if faces else [])
-        train_on_faces(made.requires_grad_(True), generator, Pack.load("mini"), known, spread, runs / "encoder")
+        judges = Pack.load("mini")
+        train_on_faces(made.requires_grad_(True), generator, judges, known, spread, runs / "encoder", second)
 
 
 @app.command()
