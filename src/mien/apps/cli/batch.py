@@ -14,6 +14,7 @@ from mien.apps.cli.common import (
     Effort,
     Inversion,
     Method,
+    Minutes,
     Optimizer,
     PackName,
     PersonSize,
@@ -53,6 +54,7 @@ def batch(
     optimizer: Optimizer = None,
     inversion: Inversion = "encoder",
     effort: Effort = 1.0,
+    minutes: Minutes = None,
     person_size: PersonSize = None,
 ) -> None:
     """Encode every clip of a folder, on all cores or GPUs or on a Ray cluster.
@@ -74,7 +76,7 @@ def batch(
 
     options = EncodeOptions.of(
         method, aligned=aligned, tune=tune, person_size=person_bytes(person_size), inversion=inversion, effort=effort,
-        start=start, duration=duration, seed=seed, sound=sound, optimizer=optimizer, size=size,
+        start=start, duration=duration, seed=seed, sound=sound, optimizer=optimizer, size=size, minutes=minutes,
     )  # fmt: skip
     found = find_jobs(source, target, pack, options)
     with progress_bars() as progress, progress.stage("batch", len(found), "clips") as tick:
