@@ -150,7 +150,7 @@ def _planned(
         return _KeptPlan(found.effort or 0.0, found.seconds, *(found.limits.get(k, 0.0) for k in ("tune", "refine")))
 
     if options.minutes is None:
-        say(progress, f"about {measured().seconds / 60:.1f} minutes on this machine.")
+        say(progress, lambda: f"about {measured().seconds / 60:.1f} minutes on this machine.")
         return options, {}
     plan = cache.stage("plan", _KeptPlan, measured)
     takes = f"about {plan.seconds / 60:.1f} minutes"

@@ -33,11 +33,11 @@ def show(progress: Progress, name: str, frames: Callable[[], NDArray[np.uint8]])
         picture(name, frames())
 
 
-def say(progress: Progress, sentence: str) -> None:
-    """Give a sentence to a `progress` that has a `say(sentence)`."""
+def say(progress: Progress, sentence: str | Callable[[], str]) -> None:
+    """Give a sentence to a `progress` that has a `say(sentence)`; one that has to be worked out only then."""
     output = getattr(progress, "say", None)
     if output is not None:
-        output(sentence)
+        output(sentence if isinstance(sentence, str) else sentence())
 
 
 class NoProgress:

@@ -42,10 +42,12 @@ class JobStage:
 
 @dataclass
 class JobState:
-    """What the page shows of a job: `ahead` (jobs before it; 0 when it runs), its stages, and pictures by name."""
+    """What the page shows of a job: `ahead` (jobs before it; 0 when it runs), its stages, sentences, and pictures by
+    name."""
 
     ahead: int = 0
     stages: list[JobStage] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # [K, H, W, 3]
     changes: int = 0
 
@@ -156,6 +158,11 @@ class StudioJob:
     def picture(self, name: str, frames: NDArray[np.uint8]) -> None:
         """Show frames `[K, H, W, 3]` of what has been found so far."""
         self.state.pictures[name] = frames
+        self.state.changes += 1
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence below the stages."""
+        self.state.said.append(sentence)
         self.state.changes += 1
 
     def _thread(self) -> None:

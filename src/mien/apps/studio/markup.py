@@ -91,7 +91,8 @@ def working(state: JobState, wanted: Sequence[str]) -> str:
             count += f", {left:.0f} s left" if left < 90 else f", {left / 60:.0f} min left"
         bar = f'<i style="width:{100 * share:.1f}%"></i>' if stage.total else '<i class="m-idle"></i>'
         rows.append(f'<li class="m-now"><span>{label}</span><em>{count}</em><div class="m-bar">{bar}</div></li>')
-    return f'<div class="m-card" role="status"><ul class="m-stages">{"".join(rows)}</ul></div>'
+    said = "".join(note(sentence[:1].upper() + sentence[1:]) for sentence in state.said)
+    return f'<div class="m-card" role="status"><ul class="m-stages">{"".join(rows)}</ul>{said}</div>'
 
 
 def preview(state: JobState) -> str:

@@ -20,6 +20,7 @@ from mien.format.stream import Stream
 from mien.media.video import write_video
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
+from mien.runtime.progress import say
 
 pytest.importorskip("gradio", reason="the studio's tabs were not tested: they need Gradio (mien[studio])")
 
@@ -162,6 +163,13 @@ def test_an_evaluation_is_shown_with_what_it_could_not_measure(studio: Studio, t
     job = StudioJob(JobQueue(), session, lambda job: measure_html(studio, job, paths))
     list(job.run())
     assert job.result.count("<svg") >= 3 and "PSNR" in job.result and "not measured: needs" in job.result
+
+
+def test_what_a_job_says_stands_below_its_stages(studio: Studio) -> None:
+    session = studio.sessions.get("a1", "anna")
+    job = StudioJob(JobQueue(), session, lambda job: say(job, lambda: "about 2.0 minutes on this machine."))
+    list(job.run())
+    assert "About 2.0 minutes on this machine." in markup.working(job.state, ["align"])
 
 
 def test_a_puppet_is_made_and_the_one_before_is_gone(studio: Studio, stream: Stream) -> None:
