@@ -107,6 +107,7 @@ def test_bad_usage(run: Run, tmp_path: Path, arguments: list[str]) -> None:
         (["render", "a.mien", "-o", "a.mp4", "--start", "1"], "--start is for"),
         (["batch", "clips", "streams", "--ray", "auto", "--device", "cpu"], "--device is for this machine"),
         (["person", "a.mp4", "-o", "a.person", "--json", "a.person"], "same file"),
+        (["puppeteer", "a.mien", "p.png", "-o", "p.mp4", "--size", "256"], "--size are for a video as DRIVER"),
         (["encode", "a.mp4", "-o", "a.mien", "--person", "p.person", "--json", "p.person"], "is the input"),
     ],
 )
