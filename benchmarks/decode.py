@@ -146,13 +146,11 @@ def compare(
 ) -> dict:  # fmt: skip
     w = torch.randn(batch, generator.num_ws, generator.w_dim)
     styles = generator.styles(w)
-    decoder = Decoder(generator)
-    int16 = Decoder(generator, int16=True)
+    decoder, int16 = Decoder(generator), Decoder(generator, int16=True)
+    decoders = {"decoder": decoder} | ({"decoder, 16 bits": int16} if int16.native and int16.int16 else {})
     ways: dict[str, Callable[[], Any]] = {key: (lambda way=way: to_bytes(way(w))) for key, way in others.items()}
     ways["generator"] = lambda: to_bytes(generator.synthesis(w))
-    ways["decoder"] = lambda: decoder(generator.styles(w))
-    if int16.native and int16.int16:
-        ways["decoder, 16 bits"] = lambda: int16(generator.styles(w))
+    ways |= {key: (lambda one=one: one(generator.styles(w))) for key, one in decoders.items()}
     if speed["bfloat16"]:
 
         def half() -> Any:
@@ -184,11 +182,11 @@ def compare(
     for key, way in others.items():
         if key == "NVIDIA":
             print(f"  NVIDIA and generator differ by {float((way(w) - exact).abs().max()):.1e}")
-    for key, one in (("psnr", decoder), ("psnr_int16", int16)):
-        error = np.square(one(styles).astype(np.float64) - to_bytes(exact)).mean()
-        result[key] = float(psnr_from_mse(error))
     way = "compiled" if decoder.native else "the generator itself: no C compiler"
-    print(f"  decoder ({way}) against generator, bytes: {result['psnr']:.1f} dB; in 16 bits {result['psnr_int16']:.1f} dB")
+    for key, one in decoders.items():
+        error = np.square(one(styles).astype(np.float64) - to_bytes(exact)).mean()
+        result.setdefault("psnr", {})[key] = float(psnr_from_mse(error))
+        print(f"  {key} ({way}) against generator, bytes: {result['psnr'][key]:.1f} dB")
     return result
 
 

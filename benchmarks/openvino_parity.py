@@ -1,11 +1,11 @@
 """The generator and the mapping network of `ffhq-mobile` against the wheel's own graphs, run by OpenVINO.
 
     pip install openvino                      # for this comparison only
-    python benchmarks/openvino_parity.py [WHEEL] [--latents 5]
+    python benchmarks/openvino_parity.py [WHEEL] [--latents 10]
 
-WHEEL: by default the one that `mien models pull ffhq-mobile` left. Random latents of W, the same for all rows, and of W+, each
-row its own: the graph has one input for all rows, and is given one for each affine map. Relative error: the norm of the
-difference over that of what the graph gives.
+WHEEL: by default the one that `mien models pull ffhq-mobile` left. Random latents of W, the same for all rows, and of
+W+, each row its own: the graph has one input for all rows, and is given one for each affine map. Relative error: the
+norm of the difference over that of what the graph gives.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def relative(ours: Array, theirs: Array) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", nargs="?", type=Path, default=home() / "downloads" / NAME / WHEEL.name)
-    parser.add_argument("--latents", type=int, default=5)
+    parser.add_argument("--latents", type=int, default=10)
     options = parser.parse_args()
     generator = with_heads(options.wheel, mobile_stylegan.CONFIG)
     mapping = mobile_stylegan.read_mapping(graph(options.wheel, "MappingNetwork"))
@@ -69,14 +69,19 @@ def main() -> None:
         mapped = np.concatenate([their_mapping(one[None].numpy())[0] for one in z])
         print(f"mapping network, {options.latents} latents: relative error {relative(w.numpy(), mapped):.1e}")
         mixed = mapping(torch.randn(options.latents * generator.num_ws, generator.w_dim))
-        for name, latents in (("W", w[:, None].expand(-1, generator.num_ws, -1)), ("W+", mixed.view(options.latents, -1, generator.w_dim))):  # fmt: skip
+        w_plus = {
+            "W": w[:, None].expand(-1, generator.num_ws, -1),
+            "W+": mixed.view(options.latents, -1, generator.w_dim),
+        }
+        for name, latents in w_plus.items():
             worst, largest = 0.0, 0.0
             for latent in latents:
                 ours = generator.synthesis(latent[None])[0].numpy()
                 picture = theirs(latent.numpy())[0][0]
                 worst = max(worst, relative(ours, picture))
                 largest = max(largest, float(np.abs(ours - picture).max()))
-            print(f"synthesis network, {len(latents)} of {name}: relative error at most {worst:.1e}, largest {largest:.1e}")
+            print(f"synthesis network, {len(latents)} of {name}: relative error at most {worst:.1e}, ", end="")
+            print(f"largest difference {largest:.1e}")
 
 
 if __name__ == "__main__":

@@ -133,8 +133,8 @@ class _KeptPlan:
 def _planned(
     options: EncodeOptions, pack: Pack, frames: int, progress: Progress, cache: NullCache
 ) -> tuple[EncodeOptions, dict[str, float]]:
-    """The options with the effort for which there is time, and the limits of the loops in seconds. How long it will take is
-    said either way."""
+    """The options with the effort for which there is time, and the limits of the loops in seconds. How long it will take
+    is said either way."""
     if options.tuning is None or options.refinement is None:
         return options, {}
     tuning, refinement = (

@@ -74,7 +74,7 @@ def join(wheel: Path, target: Path) -> Pack:
     config: dict[str, Any] = dict(trained.configs["heads"])
     generator = with_heads(wheel, dataclasses.replace(mobile_stylegan.CONFIG, heads=tuple(config["heads"])))
     mapping = mobile_stylegan.read_mapping(graph(wheel, "MappingNetwork"))
-    # The mean of many samples depends on the processor in its last digits, and a stream names its pack by the file's hash.
+    # As trained with, and not computed: a stream names its pack by the file's hash, which has to be the same everywhere.
     mapping.w_mean.copy_(trained.encoder.get_buffer("w_mean")[0])
     generator.heads = trained.need("heads")  # type: ignore[assignment]
     mini = Pack.load("mini")

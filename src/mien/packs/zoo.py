@@ -191,11 +191,11 @@ Accept = Callable[[Remote], bool]
 
 @dataclass(frozen=True)
 class Pulled:
-    """What `pull` made: the pack's file; and what is to be known about it, as of optional files that could not be had, one
+    """What `pull` made: the pack's file, and what is to be known about it, as which optional files could not be had, a
     sentence each."""
 
     path: Path
-    missing: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def home() -> Path:

@@ -18,9 +18,8 @@ from mien.face.measures import POINTS, expression_measures
 from mien.media.images import to_float
 
 RARE = 20  # one frame of so many is rare in a measure and direction
-HELD_OUT = (
-    500  # faces kept aside for the reconstruction figure of the card; half of all where there are fewer than 1,000
-)
+# Faces kept aside for the reconstruction figure of the card; half of all where there are fewer than 1,000.
+HELD_OUT = 500
 SHOWN = 10  # faces and pairs of clip frames on a contact sheet
 
 

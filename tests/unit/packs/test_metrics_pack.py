@@ -71,9 +71,7 @@ def test_files_in_a_folder_become_the_pack_that_evaluate_finds(
 ) -> None:
     any_hash = {role: replace(remote, sha256=(), git_blob="") for role, remote in zoo.METRICS.items()}
     pulled = zoo.pull("metrics", files["i3d"].parent, files=any_hash)  # nobody is there to accept a licence
-    assert pulled.path == home / "packs" / "metrics.safetensors" and any(
-        "pt_inception" in why for why in pulled.missing
-    )
+    assert pulled.path == home / "packs" / "metrics.safetensors" and any("pt_inception" in why for why in pulled.notes)
     pack = Pack.load("metrics")
     assert set(pack.networks) == {"lpips_alex", "curricularface", "i3d", "gaze", "action_units"}
     expected = torch.load(files["gaze"], weights_only=True)["fc_yaw_gaze.weight"]

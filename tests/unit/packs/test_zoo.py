@@ -176,7 +176,7 @@ def test_pull_makes_a_pack_and_says_what_is_left_out(tiny: Path, table: dict[str
     pulled = zoo.pull("ffhq1024", accept=lambda file: not asked.append(f"{file.name}: {file.licence}"), files=table)
     assert asked == ["g.pt: MIT", "restyle.pt: MIT"]
     assert pulled.path == tiny / "packs" / "ffhq1024.safetensors"
-    assert len(pulled.missing) == 1 and "restyle.pt was left out" in pulled.missing[0]
+    assert len(pulled.notes) == 1 and "restyle.pt was left out" in pulled.notes[0]
     assert Pack.load("ffhq1024").resolution == 8
     assert any(line.startswith("ffhq1024") and "at hand" in line for line in zoo.listing())
 

@@ -51,7 +51,7 @@ def models_pull(
     with progress_bars() as progress:
         pulled = zoo.pull(name, folder, accept, progress)
     print(pulled.path)
-    for line in pulled.missing:
+    for line in pulled.notes:
         print(line)
 
 

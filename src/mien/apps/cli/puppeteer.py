@@ -108,8 +108,8 @@ FaceNumber = Annotated[
 ]
 DriverSize = Annotated[
     int | None,
-    typer.Option("--size", metavar="PIXELS", help="Side of the pictures that DRIVER, a video, and an image as FACE are learned in: 256, 512 or 1024.",
-                 show_default="the pack's own"),
+    typer.Option("--size", metavar="PIXELS", show_default="the pack's own",
+                 help="Side of the pictures that DRIVER, a video, and an image as FACE are learned in: 256, 512 or 1024."),
 ]  # fmt: skip
 DriverFace = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Which face of DRIVER, a video; the largest if not given.")

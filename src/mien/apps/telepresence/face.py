@@ -24,9 +24,8 @@ from mien.packs.resolve import pack_for, tuned_generator
 from mien.reenact.face_source import FaceSource, invert_portrait, known_face, load_face, locate_face, read_face
 
 Array = NDArray[np.float64]
-LIVE_SIZE = (
-    256  # side of an image's pictures, where the pack draws it: larger ones are not drawn as fast as they are shown
-)
+# Side of an image's pictures, where the pack draws it: larger ones are not drawn as fast as they are shown.
+LIVE_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ def drawn_face(
     folder: Path | None = None,
     tick: Callable[[int], None] = lambda done: None,
 ) -> DrawnFace:
-    """A face that its pack can draw, an image's in pictures of `LIVE_SIZE`; `folder`: where a stream's person is looked for; `tick`: called with 1 after each
-    step in which an image's latent is optimised. Raises FaceError, StreamError, PackError."""
+    """A face that its pack can draw, an image's in pictures of `LIVE_SIZE`; `folder`: where a stream's person is looked
+    for; `tick`: called with 1 after each step in which an image's latent is optimised. Raises FaceError, StreamError, PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):

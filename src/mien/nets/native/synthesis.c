@@ -124,7 +124,7 @@ static void tile_out(const Layer *l, int row, int column, const float *m, long s
  * tile passes through `one`. All of it is in the memory of the floats. */
 typedef struct {
     float *floats;  /* [planes][step] */
-    int16_t *whole; /* [planes][step] */
+    int16_t *quantised; /* [planes][step] */
     float *one;     /* [planes][C + SHIFT] */
     float *scales;  /* [planes][batch] */
     int planes, batch, C;
@@ -135,7 +135,7 @@ static Tiles tiles_of(const Layer *l, int planes, int batch, float *memory) {
     long step = plane(batch, l->C);
     Tiles v = {.floats = memory, .planes = planes, .batch = batch, .C = l->C, .step = step};
     if (INT16 && l->weight16) {
-        v.whole = (int16_t *)memory;
+        v.quantised = (int16_t *)memory;
         v.one = memory + (planes + 1) / 2 * step;
         v.scales = v.one + planes * (long)(l->C + SHIFT);
     }
@@ -144,17 +144,17 @@ static Tiles tiles_of(const Layer *l, int planes, int batch, float *memory) {
 
 /* Where a tile is to be transformed to, its planes `between` floats from each other; */
 static inline float *place_of_tile(const Tiles *v, int t, long *between) {
-    *between = v->whole ? v->C + SHIFT : v->step;
-    return v->whole ? v->one : v->floats + (long)t * v->C;
+    *between = v->quantised ? v->C + SHIFT : v->step;
+    return v->quantised ? v->one : v->floats + (long)t * v->C;
 }
 
 /* and what then remains to be done with it. */
 static void keep_tile(const Tiles *v, int t) {
 #if INT16
-    if (v->whole)
+    if (v->quantised)
         for (int k = 0; k < v->planes; k++)
             v->scales[k * v->batch + t] =
-                to_int16(v->one + k * (long)(v->C + SHIFT), v->C, v->whole + k * v->step + (long)t * v->C);
+                to_int16(v->one + k * (long)(v->C + SHIFT), v->C, v->quantised + k * v->step + (long)t * v->C);
 #else
     (void)v, (void)t;
 #endif
@@ -191,8 +191,8 @@ static void product_of_plane(
     const Layer *l, const Tiles *v, int k, int matrix, int padded, int o, float *m, long step, int count) {
     long at = (long)matrix * padded + o;
 #if INT16
-    if (v->whole) {
-        const int16_t *a = v->whole + k * v->step, *b = l->weight16 + at * v->C;
+    if (v->quantised) {
+        const int16_t *a = v->quantised + k * v->step, *b = l->weight16 + at * v->C;
         const float *scales = v->scales + k * v->batch, *scale = l->scale16 + at;
         int r = 0;
         for (; r + ROWS <= count; r += ROWS)

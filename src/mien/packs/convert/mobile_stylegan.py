@@ -41,16 +41,19 @@ def read_generator(graph: Graph, config: MobileGeneratorConfig = CONFIG) -> Mobi
 
 
 def read_mapping(graph: Graph, w_dim: int = 512) -> Mapping:
-    """The mapping network of `MappingNetwork.xml`; the mean of W from samples with a fixed seed. Raises PackError."""
+    """The mapping network of `MappingNetwork.xml`, without the mean of W (`mean_of_w`). Raises PackError."""
     products = [key for key, layer in graph.layers.items() if layer.kind == "MatMul"]
     mapping = Mapping(w_dim, len(products))
     for key, weight, bias in zip(products, mapping.weights, mapping.biases, strict=True):
         _fill(weight, _matrix(graph, key) / mapping.scale)
         _fill(bias, _bias_of(graph, key) / LEARNING_RATE_MULTIPLIER)
-    mapping = mapping.eval().requires_grad_(False)
-    noise = torch.randn(W_MEAN_SAMPLES, w_dim, generator=torch.Generator().manual_seed(0))
-    mapping.w_mean.copy_(mapping(noise).mean(0))
-    return mapping
+    return mapping.eval().requires_grad_(False)
+
+
+def mean_of_w(mapping: Mapping) -> Tensor:
+    """The mean of W `[D]` over samples with a fixed seed; its last digits depend on the processor."""
+    noise = torch.randn(W_MEAN_SAMPLES, len(mapping.w_mean), generator=torch.Generator().manual_seed(0))
+    return mapping(noise).mean(0)
 
 
 def _names(config: MobileGeneratorConfig) -> list[str]:

@@ -28,7 +28,7 @@ SIZES = (128, 256, 512)
 
 def _networks(wheel: Path, runs: Path | None) -> tuple[MobileGenerator, Mapping]:
     """The wheel's networks; the heads are those of `runs` where they were trained, else as they start."""
-    from mien.packs.convert.mobile_stylegan import CONFIG, read_mapping
+    from mien.packs.convert.mobile_stylegan import CONFIG, mean_of_w, read_mapping
     from mien.packs.pull_ffhq_mobile import graph, with_heads
     from mien.train.mobile.export import load_state
 
@@ -38,7 +38,9 @@ def _networks(wheel: Path, runs: Path | None) -> tuple[MobileGenerator, Mapping]
         checkpoint = runs / f"head{name}" / "checkpoint.pt" if runs else None
         if checkpoint is not None and checkpoint.is_file():
             load_state(head, checkpoint)
-    return generator, read_mapping(graph(wheel, "MappingNetwork"))
+    mapping = read_mapping(graph(wheel, "MappingNetwork"))
+    mapping.w_mean.copy_(mean_of_w(mapping))
+    return generator, mapping
 
 
 @app.command()
