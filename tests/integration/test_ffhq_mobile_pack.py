@@ -21,7 +21,7 @@ def test_it_holds_what_was_trained_and_no_generator(trained):
     assert "research use only" in trained.card["licence"] and not trained.channels_absolute
     config = trained.configs["heads"]
     assert (config["w_dim"], tuple(config["channels"])) == (CONFIG.w_dim, CONFIG.channels)
-    assert tuple(config["heads"]) == (128, 256, 512)
+    assert tuple(config["heads"]) == (256, 512)
 
 
 def test_the_channels_are_32_of_stylespace_found_by_sensitivity(trained):
@@ -47,7 +47,7 @@ def test_encoder_and_flow_answer(trained):
 def test_the_pulled_pack_draws_faces():
     pack = Pack.load(NAME)
     assert pack.fingerprint == FINGERPRINT
-    assert pack.generator.sizes == (128, 256, 512, 1024) and pack.generator.num_ws == 23
+    assert pack.generator.sizes == (256, 512, 1024) and pack.generator.num_ws == 23
     with torch.no_grad():
         image = pack.generator.synthesis(pack.need("mapping").w_mean.expand(1, 23, -1), 128)
         again = pack.generator.synthesis(pack.encoder(image), 128)

