@@ -121,8 +121,10 @@ class MobileGenerator(Generator):
         return max(1, super().frames_at_once(wished, size) // 4)
 
     def compared_size(self, wished: int) -> int:
-        """Tuning at full size trains the head for half of it, or none: smaller heads do not fit the tuned blocks."""
-        return max(min(wished, self.resolution), self.resolution // 2 if self.draws_windows else self.resolution)
+        """Tuning at full size trains the head for half of it, or none: smaller heads do not fit the tuned blocks. What
+        is averaged down from a trained size does."""
+        trained = self.resolution // 2 if self.draws_windows else self.resolution
+        return min(wished, self.resolution) if self.drawn_resolution(wished) >= trained else trained
 
     def tunable_names(self) -> tuple[str, ...]:
         """All but the affine layers, heads included: they draw what the tuned blocks would."""

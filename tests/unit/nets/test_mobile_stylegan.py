@@ -1,5 +1,7 @@
 """MobileStyleGAN's synthesis network: its interface, its windows, its heads, its Haar transform."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -134,3 +136,9 @@ def test_what_training_does_not_draw_is_not_compared_with_frames():
     made = MobileGenerator(CONFIG)  # pictures of 16, 32 and 64 by heads, and of 128
     assert made.draws_windows and made.compared_size(16) == 64 and made.compared_size(128) == 128
     assert made.at(32).compared_size(16) == 32
+
+
+def test_what_is_averaged_down_from_a_trained_size_is_compared_with_frames():
+    made = MobileGenerator(dataclasses.replace(CONFIG, heads=(32, 64)))  # pictures of 16 are those of 32, averaged down
+    assert made.at(32).compared_size(16) == 16 and made.at(64).compared_size(16) == 64
+    assert made.compared_size(16) == 64
