@@ -140,8 +140,9 @@ def known_face(source: FaceSource, pack: Pack) -> LearnedFace:
 def invert_portrait(
     examples: FaceExamples, channels: tuple[Channel, ...], pack: Pack, pivot: PivotOptions | None,
     tick: Callable[[int], None] = lambda n: None,
-) -> tuple[Avatar, DrivingMotion]:  # fmt: skip
-    """The portrait's avatar, L_ID = E(I) turned to face the camera, and what the portrait itself does, one frame.
+) -> tuple[Avatar, DrivingMotion, Tensor]:  # fmt: skip
+    """The portrait's avatar, L_ID = E(I) turned to face the camera, what the portrait itself does, one frame, and its
+    latent as it is, E(I) `[1, L, D]`.
 
     `pivot`: E(I) is optimised first (`mien.method.pivot`), with a `tick` a step; None: it stays as it is.
     """
@@ -152,7 +153,7 @@ def invert_portrait(
     avatar = Avatar(pack.generator, pack.flow, channels, frontal(pack.flow, w_plus[0], angles[0].cpu().numpy()))
     with torch.no_grad():
         values = avatar.read(avatar.generator.styles(w_plus))
-    return avatar, DrivingMotion(angles, values)
+    return avatar, DrivingMotion(angles, values), w_plus
 
 
 def _seen_stream(person: Person, pack: Pack) -> Stream:
