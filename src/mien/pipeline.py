@@ -83,6 +83,11 @@ class Networks:
         size = default_person_size(generator.resolution) if size == "auto" else size
         return weights_for(generator, size, self.weights, noise=noise)
 
+    def compared_size(self, wished: int) -> int:
+        """The side, in pixels, at which pictures stand for the finished ones: `wished`, or what tuning draws too. The
+        pack's own weights draw small pictures as they do large ones."""
+        return self.generator.compared_size(wished) if self.weights else min(wished, self.generator.resolution)
+
     def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
         """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned
         encoder, if it was tuned: fixed pivots are those of the pack's own."""
@@ -115,14 +120,14 @@ def encode_track(
     if options.tuning is not None:
         nets, inversion = _tune(nets, data, faces, inversion, options, monitor)
     with monitor.stage("identity"):
-        identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
+        identity = select_identity(pack.identity, pack.flow, faces, inversion, nets.compared_size(sizes.identity))
 
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
     with autocast_bf16(device):
-        targets = inversion.images(_size(options.pose.size or sizes.pose, pack))
+        targets = inversion.images(_size(options.pose.size or sizes.pose, nets, options))
         problem = PoseProblem(avatar, pack.perceptual, targets, measured, masks)
         pose = monitor.run("pose", HeadPose, solve_pose, problem, options.pose, total=len(faces))
-        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, options, monitor)
+        attributes = _attributes(avatar, pose, inversion, faces, nets, identity, options, monitor)
     motion = Motion(torch.from_numpy(faces.roll), pose.angles, attributes.alpha)
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
@@ -133,8 +138,15 @@ def encode_track(
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
 
 
-def _size(wished: int, pack: Pack) -> int:
-    return min(wished, pack.resolution)
+def _size(wished: int, nets: Networks, options: EncodeOptions, target: str = "inversion") -> int:
+    """The side of the pictures of stages 4 and 5, in pixels.
+
+    Small pictures of S_t and of the render are drawn by the same part of the generator, tuned or not, so that they are
+    like each other; where the numbers that fit them are sent as they are, or where the `target` is a frame, they have
+    to be like the finished ones.
+    """
+    sent = options.refinement is None and options.refit is None
+    return nets.compared_size(wished) if sent or target == "frame" else min(wished, nets.pack.resolution)
 
 
 def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
@@ -166,13 +178,14 @@ def _tune(
 
 
 def _attributes(
-    avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, pack: Pack, identity: Identity,
+    avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, nets: Networks, identity: Identity,
     options: EncodeOptions, monitor: Monitor,
 ) -> Attributes:  # fmt: skip
     """Stage 5."""
-    size = _size(options.attributes.size or pack.stage_sizes.attributes, pack)
+    pack, target = nets.pack, options.attributes.target
+    size = _size(options.attributes.size or pack.stage_sizes.attributes, nets, options, target)
     targets: ImageSequence = inversion.images(size)
-    if options.attributes.target == "frame":
+    if target == "frame":
         targets = faces.images(size, pack.device)
     problem = AttributeProblem(
         avatar=avatar,

@@ -1,0 +1,74 @@
+"""What the stages are given, on tiny networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from factories.fake_device import crops
+from factories.packs import tiny_mobile_pack
+from mien import pipeline
+from mien.method.problems import AttributeProblem, PoseProblem
+from mien.options import EncodeOptions
+from mien.packs.pack import StageSizes
+from mien.pipeline import encode_track
+from mien.runtime.monitor import Monitor
+
+
+class Stopped(Exception):
+    """All that is asked about has been seen."""
+
+
+def tuned_a_little(options: EncodeOptions) -> EncodeOptions:
+    """With one step of tuning."""
+    assert options.tuning is not None
+    return replace(options, tuning=replace(options.tuning, steps=1, passes=0.0))
+
+
+def sizes_seen(options: EncodeOptions, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
+    """The sides of the pictures of stages 3, 4 and 5, of a generator of 128 pixels with heads for 16, 32 and 64."""
+    pack = tiny_mobile_pack()
+    pack.stage_sizes = StageSizes(16, 16, 16)
+    seen: list[int] = []
+    select, solve = pipeline.select_identity, pipeline.solve_pose
+
+    def selecting(*given: Any) -> Any:
+        seen.append(given[-1])
+        return select(*given)
+
+    def posing(problem: PoseProblem, *rest: Any, **more: Any) -> Any:
+        seen.append(problem.targets[:1].shape[-1])
+        return solve(problem, *rest, **more)
+
+    def stopping(problem: AttributeProblem, *rest: Any, **more: Any) -> Any:
+        seen.append(problem.targets[:1].shape[-1])
+        raise Stopped
+
+    monkeypatch.setattr(pipeline, "select_identity", selecting)
+    monkeypatch.setattr(pipeline, "solve_pose", posing)
+    monkeypatch.setattr(pipeline, "solve_attributes", stopping)
+    with pytest.raises(Stopped):
+        encode_track(crops(2), pack, options, Monitor())
+    identity, pose, attributes = seen
+    return identity, pose, attributes
+
+
+def test_tuned_pictures_are_compared_with_frames_where_tuning_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = tuned_a_little(EncodeOptions.mien())
+    assert sizes_seen(default, monkeypatch) == (64, 16, 16)
+
+
+def test_the_target_of_stage_5_may_be_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = tuned_a_little(EncodeOptions.of(real_targets=True))
+    assert sizes_seen(default, monkeypatch) == (64, 16, 64)
+
+
+def test_numbers_that_are_sent_are_fitted_in_pictures_that_tuning_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_after = tuned_a_little(replace(EncodeOptions.mien(), refinement=None, refit=None))
+    assert sizes_seen(nothing_after, monkeypatch) == (64, 64, 64)
+
+
+def test_the_packs_own_weights_draw_small_pictures_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sizes_seen(EncodeOptions.untuned(), monkeypatch) == (16, 16, 16)
