@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mien.errors import PackError
 from mien.format.person import Person
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
@@ -68,10 +69,25 @@ class Networks:
 
     @staticmethod
     def of(pack: Pack, options: EncodeOptions, person: Person | None) -> Networks:
-        """The pack's, or a person's. Raises InputError where the pack cannot invert so."""
+        """The pack's, or a person's. Raises InputError and PackError where the pack cannot do what the options ask
+        for."""
         blob = person.tuning if person else b""
         generator = apply_delta(pack.generator, blob) if blob else pack.generator
-        return Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
+        nets = Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
+        if nets.trains(options) and not pack.has_people:
+            raise PackError(
+                f"the pack {pack.name!r} has no latents of people and no mapping network: training needs one."
+            )
+        return nets
+
+    def tunes(self, options: EncodeOptions) -> bool:
+        """Whether tuning has something to move: weights that do not stay, or the encoder."""
+        tuning = options.tuning
+        return tuning is not None and (not self.fixed or learns_encoder(self.encoder, tuning))
+
+    def trains(self, options: EncodeOptions) -> bool:
+        """Whether anything is trained."""
+        return options.refinement is not None or self.tunes(options)
 
     def tunable(self, options: EncodeOptions) -> Weights:
         """The weights that training changes, from where they are."""
@@ -107,7 +123,7 @@ def encode_track(
     more (`EncodeOptions.paper`), to S_t of the tuned one (Sec. 4.1). A refinement and a re-fit (ours) take them as
     their start and fit the frames I_t.
 
-    Raises InputError where the pack cannot do what the options ask for.
+    Raises InputError and PackError where the pack cannot do what the options ask for.
     """
     device, sizes = pack.device, pack.stage_sizes
     measured, masks = faces.angles(pack.flow), faces.masks(device)
@@ -116,8 +132,10 @@ def encode_track(
     w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
-    data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds, faces.lost)
-    if options.tuning is not None:
+    data = None
+    if nets.trains(options):
+        data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds, faces.lost)
+    if data is not None and nets.tunes(options):
         nets, inversion = _tune(nets, data, faces, inversion, options, monitor)
     with monitor.stage("identity"):
         identity = select_identity(pack.identity, pack.flow, faces, inversion, nets.compared_size(sizes.identity))
@@ -131,7 +149,7 @@ def encode_track(
     motion = Motion(torch.from_numpy(faces.roll), pose.angles, attributes.alpha)
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
-    if options.refinement is not None:
+    if data is not None and options.refinement is not None:
         nets, avatar, motion = _refine(nets, data, avatar, motion, faces, options, monitor)
     if options.refit is not None:
         motion = _refit(avatar, motion, faces, pack, options, monitor)
@@ -165,8 +183,6 @@ def _tune(
         len(faces), options.effort, batch_at(pack.resolution, tuning.batch)
     )
     learned = learns_encoder(nets.encoder, tuning)
-    if nets.fixed and not learned:  # a person's weights stay, so nothing is left to tune
-        return nets, inversion
     pivots = None if learned else inversion.w_plus
     tuned = monitor.run(
         "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, pivots, tuning,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from factories.clips import astronaut_clip
 from factories.fake_device import crops
 from factories.packs import tiny_mobile_pack
 from mien import pipeline
+from mien.api import encode_with_report
+from mien.errors import PackError
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.options import EncodeOptions
-from mien.packs.pack import StageSizes
+from mien.packs.pack import Pack, StageSizes
 from mien.pipeline import encode_track
 from mien.runtime.monitor import Monitor
+from mien.runtime.progress import NoProgress
 
 
 class Stopped(Exception):
@@ -72,3 +77,24 @@ def test_numbers_that_are_sent_are_fitted_in_pictures_that_tuning_draws(monkeypa
 
 def test_the_packs_own_weights_draw_small_pictures_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sizes_seen(EncodeOptions.untuned(), monkeypatch) == (16, 16, 16)
+
+
+class Unwanted(NoProgress):
+    """No stage may begin."""
+
+    def stage(self, *given: Any) -> Any:
+        raise AssertionError(f"work was begun: {given}")
+
+
+def without_people() -> Pack:
+    """A pack with neither latents of people nor a mapping network."""
+    pack = tiny_mobile_pack()
+    del pack.networks["mapping"]
+    return pack
+
+
+def test_latents_of_people_are_needed_where_something_is_trained(tmp_path: Path) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4", count=2)
+    with pytest.raises(PackError, match="no latents of people and no mapping network"):
+        encode_with_report(clip, pack=without_people(), progress=Unwanted())
+    assert len(encode_track(crops(2), without_people(), EncodeOptions.untuned(), Monitor()).motion) == 2
