@@ -50,7 +50,7 @@ class EncodeOptions:
     long the encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's
     speed. `size`: side of the picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
 
-    Raises InputError for values out of range.
+    Raises InputError for values out of range, and for an effort, minutes or a size that nothing would use.
     """
 
     method: Literal["mien", "paper"] = "mien"
@@ -81,6 +81,11 @@ class EncodeOptions:
             raise InputError(f"the seed goes from 0 to {MOST_SEED}: {self.seed} is outside.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
+        untrained = self.tuning is None and self.refinement is None
+        if untrained and (self.effort != 1.0 or self.minutes is not None):
+            raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
+        if self.minutes is not None and (self.tuning is None or self.refinement is None):
+            raise InputError("minutes are shared by tuning and refinement: they go with both, not with one of them.")
         # The default may stay where tuning is taken out of a preset.
         if self.person_size not in (None, "auto") and self.tuning is None:
             raise InputError(UNTUNED_SIZE)
@@ -160,8 +165,6 @@ class EncodeOptions:
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
         if person_size is not None and options.tuning is None:
             raise InputError(UNTUNED_SIZE)
-        if options.tuning is None and (effort != 1.0 or minutes is not None):
-            raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
         if person_size is not None:
             options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:

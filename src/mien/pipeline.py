@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mien.errors import PackError
+from mien.errors import InputError, PackError
 from mien.format.person import Person
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
@@ -74,6 +74,8 @@ class Networks:
         blob = person.tuning if person else b""
         generator = apply_delta(pack.generator, blob) if blob else pack.generator
         nets = Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
+        if options.effort != 1.0 and not nets.trains(options):
+            raise InputError("effort is of what is trained: the weights are the person's, and nothing else is.")
         if nets.trains(options) and not pack.has_people:
             raise PackError(
                 f"the pack {pack.name!r} has no latents of people and no mapping network: training needs one."

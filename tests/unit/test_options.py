@@ -26,6 +26,19 @@ def test_refused(keywords: dict[str, Any], says: str) -> None:
         EncodeOptions.of(**keywords)
 
 
+@pytest.mark.parametrize("left_out", ["tuning", "refinement"])
+def test_minutes_are_refused_where_no_time_is_planned(left_out: str) -> None:
+    with pytest.raises(InputError, match="both"):
+        EncodeOptions(minutes=2.0, **{left_out: None})  # type: ignore[arg-type]
+    assert EncodeOptions(effort=2.0, **{left_out: None}).effort == 2.0  # type: ignore[arg-type]
+    assert EncodeOptions(minutes=2.0).minutes == 2.0
+
+
+def test_effort_is_refused_where_nothing_is_trained() -> None:
+    with pytest.raises(InputError, match="without it"):
+        EncodeOptions(tuning=None, refinement=None, effort=2.0)
+
+
 def test_without_tuning_the_numbers_are_solved_in_the_same_way() -> None:
     asked = EncodeOptions.of(optimizer="reference", real_targets=True, size=256, seed=3, start=2.0)
     plain = asked.without_tuning()

@@ -13,11 +13,13 @@ from factories.fake_device import crops
 from factories.packs import tiny_mobile_pack
 from mien import pipeline
 from mien.api import encode_with_report
-from mien.errors import PackError
+from mien.errors import InputError, PackError
+from mien.format.person import Person
+from mien.format.weights_codec import encode_delta
 from mien.method.problems import AttributeProblem, PoseProblem
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack, StageSizes
-from mien.pipeline import encode_track
+from mien.pipeline import Networks, encode_track
 from mien.runtime.monitor import Monitor
 from mien.runtime.progress import NoProgress
 
@@ -98,3 +100,14 @@ def test_latents_of_people_are_needed_where_something_is_trained(tmp_path: Path)
     with pytest.raises(PackError, match="no latents of people and no mapping network"):
         encode_with_report(clip, pack=without_people(), progress=Unwanted())
     assert len(encode_track(crops(2), without_people(), EncodeOptions.untuned(), Monitor()).motion) == 2
+
+
+def test_effort_is_refused_where_a_persons_weights_are_all_that_tuning_would_move(tmp_path: Path) -> None:
+    clip, pack = astronaut_clip(tmp_path / "face.mp4", count=2), tiny_mobile_pack()
+    person = Person(
+        "ann", pack.fingerprint, pack.name, 128, pack.people[0].numpy(), encode_delta(pack.generator, pack.generator)
+    )
+    with pytest.raises(InputError, match="effort"):
+        encode_with_report(clip, pack=pack, person=person, method="paper", effort=2.0, progress=Unwanted())
+    for method in ("mien", "paper"):
+        Networks.of(pack, EncodeOptions.of(method, effort=2.0 if method == "mien" else 1.0), person)
