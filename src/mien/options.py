@@ -86,6 +86,8 @@ class EncodeOptions:
             raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
         if self.minutes is not None and (self.tuning is None or self.refinement is None):
             raise InputError("minutes are shared by tuning and refinement: they go with both, not with one of them.")
+        if isinstance(self.person_size, int) and self.person_size < 1:
+            raise InputError(f"the size of a person's weights is a number of bytes from 1 on, not {self.person_size}.")
         # The default may stay where tuning is taken out of a preset.
         if self.person_size not in (None, "auto") and self.tuning is None:
             raise InputError(UNTUNED_SIZE)

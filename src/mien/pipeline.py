@@ -26,7 +26,7 @@ from mien.method.types import Attributes, FaceTrack, HeadPose, Identity, Inversi
 from mien.nets.generator import Generator
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.generator_params import FixedWeights, Weights, weights_for
+from mien.personalize.generator_params import FixedWeights, Weights, plan_of, weights_for
 from mien.personalize.joint_refinement import RefinementResult, refine
 from mien.personalize.options import default_person_size
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
@@ -76,6 +76,9 @@ class Networks:
         nets = Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
         if options.effort != 1.0 and not nets.trains(options):
             raise InputError("effort is of what is trained: the weights are the person's, and nothing else is.")
+        size = nets.person_size(options)
+        if size is not None and nets.trains(options) and not nets.fixed:
+            plan_of(pack.generator, size)
         if nets.trains(options) and not pack.has_people:
             raise PackError(
                 f"the pack {pack.name!r} has no latents of people and no mapping network: training needs one."
@@ -97,9 +100,12 @@ class Networks:
             return FixedWeights(self.generator, self.weights)
         training = (options.refinement if self.weights else options.tuning) or options.refinement
         noise = training.noise if training is not None else None
-        generator, size = self.pack.generator, options.person_size
-        size = default_person_size(generator.resolution) if size == "auto" else size
-        return weights_for(generator, size, self.weights, noise=noise)
+        return weights_for(self.pack.generator, self.person_size(options), self.weights, noise=noise)
+
+    def person_size(self, options: EncodeOptions) -> int | None:
+        """Most bytes of the weights where they are tuned, None for all of them."""
+        size = options.person_size
+        return default_person_size(self.pack.resolution) if size == "auto" else size
 
     def compared_size(self, wished: int) -> int:
         """The side, in pixels, at which pictures stand for the finished ones: `wished`, or what tuning draws too. The

@@ -19,6 +19,8 @@ from mien.options import MOST_SEED, EncodeOptions
         ({"tune": False, "effort": 2.0}, "without it"),
         ({"tune": False, "minutes": 3.0}, "without it"),
         ({"tune": False, "person_size": 200_000}, "tuning only"),
+        ({"person_size": 0}, "from 1 on, not 0"),
+        ({"person_size": -5}, "from 1 on, not -5"),
     ],
 )
 def test_refused(keywords: dict[str, Any], says: str) -> None:

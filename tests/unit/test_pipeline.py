@@ -111,3 +111,9 @@ def test_effort_is_refused_where_a_persons_weights_are_all_that_tuning_would_mov
         encode_with_report(clip, pack=pack, person=person, method="paper", effort=2.0, progress=Unwanted())
     for method in ("mien", "paper"):
         Networks.of(pack, EncodeOptions.of(method, effort=2.0 if method == "mien" else 1.0), person)
+
+
+def test_a_size_that_no_weights_fit_in_is_refused_before_any_work(tmp_path: Path) -> None:
+    clip = astronaut_clip(tmp_path / "face.mp4", count=2)
+    with pytest.raises(InputError, match="bytes at least: 100 are too few"):
+        encode_with_report(clip, pack=tiny_mobile_pack(), person_size=100, progress=Unwanted())
