@@ -15,14 +15,20 @@ from mien.errors import MienError
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
+from mien.method.avatar import Avatar
 from mien.method.stage1_align.align import align_image
 from mien.method.stage6_render.render import render
+from mien.method.types import Motion
 from mien.nets.stylegan2 import SynthesisLayer
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
+from mien.personalize import sampling
+from mien.reenact.driving_motion import DrivingMotion
+from mien.reenact.face_source import FaceExamples
 from mien.reenact.options import PuppetOptions
-from mien.reenact.portrait import PortraitTuning, sampling_probability
+from mien.reenact.portrait import PortraitTuning, personalize_portrait, sampling_probability
 from mien.reenact.puppeteer import puppeteer
+from mien.reenact.warp_portrait import WarpedPortraits
 
 QUICK = PuppetOptions(tuning=PortraitTuning(steps=70, seed=1))
 PLAIN = replace(QUICK, tuning=None, pivot=None)
@@ -72,6 +78,32 @@ def test_noise_constants_draw_what_is_around_a_portraits_face_and_hold_nothing_w
 def test_the_portrait_is_in_every_batch_and_its_views_share_the_rest() -> None:
     np.testing.assert_allclose(sampling_probability(4, 3), [1 / 3, *[1 / 6] * 4])
     assert sampling_probability(0, 3).tolist() == [1.0]
+
+
+def test_the_portrait_is_in_every_batch_where_large_pictures_are_fewer(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "batch_at", lambda size, batch: batch if size < 64 else batch - 1)
+    drawn: list[list[int]] = []
+    draw = sampling.BatchSampler.draw
+
+    def noting(self: sampling.BatchSampler, step: int, low_resolution: bool) -> sampling.Batch:
+        batch = draw(self, step, low_resolution)
+        drawn.append(batch.index.tolist())
+        return batch
+
+    monkeypatch.setattr(sampling.BatchSampler, "draw", noting)
+    random = np.random.RandomState(0)
+    crops = random.randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    meshes = (random.rand(5, 478, 2) * 64).astype(np.float32)
+    avatar = Avatar(pack.generator, pack.flow, pack.channels, pack.people[0])
+    motion = DrivingMotion.of(Motion.from_rows(random.randn(5, 35).astype(np.float16)), avatar)
+    personalize_portrait(
+        FaceExamples(crops[:1], meshes[:1], motion.angles[:1]), avatar, motion.part(slice(1)), motion.part(slice(1, 5)),
+        WarpedPortraits(crops[1:], meshes[1:], np.arange(4)), pack, PortraitTuning(steps=12, resolution=32),
+    )  # fmt: skip
+    assert [len(batch) for batch in drawn] == [3] * 8 + [2] * 4
+    assert all(batch.count(0) == 1 for batch in drawn)
 
 
 def test_a_person_of_another_pack_is_refused(pack: Pack) -> None:
