@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.errors import FaceError
+from mien.errors import FaceError, StreamError
 from mien.face import mesh as lm
 from mien.format.person import Person
 from mien.format.stream import Stream
@@ -67,6 +67,8 @@ def load_face(face: FaceSource | str | Path, pack: Pack) -> FaceSource:
         pack_for(source, pack)
     elif isinstance(source, Person):
         source.require_pack(pack.fingerprint, pack.name)
+        if source.identity.shape != (pack.generator.num_ws, pack.generator.w_dim):
+            raise StreamError("the person's identity latent does not fit its pack's generator")
     return source
 
 

@@ -11,7 +11,7 @@ from skimage.data import astronaut
 
 from factories.packs import tiny_pack
 from factories.streams import make_stream
-from mien.errors import MienError
+from mien.errors import MienError, StreamError
 from mien.format.person import Person
 from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
@@ -111,3 +111,10 @@ def test_a_person_of_another_pack_is_refused(pack: Pack) -> None:
     person = Person.of(replace(stream, tuning=b"MTL1" + bytes(8)), "ann")
     with pytest.raises(MienError, match="pack"):
         puppeteer(driver_of(pack, np.zeros((2, 35))), person, pack=pack)
+
+
+def test_a_person_whose_latent_does_not_fit_the_pack_is_refused(pack: Pack) -> None:
+    driver = driver_of(pack, np.zeros((2, 35)))
+    person = Person.of(replace(driver, identity=driver.identity[1:], tuning=b"MTL1" + bytes(8)), "ann")
+    with pytest.raises(StreamError, match="the person's identity latent does not fit"):
+        puppeteer(driver, person, pack=pack, options=PLAIN)
