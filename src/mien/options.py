@@ -145,8 +145,8 @@ class EncodeOptions:
         `full`; None: 188,000 for pictures of at most 256 pixels and 400,000 for larger ones, and all weights with the
         method `paper`. `inversion`: `encoder`, or `restyle` for several looks at each frame. `face`: which face, from 1
         at the left; the largest by default. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or `reference`,
-        the paper's plain form; None: the method's own. `real_targets`: stage 5 fits the frames I_t in place of S_t (the
-        paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
+        the paper's plain form, which also leaves out the re-fit; None: the method's own. `real_targets`: stage 5 fits
+        the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
 
         Raises InputError.
         """
