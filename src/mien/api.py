@@ -20,7 +20,6 @@ from mien.media.video import SYNTHETIC, Clip, read_video, write_video
 from mien.method.completion import completed
 from mien.method.shots import changes_of_person, hold_while_lost
 from mien.method.stage1_align.align import AlignOptions, align, already_aligned
-from mien.method.stage2_invert import encoder_of
 from mien.method.stage6_render.placement import placement_from_quads
 from mien.method.types import FaceTrack
 from mien.nets.stylespace import channel_table
@@ -29,7 +28,7 @@ from mien.packs.imagenet import PACKAGES, TUNING_VARIANT, weights_file
 from mien.packs.pack import Pack
 from mien.personalize.sampling import batch_at
 from mien.personalize.time_plan import gradient_seconds, plan_time
-from mien.pipeline import Encoding, encode_track
+from mien.pipeline import Encoding, Networks, encode_track
 from mien.report import EncodeReport, as_bytes, summarise
 from mien.runtime.device import resolve_device
 from mien.runtime.monitor import Monitor, StageMonitor
@@ -79,7 +78,7 @@ def encode_with_report(
         known.require_pack(found.fingerprint, found.name)
         known.require_size(options.size)
     networks = found.at(options.size if known is None else known.resolution)
-    encoder_of(networks, networks.generator, options.inversion)  # whether the pack can invert so, before any work
+    Networks.of(networks, options, known)  # whether the pack can do what is asked for, before any work
     torch.manual_seed(options.seed)
     check_installed()
     if known is not None:

@@ -50,7 +50,7 @@ class EncodeOptions:
     long the encode may take; then `effort` is the most that is taken, and what the result is depends on the machine's
     speed. `size`: side of the picture in pixels, None: the pack's own. The same `seed` gives the same stream on one machine.
 
-    Raises InputError for values out of range.
+    Raises InputError for values out of range, and for an effort, minutes or a size that nothing would use.
     """
 
     method: Literal["mien", "paper"] = "mien"
@@ -81,6 +81,13 @@ class EncodeOptions:
             raise InputError(f"the seed goes from 0 to {MOST_SEED}: {self.seed} is outside.")
         if self.size is not None and self.size not in SIZES:
             raise InputError(f"the size is {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}, not {self.size}.")
+        untrained = self.tuning is None and self.refinement is None
+        if untrained and (self.effort != 1.0 or self.minutes is not None):
+            raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
+        if self.minutes is not None and (self.tuning is None or self.refinement is None):
+            raise InputError("minutes are shared by tuning and refinement: they go with both, not with one of them.")
+        if isinstance(self.person_size, int) and self.person_size < 1:
+            raise InputError(f"the size of a person's weights is a number of bytes from 1 on, not {self.person_size}.")
         # The default may stay where tuning is taken out of a preset.
         if self.person_size not in (None, "auto") and self.tuning is None:
             raise InputError(UNTUNED_SIZE)
@@ -138,8 +145,8 @@ class EncodeOptions:
         `full`; None: 188,000 for pictures of at most 256 pixels and 400,000 for larger ones, and all weights with the
         method `paper`. `inversion`: `encoder`, or `restyle` for several looks at each frame. `face`: which face, from 1
         at the left; the largest by default. `optimizer`: how stages 4 and 5 are solved, `gauss-newton` or `reference`,
-        the paper's plain form; None: the method's own. `real_targets`: stage 5 fits the frames I_t in place of S_t (the
-        paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
+        the paper's plain form, which also leaves out the re-fit; None: the method's own. `real_targets`: stage 5 fits
+        the frames I_t in place of S_t (the paper's ablation, Sec. 4.2). The others: see `EncodeOptions`.
 
         Raises InputError.
         """
@@ -160,8 +167,6 @@ class EncodeOptions:
                 options = replace(options, pose=solver.pose, attributes=solver.attributes)
         if person_size is not None and options.tuning is None:
             raise InputError(UNTUNED_SIZE)
-        if options.tuning is None and (effort != 1.0 or minutes is not None):
-            raise InputError("effort and minutes are of tuning: without it there is nothing that they change.")
         if person_size is not None:
             options = replace(options, person_size=None if person_size == "full" else person_size)
         if real_targets:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mien.errors import InputError, PackError
 from mien.format.person import Person
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
@@ -25,7 +26,7 @@ from mien.method.types import Attributes, FaceTrack, HeadPose, Identity, Inversi
 from mien.nets.generator import Generator
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
-from mien.personalize.generator_params import FixedWeights, Weights, weights_for
+from mien.personalize.generator_params import FixedWeights, Weights, plan_of, weights_for
 from mien.personalize.joint_refinement import RefinementResult, refine
 from mien.personalize.options import default_person_size
 from mien.personalize.pti import TunedWeights, learns_encoder, pivotal_tuning
@@ -68,10 +69,30 @@ class Networks:
 
     @staticmethod
     def of(pack: Pack, options: EncodeOptions, person: Person | None) -> Networks:
-        """The pack's, or a person's. Raises InputError where the pack cannot invert so."""
+        """The pack's, or a person's. Raises InputError and PackError where the pack cannot do what the options ask
+        for."""
         blob = person.tuning if person else b""
         generator = apply_delta(pack.generator, blob) if blob else pack.generator
-        return Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
+        nets = Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
+        if options.effort != 1.0 and not nets.trains(options):
+            raise InputError("effort is of what is trained: the weights are the person's, and nothing else is.")
+        size = nets.person_size(options)
+        if size is not None and nets.trains(options) and not nets.fixed:
+            plan_of(pack.generator, size)
+        if nets.trains(options) and not pack.has_people:
+            raise PackError(
+                f"the pack {pack.name!r} has no latents of people and no mapping network: training needs one."
+            )
+        return nets
+
+    def tunes(self, options: EncodeOptions) -> bool:
+        """Whether tuning has something to move: weights that do not stay, or the encoder."""
+        tuning = options.tuning
+        return tuning is not None and (not self.fixed or learns_encoder(self.encoder, tuning))
+
+    def trains(self, options: EncodeOptions) -> bool:
+        """Whether anything is trained."""
+        return options.refinement is not None or self.tunes(options)
 
     def tunable(self, options: EncodeOptions) -> Weights:
         """The weights that training changes, from where they are."""
@@ -79,9 +100,17 @@ class Networks:
             return FixedWeights(self.generator, self.weights)
         training = (options.refinement if self.weights else options.tuning) or options.refinement
         noise = training.noise if training is not None else None
-        generator, size = self.pack.generator, options.person_size
-        size = default_person_size(generator.resolution) if size == "auto" else size
-        return weights_for(generator, size, self.weights, noise=noise)
+        return weights_for(self.pack.generator, self.person_size(options), self.weights, noise=noise)
+
+    def person_size(self, options: EncodeOptions) -> int | None:
+        """Most bytes of the weights where they are tuned, None for all of them."""
+        size = options.person_size
+        return default_person_size(self.pack.resolution) if size == "auto" else size
+
+    def compared_size(self, wished: int) -> int:
+        """The side, in pixels, at which pictures stand for the finished ones: `wished`, or what tuning draws too. The
+        pack's own weights draw small pictures as they do large ones."""
+        return self.generator.compared_size(wished) if self.weights else min(wished, self.generator.resolution)
 
     def with_weights(self, delta: NDArray[np.uint8], tuned: TunedWeights | None = None) -> Networks:
         """With the generator that the receiver will have of the difference `delta` as it travels, and the tuned
@@ -102,7 +131,7 @@ def encode_track(
     more (`EncodeOptions.paper`), to S_t of the tuned one (Sec. 4.1). A refinement and a re-fit (ours) take them as
     their start and fit the frames I_t.
 
-    Raises InputError where the pack cannot do what the options ask for.
+    Raises InputError and PackError where the pack cannot do what the options ask for.
     """
     device, sizes = pack.device, pack.stage_sizes
     measured, masks = faces.angles(pack.flow), faces.masks(device)
@@ -111,30 +140,39 @@ def encode_track(
     w_plus = monitor.run("invert", LatentFile, invert_clip, nets.encoder, faces.crops, device, total=len(faces))
     first = inversion = Inversion(w_plus, nets.generator)
     monitor.show("inverted", lambda: some_frames(inversion.images()))
-    data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds, faces.lost)
-    if options.tuning is not None:
+    data = None
+    if nets.trains(options):
+        data = TrainingData.of(pack, faces.crops, faces.landmarks, faces.bounds, faces.lost)
+    if data is not None and nets.tunes(options):
         nets, inversion = _tune(nets, data, faces, inversion, options, monitor)
     with monitor.stage("identity"):
-        identity = select_identity(pack.identity, pack.flow, faces, inversion, sizes.identity)
+        identity = select_identity(pack.identity, pack.flow, faces, inversion, nets.compared_size(sizes.identity))
 
     avatar = Avatar(nets.generator, pack.flow, pack.channels, identity.w_plus)
     with autocast_bf16(device):
-        targets = inversion.images(_size(options.pose.size or sizes.pose, pack))
+        targets = inversion.images(_size(options.pose.size or sizes.pose, nets, options))
         problem = PoseProblem(avatar, pack.perceptual, targets, measured, masks)
         pose = monitor.run("pose", HeadPose, solve_pose, problem, options.pose, total=len(faces))
-        attributes = _attributes(avatar, pose, inversion, faces, pack, identity, options, monitor)
+        attributes = _attributes(avatar, pose, inversion, faces, nets, identity, options, monitor)
     motion = Motion(torch.from_numpy(faces.roll), pose.angles, attributes.alpha)
     monitor.show("35 numbers", lambda: some_frames(avatar.images(motion, pack.resolution)))
 
-    if options.refinement is not None:
+    if data is not None and options.refinement is not None:
         nets, avatar, motion = _refine(nets, data, avatar, motion, faces, options, monitor)
     if options.refit is not None:
         motion = _refit(avatar, motion, faces, pack, options, monitor)
     return Encoding(avatar, motion, nets.weights, first, inversion, identity, pose, attributes)
 
 
-def _size(wished: int, pack: Pack) -> int:
-    return min(wished, pack.resolution)
+def _size(wished: int, nets: Networks, options: EncodeOptions, target: str = "inversion") -> int:
+    """The side of the pictures of stages 4 and 5, in pixels.
+
+    Small pictures of S_t and of the render are drawn by the same part of the generator, tuned or not, so that they are
+    like each other; where the numbers that fit them are sent as they are, or where the `target` is a frame, they have
+    to be like the finished ones.
+    """
+    sent = options.refinement is None and options.refit is None
+    return nets.compared_size(wished) if sent or target == "frame" else min(wished, nets.pack.resolution)
 
 
 def some_frames(images: ImageSequence) -> NDArray[np.uint8]:
@@ -153,8 +191,6 @@ def _tune(
         len(faces), options.effort, batch_at(pack.resolution, tuning.batch)
     )
     learned = learns_encoder(nets.encoder, tuning)
-    if nets.fixed and not learned:  # a person's weights stay, so nothing is left to tune
-        return nets, inversion
     pivots = None if learned else inversion.w_plus
     tuned = monitor.run(
         "tune", TunedWeights, pivotal_tuning, nets.tunable(options), nets.encoder, data, pivots, tuning,
@@ -166,13 +202,14 @@ def _tune(
 
 
 def _attributes(
-    avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, pack: Pack, identity: Identity,
+    avatar: Avatar, pose: HeadPose, inversion: Inversion, faces: FaceTrack, nets: Networks, identity: Identity,
     options: EncodeOptions, monitor: Monitor,
 ) -> Attributes:  # fmt: skip
     """Stage 5."""
-    size = _size(options.attributes.size or pack.stage_sizes.attributes, pack)
+    pack, target = nets.pack, options.attributes.target
+    size = _size(options.attributes.size or pack.stage_sizes.attributes, nets, options, target)
     targets: ImageSequence = inversion.images(size)
-    if options.attributes.target == "frame":
+    if target == "frame":
         targets = faces.images(size, pack.device)
     problem = AttributeProblem(
         avatar=avatar,

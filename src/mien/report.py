@@ -21,7 +21,9 @@ from mien.method.solvers.adam_reference import AdamAttributeOptions
 from mien.method.stage6_render.render import render_frames
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
+from mien.packs.imagenet import TUNING_VARIANT, weights_file
 from mien.packs.pack import Pack
+from mien.personalize.options import TrainingOptions
 from mien.pipeline import Encoding
 from mien.runtime.monitor import Monitor
 
@@ -129,12 +131,9 @@ def minimised(options: EncodeOptions, fixed: bool = False) -> dict[str, str]:
         "alpha": f"{'Algorithm 1 with Eq. 3' if slow else 'Eq. 9'} against {target}",
     }
     if options.tuning:
-        kind = "L2" if options.tuning.pixel_loss == "l2" else "pyramid"
-        features = _features(options.tuning.imagenet)
-        facts["weights"] = f"pivotal tuning: {kind}{features} distance of G(L_t) to the frames I_t"
+        facts["weights"] = f"pivotal tuning: {_compared(options.tuning)} distance of G(L_t) to the frames I_t"
     if options.refinement:
-        features = _features(options.refinement.imagenet)
-        joint = f"pyramid{features} distance of the renders to the frames I_t, jointly"
+        joint = f"{_compared(options.refinement)} distance of the renders to the frames I_t, jointly"
         facts = dict.fromkeys(facts, joint)
     if options.refit:
         facts |= dict.fromkeys(("angles", "alpha"), "Eq. 9 against the frames I_t, without L_ID and L_FP")
@@ -143,9 +142,11 @@ def minimised(options: EncodeOptions, fixed: bool = False) -> dict[str, str]:
     return facts
 
 
-def _features(imagenet: float) -> str:
-    """What is compared beside pixels, by the weight of ImageNet's features."""
-    return ", perceptual and ImageNet-feature" if imagenet > 0 else " and perceptual"
+def _compared(training: TrainingOptions) -> str:
+    """The distances that tuning or refinement takes, as words before `distance`."""
+    pixels = "L2" if training.pixel_loss == "l2" else "pyramid"
+    features = training.imagenet > 0 and weights_file(TUNING_VARIANT) is not None
+    return f"{pixels}, perceptual and ImageNet-feature" if features else f"{pixels} and perceptual"
 
 
 def as_bytes(images: ImageSequence) -> Iterator[NDArray[np.uint8]]:

@@ -19,11 +19,26 @@ from mien.options import MOST_SEED, EncodeOptions
         ({"tune": False, "effort": 2.0}, "without it"),
         ({"tune": False, "minutes": 3.0}, "without it"),
         ({"tune": False, "person_size": 200_000}, "tuning only"),
+        ({"person_size": 0}, "from 1 on, not 0"),
+        ({"person_size": -5}, "from 1 on, not -5"),
     ],
 )
 def test_refused(keywords: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         EncodeOptions.of(**keywords)
+
+
+@pytest.mark.parametrize("left_out", ["tuning", "refinement"])
+def test_minutes_are_refused_where_no_time_is_planned(left_out: str) -> None:
+    with pytest.raises(InputError, match="both"):
+        EncodeOptions(minutes=2.0, **{left_out: None})  # type: ignore[arg-type]
+    assert EncodeOptions(effort=2.0, **{left_out: None}).effort == 2.0  # type: ignore[arg-type]
+    assert EncodeOptions(minutes=2.0).minutes == 2.0
+
+
+def test_effort_is_refused_where_nothing_is_trained() -> None:
+    with pytest.raises(InputError, match="without it"):
+        EncodeOptions(tuning=None, refinement=None, effort=2.0)
 
 
 def test_without_tuning_the_numbers_are_solved_in_the_same_way() -> None:

@@ -77,8 +77,8 @@ class CropFrames:
 
 @torch.no_grad()
 def synthesise(renderer: Renderer, w_plus: Tensor, size: int | None = None) -> Tensor:
-    """S_t = G(L_t): `w_plus [T, L, D]` -> `[T, 3, size, size]` in [-1, 1]. S_t, never I_t, is the target of stages 4 and 5
-    (the paper, Sec. 4.2)."""
+    """S_t = G(L_t): `w_plus [T, L, D]` -> `[T, 3, size, size]` in [-1, 1]. It is the target of stage 4, and of stage
+    5 but where the frames I_t are asked for (the paper's ablation, Sec. 4.2)."""
     generator = renderer.generator
     size = generator.resolution if size is None else size
     batch = generator.frames_at_once(BATCH, size)

@@ -36,7 +36,9 @@ from mien.nets.mobile_layers import (
 )
 from mien.nets.picture_head import picture_heads
 
-BLOCK_MARGIN = 4  # pixels of a block's input that its two 3x3 convolutions cannot reach across, and to spare
+# Pixels of a block's input that its two 3x3 convolutions cannot reach across, even where the division by 4 has moved a
+# window's corner by less than one of them.
+BLOCK_MARGIN = 4
 
 
 class MobileGenerator(Generator):
@@ -93,7 +95,7 @@ class MobileGenerator(Generator):
         """G_ss: StyleSpace -> image `[N, 3, H, W]`, nominally in [-1, 1].
 
         `resolution`: the side of the picture, by the smallest head that reaches it, averaged down where it is larger.
-        `window`: that part of the finished picture only; its corners are multiples of 4 pixels.
+        `window`: that part of the finished picture only; its corners are even numbers of pixels.
         """
         size = self.resolution if resolution is None else min(resolution, self.resolution)
         drawn = next(s for s in self.sizes if s >= size)

@@ -110,6 +110,11 @@ class Pack:
         return parser if isinstance(parser, LandmarkReader) else None
 
     @property
+    def has_people(self) -> bool:
+        """Whether there are `people`."""
+        return "people" in self.networks or "mapping" in self.networks
+
+    @property
     def people(self) -> Tensor:
         """Latents of other people, `[M, L, D]`: stored ones, or drawn with a fixed seed from the mapping network."""
         if "people" in self.networks:

@@ -165,11 +165,7 @@ class CompactWeights:
         before = tunable(base)
         self._before = [p.detach() for p in before]
         shapes = [tuple(p.shape) for p in before]
-        self.rank = lowrank.rank_for(shapes, size * 8 / NUMBER_BITS)
-        self.plan = lowrank.pieces(shapes, self.rank)
-        least = _NUMBER_HEAD * len(self.plan) + _HEAD
-        if size < least:
-            raise InputError(f"this generator's difference takes {least:,} bytes at least: {size:,} are too few.")
+        self.rank, self.plan = plan_of(base, size)
         device = base.device
         self._signs = lowrank.sign_tensors(self.plan, device)
         numbers: list[NDArray[np.float32]] = [np.zeros(p.shape, np.float32) for p in self.plan]
@@ -304,6 +300,18 @@ class CompactWeights:
             counts = counts[counts > 0]
             total += float((counts * (counts.sum() / counts).log2()).sum())
         return total
+
+
+def plan_of(base: Generator, size: int) -> tuple[int, tuple[lowrank.Piece, ...]]:
+    """The rank and the pieces of a compact difference to `base` of at most `size` bytes. Raises InputError where these
+    are too few."""
+    shapes = [tuple(p.shape) for p in tunable(base)]
+    rank = lowrank.rank_for(shapes, size * 8 / NUMBER_BITS)
+    plan = lowrank.pieces(shapes, rank)
+    least = _NUMBER_HEAD * len(plan) + _HEAD
+    if size < least:
+        raise InputError(f"this generator's difference takes {least:,} bytes at least: {size:,} are too few.")
+    return rank, plan
 
 
 def _rounded(value: Tensor, step: float) -> Tensor:

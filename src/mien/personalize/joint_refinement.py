@@ -66,7 +66,7 @@ def refine(
 
     def step(generator: Generator, batch: Batch) -> tuple[list[Tensor], Tensor]:
         index = batch.index
-        styles = Avatar(generator, flow, channels, w).styles(turn[index], units[index] * scale)
+        styles = Avatar(generator, flow, channels, w).styles(flow.clamp(turn[index]), units[index] * scale)
         strayed = (units[index] - units_start[index]).square().sum(1)
         strayed = strayed + (turn[index] - turn_start[index]).square().sum(1)
         return styles, options.hold * strayed.mean()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.media.images import to_float
+from mien.method.image_sequences import Latents
 from mien.nets.e4e import ReStyleLoop
 from mien.nets.generator import Generator
 from mien.packs.pack import Pack
@@ -61,14 +62,15 @@ def pivotal_tuning(
     weights: Weights,
     encoder: nn.Module,
     data: TrainingData,
-    pivots: Tensor | None,
+    pivots: Latents | None,
     options: TuningOptions,
     *,
     monitor: StageMonitor = UNWATCHED,
 ) -> TunedWeights:
     """Tune `weights`, and a copy of the encoder where that is small, to a clip; the pack's networks stay as they are.
 
-    `pivots [T, L, D]`: the latents that stay fixed where the encoder is not tuned, None to ask the encoder for them.
+    `pivots [T, L, D]`: the latents that stay fixed where the encoder is not tuned, in memory or on disk; None to ask
+    the encoder for them.
     Deterministic for a seed on one machine; a run that was stopped and taken up again ends with the same weights.
     """
     rates: list[tuple[list[Tensor], float]] = []

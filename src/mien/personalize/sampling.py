@@ -6,6 +6,7 @@ nearly as cheap as half the size and sees every pixel in turn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +68,10 @@ def batch_at(size: int, batch: int) -> int:
     return batch if size <= 512 else min(batch, 2)
 
 
+# The probability `[T]` of drawing each frame, or what gives it for the number of frames that a step draws.
+Probability = NDArray[np.float64] | Callable[[int], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class Batch:
     """The frames of one step: their numbers `index [N]`, the `size` of the pictures that are compared, `window`, where
@@ -101,11 +106,10 @@ class BatchSampler:
     """Draws the batches of a training loop with the loop's own random numbers, `random`."""
 
     def __init__(
-        self, data: TrainingData, schedule: Schedule, probability: NDArray[np.float64], random: np.random.RandomState
+        self, data: TrainingData, schedule: Schedule, probability: Probability, random: np.random.RandomState
     ) -> None:
-        """`probability [T]` of drawing each frame."""
         self._data, self._schedule, self._random = data, schedule, random
-        self._probability = of_seen(probability, data.lost)
+        self._probability = probability
         original = data.original
         # Where the sum of RGB below the last block is no picture, there are no windows.
         able = original.draws_windows and original.rgb_valid_from <= original.resolution // 2
@@ -116,7 +120,9 @@ class BatchSampler:
         """The batch of a step, at the schedule's resolution or at the generator's own."""
         full = self._data.original.resolution
         size = min(self._schedule.resolution, full) if low_resolution else full
-        chosen = sample_frames(self._random, self._probability, batch_at(size, self._schedule.batch))
+        count, probability = batch_at(size, self._schedule.batch), self._probability
+        probability = probability(count) if callable(probability) else probability
+        chosen = sample_frames(self._random, of_seen(probability, self._data.lost), count)
         window = self._window(size) if size == full and self._windows else None
         return Batch(torch.from_numpy(chosen), size, window, step)
 

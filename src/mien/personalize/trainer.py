@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mien.nets.generator import Generator
@@ -21,7 +20,7 @@ from mien.personalize.losses import resized
 from mien.personalize.muon import FusedAdam, Moved, Muon
 from mien.personalize.noise_schedule import noise_rates
 from mien.personalize.options import MuonOptions
-from mien.personalize.sampling import Batch, BatchSampler
+from mien.personalize.sampling import Batch, BatchSampler, Probability
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
 from mien.runtime.monitor import StageMonitor
@@ -60,11 +59,11 @@ class Trainer:
         rate: float,
         more: Sequence[tuple[Sequence[Tensor], float]],
         schedule: Schedule,
-        probability: NDArray[np.float64],
+        probability: Probability,
         monitor: StageMonitor,
         noise_rate: Tensor | None = None,
     ) -> None:
-        """`rate` of the weights; `more`: other tensors that are trained, with their rates; `probability [T]` of drawing
+        """`rate` of the weights; `more`: other tensors that are trained, with their rates; `probability` of drawing
         each frame; `noise_rate [1, 1, h, w]`: of noise constants, by default `noise_rates` of the data."""
         self.weights, self._data, self._schedule, self._monitor = weights, data, schedule, monitor
         self._random = np.random.RandomState(schedule.seed)

@@ -49,7 +49,7 @@ class TrainingData:
         lost: NDArray[np.bool_] | None = None,
     ) -> TrainingData:
         """Of crops and their landmarks, with the pack's networks. `bounds`: of the frame, None where all crops lie
-        within it; `lost`: see below, None where all show the face."""
+        within it; `lost [T]`: frames that do not show the face, None where all do."""
         return TrainingData(
             original=pack.generator,
             flow=pack.flow,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.errors import FaceError
+from mien.errors import FaceError, StreamError
 from mien.face import mesh as lm
 from mien.format.person import Person
 from mien.format.stream import Stream
@@ -67,6 +67,8 @@ def load_face(face: FaceSource | str | Path, pack: Pack) -> FaceSource:
         pack_for(source, pack)
     elif isinstance(source, Person):
         source.require_pack(pack.fingerprint, pack.name)
+        if source.identity.shape != (pack.generator.num_ws, pack.generator.w_dim):
+            raise StreamError("the person's identity latent does not fit its pack's generator")
     return source
 
 
@@ -140,8 +142,9 @@ def known_face(source: FaceSource, pack: Pack) -> LearnedFace:
 def invert_portrait(
     examples: FaceExamples, channels: tuple[Channel, ...], pack: Pack, pivot: PivotOptions | None,
     tick: Callable[[int], None] = lambda n: None,
-) -> tuple[Avatar, DrivingMotion]:  # fmt: skip
-    """The portrait's avatar, L_ID = E(I) turned to face the camera, and what the portrait itself does, one frame.
+) -> tuple[Avatar, DrivingMotion, Tensor]:  # fmt: skip
+    """The portrait's avatar, L_ID = E(I) turned to face the camera, what the portrait itself does, one frame, and its
+    latent as it is, E(I) `[1, L, D]`.
 
     `pivot`: E(I) is optimised first (`mien.method.pivot`), with a `tick` a step; None: it stays as it is.
     """
@@ -152,7 +155,7 @@ def invert_portrait(
     avatar = Avatar(pack.generator, pack.flow, channels, frontal(pack.flow, w_plus[0], angles[0].cpu().numpy()))
     with torch.no_grad():
         values = avatar.read(avatar.generator.styles(w_plus))
-    return avatar, DrivingMotion(angles, values)
+    return avatar, DrivingMotion(angles, values), w_plus
 
 
 def _seen_stream(person: Person, pack: Pack) -> Stream:

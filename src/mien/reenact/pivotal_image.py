@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mien.method.stage2_invert import invert
+from torch import Tensor
+
 from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.options import TuningOptions
@@ -33,16 +34,16 @@ class PivotalImageTuning:
 def tune_to_image(
     portrait: FaceExamples,
     person: LearnedFace,
+    pivot: Tensor,
     pack: Pack,
     options: PivotalImageTuning,
     tick: Callable[[int], None] = lambda n: None,
 ) -> LearnedFace:
-    """Tune the pack's generator until it draws the portrait at its inversion E(I), which stays as it is, as does L_ID.
+    """Tune the pack's generator until it draws the portrait at `pivot`, which stays as it is, as does L_ID.
 
-    `person`: L_ID, E(I) turned to face the camera; `tick`: called with 1 after each step. Deterministic for a seed on
-    one machine.
+    `person`: L_ID, the pivot turned to face the camera; `pivot [1, L, D]`: the portrait's inversion E(I), optimised or
+    not; `tick`: called with 1 after each step. Deterministic for a seed on one machine.
     """
-    pivot = invert(pack.encoder, portrait.crops[:1], pack.device)
     weights = weights_for(pack.generator, options.person_size, noise=options.training.noise)
     data = TrainingData.of(pack, portrait.crops[:1], portrait.landmarks[:1])
     tuned = pivotal_tuning(

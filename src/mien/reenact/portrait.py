@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from mien.packs.pack import Pack
 from mien.personalize.generator_params import weights_for
 from mien.personalize.noise_schedule import SLOW, noise_rates
 from mien.personalize.options import MuonOptions, NoiseOptions
-from mien.personalize.sampling import Batch, batch_at
+from mien.personalize.sampling import Batch
 from mien.personalize.schedule import Schedule
 from mien.personalize.trainer import Trainer
 from mien.personalize.training_data import TrainingData
@@ -138,7 +139,7 @@ def personalize_portrait(
     )
     trainer = Trainer(
         weights, data, options.generator_rate, objective.parameters(), schedule,
-        sampling_probability(len(views), batch_at(data.original.resolution, options.batch)), StageMonitor(tick), noise_learning_rates(data),
+        partial(sampling_probability, len(views)), StageMonitor(tick), noise_learning_rates(data),
     )  # fmt: skip
     trainer.run(objective.styles)
     _, tuning = weights.export()

@@ -78,11 +78,11 @@ def puppeteer(
         progress = progress or NoProgress()
         pivot = usable(options.pivot, networks)
         with progress.stage("pivot", pivot.steps, "steps") if pivot else nullcontext(lambda n: None) as tick:
-            avatar, own = invert_portrait(portrait, channels, networks, pivot, tick)
+            avatar, own, w_plus = invert_portrait(portrait, channels, networks, pivot, tick)
         learned = LearnedFace(avatar.identity)
         if isinstance(options.tuning, PivotalImageTuning):
             with progress.stage("portrait", options.tuning.steps, "steps") as tick:
-                learned = tune_to_image(portrait, learned, networks, options.tuning, tick)
+                learned = tune_to_image(portrait, learned, w_plus, networks, options.tuning, tick)
         elif options.tuning is not None:
             motion = DrivingMotion.of(retarget(driver, avatar.identity, networks, options.retargeting), avatar)
             frames = farthest_point_sampling(motion, avatar.scale, options.tuning.frames).sort().values

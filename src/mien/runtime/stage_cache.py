@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 SUFFIX = ".work"
 INTERVAL = 10.0  # seconds of a loop's work that a kill may cost
+# What reads frames and finds faces, by the names of the packages; each variant of OpenCV is a package of its own.
+OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+LIBRARIES = ("av", "mediapipe", *OPENCV)
 SHARE = 0.03  # of the time at most goes into writing states
 _KEY, _LOCK, _STATE, _END, _REST, _MEMBER = "key", "lock", "state-", ".npz", "json", ".npy"
 Packed: TypeAlias = "Mapping[str, NDArray[Any] | ArrayFile]"
@@ -179,16 +183,25 @@ def interval() -> float:
     return seconds
 
 
-def encode_key(clip: Path, pack: str, device: str, options: str) -> str:
+def encode_key(clip: Path, pack: str, device: str, options: str, *, imagenet: bool) -> str:
     """A hash of all that the stages' results depend on: the clip's bytes, the pack's fingerprint, the device's kind,
-    the `options` (`EncodeOptions.key`), and this program (its sources, torch, and the number of threads, which sums depend on)."""
+    the `options` (`EncodeOptions.key`), `imagenet`: whether the network whose features tuning compares is installed, and
+    this program (its sources, its libraries, and the number of threads, which sums depend on)."""
     digest = hashlib.sha256()
     for path in [clip, *sorted(Path(__file__).parents[1].rglob("*.py"))]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    facts = [pack, device, torch.__version__, torch.get_num_threads(), np.__version__, options]
+    facts = [pack, device, torch.__version__, torch.get_num_threads(), np.__version__, options, imagenet]
+    facts += [_version_of(library) for library in LIBRARIES]
     digest.update(json.dumps(facts).encode())
     return digest.hexdigest()
+
+
+def _version_of(library: str) -> str:
+    """The version of an installed package; empty where it is none."""
+    with suppress(PackageNotFoundError):
+        return version(library)
+    return ""
 
 
 def _claim(folder: Path, key: str) -> None:

@@ -48,7 +48,9 @@ def test_a_batch_is_its_samples(generator, w_plus):
     assert torch.allclose(generator.synthesis(w_plus), alone, atol=1e-4 * float(alone.abs().max()))
 
 
-@pytest.mark.parametrize("corners", [(0, 0, 64, 64), (32, 48, 96, 128), (4, 8, 12, 16)])
+@pytest.mark.parametrize(
+    "corners", [(0, 0, 64, 64), (32, 48, 96, 128), (4, 8, 12, 16), (2, 6, 66, 70), (62, 58, 126, 122)]
+)
 def test_a_window_is_that_part_of_the_picture(generator, w_plus, corners):
     window, styles = Window(*corners), generator.styles(w_plus)
     whole = generator.synthesis_from_styles(styles)

@@ -12,6 +12,7 @@ import torch
 from skimage.data import astronaut
 
 from factories import EXAMPLES
+from factories.packs import tiny_mobile_pack
 from mien.errors import InputError
 from mien.face.measures import gaze_direction
 from mien.face.mesh import FaceMesh
@@ -20,11 +21,16 @@ from mien.format.stream import Stream
 from mien.format.weights_codec import apply_delta
 from mien.media.images import to_bytes
 from mien.media.still_images import read_image
+from mien.method.pivot import PivotOptions
 from mien.method.stage2_invert import invert
+from mien.method.stage3_identity import frontal
 from mien.method.stage6_render.render import render
 from mien.method.types import Motion
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
+from mien.personalize.generator_params import Weights
+from mien.personalize.pti import TunedWeights
+from mien.reenact import pivotal_image
 from mien.reenact.driving_motion import DrivingMotion, gaze_of_frames
 from mien.reenact.face_source import FaceExamples, invert_portrait, locate_face, render_examples
 from mien.reenact.options import PuppetOptions
@@ -60,7 +66,7 @@ def driver() -> Stream:
 
 def views_of(driver: Stream, examples: FaceExamples, pack: Pack) -> WarpedPortraits:
     """The portrait at each of the driver's frames."""
-    avatar, own = invert_portrait(examples, pack.channels, pack, None)
+    avatar, own, _ = invert_portrait(examples, pack.channels, pack, None)
     motion = DrivingMotion.of(retarget(driver, avatar.identity, pack, RetargetOptions()), avatar)
     gaze = gaze_of_frames(driver, pack, torch.arange(len(driver)))
     return portrait_views(examples, avatar, own, motion, gaze, PuppetOptions().eye_transfer)
@@ -101,6 +107,24 @@ def test_the_papers_form_tunes_to_an_image_around_its_fixed_inversion(pack: Pack
     tuned, plain = (np.square(x.astype(float) - face.crops[:1]).mean() for x in drawn)
     assert tuned < 0.85 * plain, "at its inversion the tuned generator draws the image"
     assert puppet.to_bytes() == puppeteer(driver, image, pack=pack, options=quickly).to_bytes()
+
+
+def test_an_optimised_inversion_is_what_the_generator_is_tuned_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, image = tiny_mobile_pack(), astronaut()[:400, :400]
+    driver = talking(pack, 0)
+    pivots: list[torch.Tensor] = []
+
+    def noting(
+        weights: Weights, encoder: object, data: object, pivot: torch.Tensor, *rest: object, **more: object
+    ) -> TunedWeights:
+        pivots.append(pivot)
+        return TunedWeights(np.frombuffer(weights.export()[1], np.uint8), torch.zeros(0))
+
+    monkeypatch.setattr(pivotal_image, "pivotal_tuning", noting)
+    options = replace(PuppetOptions.paper(), pivot=PivotOptions(steps=3))
+    puppet = puppeteer(driver, image, pack=pack, options=options)
+    angles = locate_face(image, pack).angles[0].numpy()
+    assert np.array_equal(puppet.identity, frontal(pack.flow, pivots[0][0], angles).numpy().astype(np.float16))
 
 
 def test_presets_have_names_and_none_switches_parts_off() -> None:
@@ -190,7 +214,7 @@ def test_a_tuned_person_is_warped_to_where_another_drives_them(mini: Pack, tmp_p
 def test_views_are_made_for_what_the_puppet_does(driver: Stream, mini: Pack, relative: bool) -> None:
     options = quick(1, relative=relative, strength=0.8)
     puppet = puppeteer(driver, PORTRAIT, pack=mini, options=options)
-    avatar, _ = invert_portrait(locate_face(read_image(PORTRAIT), mini), mini.channels, mini, None)
+    avatar, _, _ = invert_portrait(locate_face(read_image(PORTRAIT), mini), mini.channels, mini, None)
     wanted = DrivingMotion.of(retarget(driver, avatar.identity, mini, options.retargeting), avatar)
     learned = avatar.with_identity(torch.from_numpy(puppet.identity.astype(np.float32)))
     does = DrivingMotion.of(Motion.from_rows(puppet.frames), learned)

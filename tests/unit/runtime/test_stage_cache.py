@@ -19,7 +19,7 @@ from torch import Tensor
 from factories.clips import astronaut_clip
 from factories.commands import Run
 from mien.errors import InputError, MienError, OutputError
-from mien.runtime import resumable_loop
+from mien.runtime import resumable_loop, stage_cache
 from mien.runtime.stage_cache import encode_key, work_folder
 
 
@@ -99,13 +99,19 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_the_key_tells_apart_what_matters(tmp_path: Path) -> None:
+def test_the_key_tells_apart_what_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
     clip.write_bytes(b"a clip")
     other.write_bytes(b"a clip, too")
-    keys = [encode_key(*args) for args in ((clip, "p", "cpu", "1"), (clip, "p", "cpu", "2"),
-                                           (clip, "q", "cpu", "1"), (other, "p", "cpu", "1"))]  # fmt: skip
-    assert len(set(keys)) == 4 and keys[0] == encode_key(clip, "p", "cpu", "1")
+    keys = [encode_key(*args, imagenet=True) for args in ((clip, "p", "cpu", "1"), (clip, "p", "cpu", "2"),
+                                                          (clip, "q", "cpu", "1"), (other, "p", "cpu", "1"))]  # fmt: skip
+    keys.append(encode_key(clip, "p", "cpu", "1", imagenet=False))
+    assert len(set(keys)) == 5 and keys[0] == encode_key(clip, "p", "cpu", "1", imagenet=True)
+    for changed in ("mediapipe", "opencv-python-headless"):
+        versions = {"mediapipe": "1", "opencv-python-headless": "1", changed: "2"}
+        monkeypatch.setattr(stage_cache, "version", lambda name, versions=versions: versions.get(name, ""))
+        keys.append(encode_key(clip, "p", "cpu", "1", imagenet=True))
+    assert len(set(keys)) == 7
 
 
 class Memory:

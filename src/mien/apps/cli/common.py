@@ -63,7 +63,9 @@ Minutes = Annotated[
 ]
 Optimizer = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, plain gradient descent (slow)."),
+    typer.Option(
+        metavar="NAME", help="Stages 4 and 5: gauss-newton, or reference, plain gradient descent and no re-fit (slow)."
+    ),
 ]
 Method = Annotated[
     str, typer.Option(metavar="NAME", help="mien, or paper: the paper's method and nothing after it (slow).")

@@ -73,10 +73,14 @@ def resumable(
 
     where = checked_device(device)
     probe(clip)  # a bad file is said before the networks are loaded
+    from mien.packs.imagenet import TUNING_VARIANT, weights_file
     from mien.runtime.device import resolve_device
     from mien.runtime.stage_cache import encode_key, interval, work_folder
 
-    key = encode_key(clip, pack_of(pack).fingerprint, str(resolve_device(where)), options.key() + also)
+    key = encode_key(
+        clip, pack_of(pack).fingerprint, str(resolve_device(where)), options.key() + also,
+        imagenet=weights_file(TUNING_VARIANT) is not None,
+    )  # fmt: skip
     with work_folder(output, key, interval()) as work:
         try:
             yield work

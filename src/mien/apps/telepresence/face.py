@@ -110,7 +110,8 @@ def drawn_face(
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):
-        avatar, _ = invert_portrait(locate_face(source, pack), pack.channels, pack, usable(PivotOptions(), pack), tick)
+        portrait, pivot = locate_face(source, pack), usable(PivotOptions(), pack)
+        avatar, _, _ = invert_portrait(portrait, pack.channels, pack, pivot, tick)
         still = _still(pack, avatar.identity.cpu().numpy())
     else:
         face = known_face(source, pack)

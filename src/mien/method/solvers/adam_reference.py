@@ -34,7 +34,7 @@ MASK_OF = {"mouth": 0, "jaw": 0, "eyes": 1, "brows": 1, "gaze": 2, "other": 3}
 @dataclass(frozen=True)
 class AdamPoseOptions:
     """`epochs` of Adam a frame at `rate` degrees; `smooth`: weight per squared degree of leaving the angles of the
-    frame before; resolution and the perceptual part's weight as in `PoseOptions`."""
+    frame before; `size`, `perceptual`: as in `PoseOptions`."""
 
     epochs: int = 60
     rate: float = 0.5

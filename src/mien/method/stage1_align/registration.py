@@ -9,9 +9,9 @@ eight-parameter flow is the first order, so that motions compose exactly.
     minimise over H, a, b   sum over x in the mask of   rho(I(H x) - (1 + a) T(x) - b; sigma)
     rho = Geman and McClure's  e^2 / (sigma^2 + e^2)
 
-a and b take up a change of the light. x is in normalised coordinates of the key frame's crop (-1 to 1, `framing`), and
-H maps them to where the same skin is in the other frame, in the same coordinates: H is the identity if the head stands
-still in the frame.
+a and b take up a change of the light. x is in normalised coordinates of the key frame's crop (-1 to 1,
+`crop_geometry`), and H maps them to where the same skin is in the other frame, in the same coordinates: H is the
+identity if the head stands still in the frame.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEVELS = 4
 COARSEST = 20  # no level is smaller than this
 MARGIN = 1.5  # the part of the frame that is kept for registration is this many times the crop
 BLUR = 0.8  # sigma, in template pixels, against noise and the interpolation's own error
-PARAMETERS = {"translation": 2, "similarity": 4, "affine": 6, "planar": 8}
+MODELS = ("translation", "similarity", "affine", "planar")  # each is a case of the next
 SIGMA_FLOOR = 1.5  # grey levels
 CONTRAST = 0.5  # a residual of this part of the template's standard deviation counts for a quarter
 LEAST_GAIN = 0.6  # a picture with less than this of the template's contrast is not it
@@ -250,11 +250,10 @@ def register(
     """
     motion = np.eye(3) if initial is None else initial.copy()
     to_frame = matrix_from_crop(template.crop)
-    simpler = list(PARAMETERS)
     residual = support = overlap = 0.0
     for index in reversed(range(min(len(template.levels), len(picture.levels)))):
-        allowed = simpler.index(model)
-        at_level = simpler[min(allowed, 1 if index >= 3 else 2 if index == 2 else 3)]
+        allowed = MODELS.index(model)
+        at_level = MODELS[min(allowed, 1 if index >= 3 else 2 if index == 2 else 3)]
         motion, residual, support, overlap = _fit(
             template.levels[index], picture.levels[index], picture.matrices[index] @ to_frame, motion, at_level
         )

@@ -129,6 +129,17 @@ def test_two_faces() -> None:
             align([frame], 25.0, size=SIZE, face=wrong)
 
 
+def test_a_faces_number_outlasts_a_cut_from_frames_without_faces() -> None:
+    two = np.zeros((512, 812, 3), np.uint8)
+    two[100:400, :300], two[:, 300:] = cv2.resize(face(), (300, 300), interpolation=cv2.INTER_AREA), face()
+    one = np.zeros_like(two)
+    one[:, :512] = face()
+    found = align([np.zeros_like(two), two, one], 1.0, size=SIZE, face=1)
+    assert found.cuts.tolist() == [1, 2] and found.lost.tolist() == [True, False, False]
+    sides = np.exp([crop_from_quad(quad)[2] for quad in found.quads])
+    assert sides[1] == pytest.approx(sides[2] * 300 / 512, rel=0.06), "the left one of two, which is the smaller"
+
+
 def test_a_small_face_in_a_large_frame() -> None:
     frame = np.full((900, 1400, 3), 128, np.uint8)
     frame[500:756, 1000:1256] = cv2.resize(face(), (256, 256), interpolation=cv2.INTER_AREA)
