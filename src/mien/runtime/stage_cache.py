@@ -185,8 +185,8 @@ def interval() -> float:
 
 def encode_key(clip: Path, pack: str, device: str, options: str, *, imagenet: bool) -> str:
     """A hash of all that the stages' results depend on: the clip's bytes, the pack's fingerprint, the device's kind,
-    the `options` (`EncodeOptions.key`), `imagenet`: whether the network whose features tuning compares is installed, and
-    this program (its sources, its libraries, and the number of threads, which sums depend on)."""
+    the `options` (`EncodeOptions.key`), `imagenet`: whether the network whose features tuning compares is installed,
+    and this program (its sources, its libraries, and the number of threads, which sums depend on)."""
     digest = hashlib.sha256()
     for path in [clip, *sorted(Path(__file__).parents[1].rglob("*.py"))]:
         with path.open("rb") as file:

@@ -103,8 +103,8 @@ def test_the_key_tells_apart_what_matters(tmp_path: Path, monkeypatch: pytest.Mo
     clip, other = tmp_path / "a.mp4", tmp_path / "b.mp4"
     clip.write_bytes(b"a clip")
     other.write_bytes(b"a clip, too")
-    keys = [encode_key(*args, imagenet=True) for args in ((clip, "p", "cpu", "1"), (clip, "p", "cpu", "2"),
-                                                          (clip, "q", "cpu", "1"), (other, "p", "cpu", "1"))]  # fmt: skip
+    known = ((clip, "p", "cpu", "1"), (clip, "p", "cpu", "2"), (clip, "q", "cpu", "1"), (other, "p", "cpu", "1"))
+    keys = [encode_key(*args, imagenet=True) for args in known]
     keys.append(encode_key(clip, "p", "cpu", "1", imagenet=False))
     assert len(set(keys)) == 5 and keys[0] == encode_key(clip, "p", "cpu", "1", imagenet=True)
     for changed in ("mediapipe", "opencv-python-headless"):

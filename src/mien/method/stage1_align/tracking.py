@@ -190,8 +190,8 @@ class FaceTracker:
         return False
 
     def forget(self) -> None:
-        """Start anew at the next frame, as after a cut: the largest face, wherever it is, or the one with the number where
-        no frame has shown a face yet."""
+        """Start anew at the next frame, as after a cut: the largest face, wherever it is, or the one with the number
+        where no frame has shown a face yet."""
         if self._last is not None:
             self._face = None
         self._window = self._last = None
