@@ -194,23 +194,51 @@ class Pack:
         networks as constants.
         """
         path = locate(name_or_path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             known = ", ".join(EMBEDDED)
             raise PackError(
                 f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known}); `mien models list` names more"
             )
-        status = path.stat()
-        return _load(path, status.st_mtime_ns, status.st_size)
+        return _load_as_it_is(path)
+
+    @staticmethod
+    def named(name: str) -> Pack:
+        """Load a pack by a name that a file or another machine gives: an embedded one, or one in `$MIEN_HOME/packs`.
+
+        Such a name is never taken as a path, so that it cannot make this machine read a file of another's choice.
+        Raises PackError as `load`.
+        """
+        path = _installed(name)
+        if path is None:
+            known = ", ".join(EMBEDDED)
+            raise PackError(
+                f"there is no pack of the name {name!r}, neither embedded ({known}) nor in {_packs_folder()}; "
+                "`mien models list` names more"
+            )
+        return _load_as_it_is(path)
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Locate a pack's file: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path."""
-    name = str(name_or_path)
+    """Locate a pack's file: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path. The file need
+    not be there (`os.path.isfile` says so of any text)."""
+    return _installed(str(name_or_path)) or Path(name_or_path)
+
+
+def _installed(name: str) -> Path | None:
+    """The file of the embedded pack of that name or of the one in `$MIEN_HOME/packs`; None where there is none."""
     if name in EMBEDDED:
         return Path(str(resources.files("mien.packs").joinpath(name, f"{name}.safetensors")))
-    home = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien"))
-    installed = home / "packs" / f"{name}.safetensors"
-    return installed if "/" not in name and installed.is_file() else Path(name)
+    path = _packs_folder() / f"{name}.safetensors"
+    return path if "/" not in name and os.sep not in name and os.path.isfile(path) else None
+
+
+def _packs_folder() -> Path:
+    return Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "packs"
+
+
+def _load_as_it_is(path: Path) -> Pack:
+    status = path.stat()
+    return _load(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=2)
