@@ -73,8 +73,6 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}constants.pkl" in entries:
             raise UnsafePickle("is a TorchScript program, which would have to be run; a plain checkpoint is needed")
-        if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-            raise UnsafePickle("was saved on a big-endian machine")
 
         def content(name: str) -> memoryview:
             info = entries[name]
@@ -90,6 +88,8 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
                 raise ValueError("cut short")
             return view[start : start + info.file_size]
 
+        if f"{root}byteorder" in entries and bytes(content(f"{root}byteorder")) != b"little":
+            raise UnsafePickle("was saved on a big-endian machine")
         storages: dict[str, Storage] = {}
 
         def persistent(saved: Any) -> Storage:

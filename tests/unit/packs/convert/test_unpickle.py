@@ -277,6 +277,7 @@ def broken(good: bytes) -> dict[str, bytes]:
         "zip without a pickle": zip_of(b"")[:0] + _plain_zip({"readme.txt": b"hello"}),
         "TorchScript": _plain_zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02}."}),
         "compressed": zip_of(b"\x80\x02}." * 50, compression=zipfile.ZIP_DEFLATED),
+        "compressed byte order": _plain_zip({"m/data.pkl": b"\x80\x02}."}, {"m/byteorder": b"little"}),
         "big-endian": _plain_zip({"m/data.pkl": b"\x80\x02}.", "m/byteorder": b"big"}),
         "storage missing": zip_of(tensor_pickle(4, 0, 4, 1)),
         "storage too short": zip_of(tensor_pickle(4, 0, 4, 1), storages={"0": b"\0" * 12}),
@@ -302,11 +303,13 @@ def broken(good: bytes) -> dict[str, bytes]:
     }
 
 
-def _plain_zip(entries: dict[str, bytes]) -> bytes:
+def _plain_zip(entries: dict[str, bytes], compressed: dict[str, bytes] | None = None) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
+        for name, data in (compressed or {}).items():
+            archive.writestr(name, data, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
