@@ -258,13 +258,17 @@ def _read(view: memoryview, file: io.BufferedReader) -> Any:
 def tensors(tree: Any) -> dict[str, LazyTensor]:
     """The state dict of a module record (NVIDIA's persistent modules), or the tensors of a flat mapping.
 
-    Raises `UnsafePickle` when the tree is neither.
+    Empty tensors are left out: no network has any, and nothing bounds their other extents. Raises `UnsafePickle` when the tree is neither.
     """
     if isinstance(tree, dict):
-        return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, LazyTensor)}
+        return {key: value for key, value in tree.items() if isinstance(key, str) and _filled(value)}
     if isinstance(tree, Record) and isinstance(tree.state, dict):
         return dict(_walk(tree, "", 0))
     raise UnsafePickle("holds neither a module nor a state dict")
+
+
+def _filled(value: Any) -> bool:
+    return isinstance(value, LazyTensor) and 0 not in value.shape
 
 
 def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTensor]]:
@@ -273,7 +277,7 @@ def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTe
     state = record.state if isinstance(record.state, dict) else {}
     for group in ("_parameters", "_buffers"):
         for name, value in (state.get(group) or {}).items():
-            if isinstance(value, LazyTensor):
+            if _filled(value):
                 yield f"{prefix}{name}", value
     for name, value in (state.get("_modules") or {}).items():
         if isinstance(value, Record):
