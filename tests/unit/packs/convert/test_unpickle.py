@@ -181,6 +181,13 @@ def test_nvidia_modules_load_and_their_source_does_not_run(tmp_path: Path) -> No
     assert not flag.exists()
 
 
+def test_large_arrays_of_an_old_protocol_load(tmp_path: Path) -> None:
+    """Their bytes are a text that is encoded first, so that they are given to two calls."""
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(np.full(5000, 0.5), 2))
+    assert load_checkpoint(path).value.sum() == 2500
+
+
 def test_numpy_arrays_load(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"a": np.arange(6.0).reshape(2, 3), "n": np.int32(7)}, 3))
@@ -278,6 +285,20 @@ def broken(good: bytes) -> dict[str, bytes]:
         "TorchScript": _plain_zip({"m/data.pkl": b"\x80\x02}.", "m/constants.pkl": b"\x80\x02}."}),
         "compressed": zip_of(b"\x80\x02}." * 50, compression=zipfile.ZIP_DEFLATED),
         "compressed byte order": _plain_zip({"m/data.pkl": b"\x80\x02}."}, {"m/byteorder": b"little"}),
+        "a list copied again and again": b"\x80\x02("
+        + b"c__builtin__\nlist\nq\x00"
+        + b"(]q\x01("
+        + b"N" * 200
+        + b"eh\x01"
+        + b"h\x00h\x01\x85R" * 200
+        + b"ll.",
+        "bytes copied again and again": b"\x80\x02("
+        + b"c_codecs\nencode\nq\x00"
+        + b"X"
+        + counted(b"a" * 2000)
+        + b"q\x01"
+        + b"h\x00h\x01\x85R" * 200
+        + b"l.",
         "big-endian": _plain_zip({"m/data.pkl": b"\x80\x02}.", "m/byteorder": b"big"}),
         "storage missing": zip_of(tensor_pickle(4, 0, 4, 1)),
         "storage too short": zip_of(tensor_pickle(4, 0, 4, 1), storages={"0": b"\0" * 12}),
