@@ -56,7 +56,8 @@ class BatchJob:
 def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> list[BatchJob]:
     """A job for each video below `source`, in the order of their names. `target` is made where it is not there.
 
-    Where two clips differ only in their endings, the ending stays in the outputs' names (`a.mp4.mien`).
+    Where two clips differ only in their endings, the ending stays in the outputs' names (`a.mp4.mien`), and so it does of
+    `a.mp4.mov` where there is `a.mp4` too.
     Raises InputError (no folder, no clips), OutputError, PackError.
     """
     from mien.packs.pack import Pack
@@ -78,7 +79,8 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
     jobs = []
     for path, stem in zip(clips, stems, strict=True):
         name = path.relative_to(source)
-        output = target / (name.with_suffix(".mien") if stems.count(stem) == 1 else name.with_name(name.name + ".mien"))
+        alone = stems.count(stem) == 1 and stem not in clips
+        output = target / (name.with_suffix(".mien") if alone else name.with_name(name.name + ".mien"))
         jobs.append(BatchJob(name.as_posix(), path, output, pack, options, fingerprint))
     ours = any("clip" in line and "state" in line for line in _read(target / MANIFEST))
     if (target / MANIFEST).exists() and not ours and (target / MANIFEST).stat().st_size:
