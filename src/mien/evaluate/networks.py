@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -73,7 +74,7 @@ def gather(
 def stamps(pack: str | None) -> list[tuple[str, int, int]]:
     """Identify the packs that a measurement depends on: path, size and time of their files."""
     files = [locate(pack or "mini"), locate(METRICS_PACK)]
-    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if os.path.isfile(f)]
 
 
 def _networks(name: str | None, fallback: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError, OutputError
-from mien.runtime.files import lock, write_text
+from mien.runtime.files import check_output_folder, lock, write_text
 from mien.runtime.workers import Pool, run_all
 
 if TYPE_CHECKING:
@@ -62,13 +62,12 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
     """
     from mien.packs.pack import Pack
 
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise InputError(f"{source} is not a folder of clips.")
     source, target = source.absolute(), target.absolute()
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"the output {target} is a file, not a folder.")
+    _check_target(target)
     clips = []
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES and p.is_file()):
+    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES and os.path.isfile(p)):
         hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
         if not hidden and (target == source or target not in path.parents):
             clips.append(path)
@@ -101,6 +100,16 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
     except OSError as error:
         raise OutputError(f"the output folder {error.filename} cannot be made: {error.strerror}.") from error
     return jobs
+
+
+def _check_target(target: Path) -> None:
+    """Raise OutputError where the folder is there and nothing can be written to it, or its name cannot be a folder's."""
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise OutputError(f"the output folder {target} cannot be written: {error.strerror}.") from error
+    if exists:
+        check_output_folder(target)
 
 
 def encode_clip(job: BatchJob, device: str) -> dict[str, Any]:
