@@ -172,6 +172,13 @@ def pack_of(name: str) -> Pack:
     return Pack.load(name)
 
 
+def pack_file(name: str | None) -> Path | None:
+    """The file that a pack of that name or path is read from, None where none is named: no output may be that."""
+    from mien.packs.pack import locate
+
+    return None if name is None else locate(name)
+
+
 def write_frames(
     stream: Stream,
     output: Path,

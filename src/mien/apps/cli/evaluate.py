@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mien.apps.cli.batch import make_pool
-from mien.apps.cli.common import Ray, progress_bars
+from mien.apps.cli.common import Ray, pack_file, progress_bars
 from mien.errors import InputError
 
 Reference = Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")]
@@ -108,7 +108,9 @@ def evaluate(
     from mien.evaluate.networks import gather
     from mien.runtime.files import check_output, check_outputs_differ
 
-    read = [path for path in (reference, output, puppeteering, inversions, *(openface_csv or ())) if path is not None]
+    read = [
+        reference, output, puppeteering, inversions, *(openface_csv or ()), inception, i3d, pack_file(pack or "mini"),
+    ]  # fmt: skip
     written = [path for path in (as_json, as_csv) if path is not None]
     for path in written:
         check_output(path, (), read)

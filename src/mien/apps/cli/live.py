@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.apps.cli.common import Calibrate, Mark, Sign, progress_bars
+from mien.apps.cli.common import Calibrate, Mark, Sign, pack_file, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,9 +75,10 @@ def live(
     from mien.runtime.workers import leave_a_core
 
     clip = None if given is None or is_address(given) else Path(given)
-    check_live_output(output, (clip, face))
+    read = (clip, face, pack_file(pack))
+    check_live_output(output, read)
     if statistics is not None:
-        check_output(statistics, (), (clip, face))
+        check_output(statistics, (), read)
     check_outputs_differ(output, statistics)
     source = live_source(camera, given)
     shown_at: list[Output] = [VirtualCamera()] if virtual_camera else []

@@ -49,7 +49,7 @@ def convert_judges(sources: Mapping[str, Path | str], out: Path | str, *, name: 
     LPIPS's heads without their backbone, or the other way round, are left out. Raises PackError when a file is not
     what it was given as or nothing is left to convert, OutputError when `out` cannot be written.
     """
-    out = check_output(Path(out), (".safetensors",))
+    out = check_output(Path(out), (".safetensors",), sources.values())
     files = {role: Path(path) for role, path in sources.items()}
     for role in files:
         if role not in ROLES:

@@ -78,3 +78,37 @@ def test_an_alignment_whose_parts_do_not_fit(run: Run, tmp_path: Path, change: d
     assert "was not written by" in refused(run, "plot", tmp_path / "x.json", "-o", tmp_path / "x.png")
     (tmp_path / "x.json").write_text(json.dumps(facts))
     assert run("plot", tmp_path / "x.json", "-o", tmp_path / "x.png")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode", "a.mp4", "-o", "a.mien", "--pack", "p.safetensors", "--json", "p.safetensors"],
+        ["encode", "a.mp4", "-o", "p.mien", "--person", "p.mien"],
+        ["person", "a.mp4", "-o", "a.person", "--pack", "p.safetensors", "--json", "p.safetensors"],
+        ["live", "--person", "me.png", "--pack", "p.safetensors", "--json", "p.safetensors"],
+        ["evaluate", "a.mp4", "a.mp4", "--pack", "p.safetensors", "--json", "p.safetensors"],
+        ["evaluate", "a.mp4", "a.mp4", "--inception", "n.pth", "--json", "n.pth"],
+        ["evaluate", "a.mp4", "a.mp4", "--i3d", "n.pth", "--csv", "n.pth"],
+        ["models", "convert", "-o", "p.safetensors", "--stylegan2", "p.safetensors"],
+        ["models", "convert", "-o", "p.safetensors", "--stylegan2", "n.pth", "--channels", "p.safetensors"],
+    ],
+)
+def test_no_output_is_a_file_that_is_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("p.safetensors", "p.mien", "n.pth", "a.mp4"):
+        (tmp_path / name).write_text("precious")
+    assert "is the input" in refused(run, *arguments)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"precious"}
+
+
+def test_a_pack_that_is_found_by_its_name_is_no_output(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    (tmp_path / "packs").mkdir()
+    pack = tmp_path / "packs" / "mine.safetensors"
+    pack.write_text("precious")
+    assert "is the input" in refused(run, "evaluate", "a.mp4", "b.mp4", "--pack", "mine", "--json", pack)
