@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mien.errors import PackError
 from mien.packs.convert import checkpoint_layouts
-from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
+from mien.packs.convert.common import Source, add_network, answering, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
 from mien.runtime.files import check_output
 
@@ -83,7 +83,7 @@ def verify(pack: Pack) -> Iterator[str]:
             inputs = (image, image.flip(3))
         elif slot == "i3d":
             inputs = (image[:, :, None, :224, :224].expand(-1, -1, 9, -1, -1),)
-        with torch.no_grad():
+        with torch.no_grad(), answering(slot):
             result = network(*inputs)
         if not bool(torch.isfinite(result).all()):
             raise PackError(f"the pack's {slot} network answers with numbers that are not finite.")
