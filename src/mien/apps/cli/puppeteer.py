@@ -192,7 +192,10 @@ def puppeteer(
             return _save(puppet, output)
         left = _driver_panels(clip, stream, pack, person_folder(person, driver), where) if compare else None
         owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-        _write(puppet, output, left, owner, pack, where, driver=stream, signer=signer, watermark=watermark)
+        _write(
+            puppet, output, left, owner, pack, where, driver=stream, signer=signer, watermark=watermark,
+            recorded=compare and clip is not None,
+        )  # fmt: skip
 
 
 def _driver(
