@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,9 +88,12 @@ def live(
     session = LiveSession(
         source, driven, [*outputs, record], LiveOptions(calibrate, Marks(sign, watermark)), _tick, _notify
     )
-    with suppress(KeyboardInterrupt, BrokenPipeError):  # the user's end, and that of the window
-        session.run()
     done = session.statistics
+    try:
+        session.run()
+    except (KeyboardInterrupt, BrokenPipeError) as end:  # the user's end, and that of the window
+        if not done.shown and isinstance(end, KeyboardInterrupt):
+            raise
     if not done.shown:
         raise InputError("the source gave no frames.")
     _record(driven, record, source, done, output)
