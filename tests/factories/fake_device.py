@@ -24,14 +24,19 @@ from torch.utils import _pytree as pytree
 from factories.faces import face
 from factories.packs import tiny_pack
 from mien.api import to_stream
+from mien.apps.telepresence.face import FacePainter
+from mien.apps.telepresence.same_person import PersonCheck
 from mien.face import mesh as lm
 from mien.format.person import Person
 from mien.format.stream import Stream
+from mien.method.avatar import Avatar
 from mien.method.solvers.adam_reference import AdamAttributeOptions, AdamPoseOptions
 from mien.method.stage1_align.align import AlignOptions
 from mien.method.stage6_render.render_probe import RenderProbe
 from mien.method.types import FaceTrack
 from mien.options import EncodeOptions
+from mien.packs.pack import Pack
+from mien.packs.resolve import tuned_generator
 from mien.personalize.options import RefinementOptions, TuningOptions
 from mien.reenact.options import PuppetOptions
 from mien.reenact.portrait import PortraitTuning
@@ -188,9 +193,13 @@ def main() -> None:
     ]  # fmt: skip
     drawn = [np.stack(list(frames.render(stream, pack=pack))) for stream in (first, streams[-1])]
     seen = RenderProbe(first, pack=pack).draw(np.asarray(first.frames))
+    painted = FacePainter(Avatar.of(first, pack, tuned_generator(first, pack)))(np.asarray(first.frames[0]))
+    Pack.load("mini").identity.to(device)
+    check, picture = PersonCheck(face()), face()
+    same = check(picture, lm.canonical_face() * 15 + [150, 150, 0])
     if not all(parameter.device == device for parameter in pack.generator.parameters()):
         raise SystemExit("the pack has left its device")
-    numbers = [*(np.asarray(s.frames, np.float32) for s in streams), *drawn, seen]
+    numbers = [*(np.asarray(s.frames, np.float32) for s in streams), *drawn, seen, painted, np.array([same])]
     print(*(float(np.abs(a.astype(np.float64)).mean()) for a in numbers))
 
 

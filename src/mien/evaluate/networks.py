@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mien.errors import PackError
 from mien.packs.pack import Pack, locate
@@ -66,13 +68,13 @@ def gather(
         from mien.evaluate.metrics.fvd import load_i3d
 
         found.i3d = load_i3d(i3d)
-    return found
+    return MetricNetworks(**{field.name: _on_cpu(getattr(found, field.name)) for field in fields(found)})
 
 
 def stamps(pack: str | None) -> list[tuple[str, int, int]]:
     """Identify the packs that a measurement depends on: path, size and time of their files."""
     files = [locate(pack or "mini"), locate(METRICS_PACK)]
-    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if os.path.isfile(f)]
 
 
 def _networks(name: str | None, fallback: str) -> dict[str, Any]:
@@ -82,6 +84,13 @@ def _networks(name: str | None, fallback: str) -> dict[str, Any]:
         if name is not None or locate(fallback).is_file():
             raise
         return {}
+
+
+def _on_cpu(network: Any) -> Any:
+    """The network, or a copy where an encode in this process has moved it to another device: metrics are taken of pictures
+    on the CPU."""
+    first = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return network if first is None or first.device.type == "cpu" else copy.deepcopy(network).cpu()
 
 
 def _is_arcface(networks: dict[str, Any]) -> bool:

@@ -146,7 +146,7 @@ def _check_keys(path: Path, data: dict[str, Any]) -> None:
                     f"{path} is not a suite: it has a key {key!r}, and the keys there are {', '.join(known)}."
                 )
     pack = data.get("pack")
-    if pack is not None and not locate(str(pack)).is_file():
+    if pack is not None and not os.path.isfile(locate(str(pack))):
         raise InputError(f"{path} is not a suite: there is no pack {pack!r}.")
 
 

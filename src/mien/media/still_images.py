@@ -23,6 +23,7 @@ PathLike = str | os.PathLike[str]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 MOST_PIXELS = 300_000_000
+MOST_ANIMATED_PIXELS = 100 * MOST_PIXELS  # of all pictures of an animation
 LARGE_PIXELS = 50_000_000  # what is larger is halved as often as it takes
 _opening = threading.Lock()
 
@@ -63,24 +64,30 @@ def image_size(path: PathLike) -> tuple[int, int]:
         return image.size
 
 
-def read_animation(path: PathLike) -> list[tuple[float, Frame]] | None:
-    """The pictures of an animated WebP, each with the seconds at which it is shown; None for any other file.
+def read_animation(path: PathLike) -> Iterator[tuple[float, Frame]]:
+    """The pictures of an animated WebP, one at a time, each with the seconds at which it is shown; at the end the last
+    once more, with the seconds at which it goes. None at all for any other file.
 
-    Raises VideoError.
+    Raises VideoError, also where all pictures together have more than `MOST_ANIMATED_PIXELS`.
     """
     path = Path(path)
     with path.open("rb") as file:
         head = file.read(21)
     if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 2:
-        return None
+        return
     with _open(path) as image:
-        shown, time = [], 0.0
-        for i in range(getattr(image, "n_frames", 1)):
+        count, time = getattr(image, "n_frames", 1), 0.0
+        if count * image.width * image.height > MOST_ANIMATED_PIXELS:
+            raise VideoError(
+                f"{path} has {count:,} pictures of {image.width}x{image.height} pixels, which is more than can be read: "
+                "make a video of it."
+            )
+        for i in range(count):
             image.seek(i)
             picture = _rgb(image)
-            shown.append((time, picture))
+            yield time, picture
             time += max(float(image.info.get("duration", 0)) / 1000, 0.01)
-        return [*shown, (time, shown[-1][1])]
+        yield time, picture
 
 
 def write_image(path: PathLike, image: Frame) -> None:

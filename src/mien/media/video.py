@@ -104,12 +104,12 @@ def probe(path: PathLike) -> Clip:
 def _probe(path: Path, size: int, modified: int) -> Clip:
     """`probe` of a file that has `size` and was `modified` then, so that it is read anew where it has changed."""
     if path.suffix.lower() in (*IMAGE_SUFFIXES, *HEIF_SUFFIXES):
-        animation = read_animation(path)
-        image = animation[0][1] if animation else read_image(path)
-        seconds = animation[-1][0] if animation else 0.0
-        fps = frame_rate([t for t, _ in animation[:-1]], ())[0] if animation else Fraction(25)
+        shown = [(time, picture.shape) for time, picture in read_animation(path)]
+        height, width, _ = shown[0][1] if shown else read_image(path).shape
+        seconds = shown[-1][0] if shown else 0.0
+        fps = frame_rate([time for time, _ in shown[:-1]], ())[0] if shown else Fraction(25)
         count = max(round(seconds * fps), 1)
-        return Clip(path, fps, (image.shape[1], image.shape[0]), count, 0.0, None, False, (), 0, ())
+        return Clip(path, fps, (width, height), count, 0.0, None, False, (), 0, ())
     with _open(path) as container:
         stream = _video_stream(container, path)
         _first_frame(container, stream, path)
@@ -284,11 +284,13 @@ def _sizes(path: Path) -> list[tuple[int, int]]:
 
 def _images(clip: Clip) -> Iterator[Frame]:
     """The frames of a still image, or of an animation on its constant rate."""
-    shown = read_animation(clip.path) or [(0.0, read_image(clip.path))]
-    times = [time for time, _ in shown]
+    pictures = read_animation(clip.path)
+    _, picture = next(pictures, None) or (0.0, read_image(clip.path))
+    following = next(pictures, None)
     for number in range(clip._first, clip._first + clip.frame_count):
-        at = int(np.searchsorted(times, (number + 0.5) / float(clip.fps))) - 1
-        yield shown[max(at, 0)][1].copy()
+        while following is not None and following[0] < (number + 0.5) / float(clip.fps):
+            picture, following = following[1], next(pictures, None)
+        yield picture.copy()
 
 
 def _constant_rate(clip: Clip) -> Iterator[Frame]:

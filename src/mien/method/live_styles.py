@@ -35,14 +35,15 @@ class StyleTable:
         self._table: NDArray[np.float32] = flat.reshape(self._nodes, self._nodes, -1)
         begin = np.concatenate([[0], np.cumsum(self._widths)])
         self._places = np.array([begin[c.layer] + c.index for c in avatar.channels])
+        self._device = avatar.identity.device
 
     def __call__(self, angles: NDArray[np.floating], alpha: NDArray[np.floating]) -> list[Tensor]:
-        """Styles `[1, C_l]` of a frame: `angles [2]` (yaw, pitch in degrees), `alpha [C]`."""
+        """Styles `[1, C_l]` of a frame, on the identity's device: `angles [2]` (yaw, pitch in degrees), `alpha [C]`."""
         (yaw, at_yaw), (pitch, at_pitch) = (self._weights(float(a)) for a in angles)
         near = self._table[at_yaw : at_yaw + 4, at_pitch : at_pitch + 4].reshape(16, -1)
         flat = np.outer(yaw, pitch).ravel().astype(np.float32) @ near
         np.add.at(flat, self._places, alpha.astype(np.float32))
-        return list(torch.from_numpy(flat)[None].split(self._widths, 1))
+        return list(torch.from_numpy(flat)[None].to(self._device).split(self._widths, 1))
 
     def _weights(self, angle: float) -> tuple[NDArray[np.float64], int]:
         """Weights of four nodes, and the first of them. Between the outermost two nodes it is the cubic through

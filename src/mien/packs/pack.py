@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
@@ -20,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mien.errors import MienError, PackError
 from mien.nets.e4e import ReStyleLoop
@@ -199,23 +201,51 @@ class Pack:
         networks as constants.
         """
         path = locate(name_or_path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             known = ", ".join(EMBEDDED)
             raise PackError(
                 f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known}); `mien models list` names more"
             )
-        status = path.stat()
-        return _load(path, status.st_mtime_ns, status.st_size)
+        return _load_as_it_is(path)
+
+    @staticmethod
+    def named(name: str) -> Pack:
+        """Load a pack by a name that a file or another machine gives: an embedded one, or one in `$MIEN_HOME/packs`.
+
+        Such a name is never taken as a path, so that it cannot make this machine read a file of another's choice.
+        Raises PackError as `load`.
+        """
+        path = _installed(name)
+        if path is None:
+            known = ", ".join(EMBEDDED)
+            raise PackError(
+                f"there is no pack of the name {name!r}, neither embedded ({known}) nor in {_packs_folder()}; "
+                "`mien models list` names more"
+            )
+        return _load_as_it_is(path)
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Locate a pack's file: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path."""
-    name = str(name_or_path)
+    """Locate a pack's file: embedded ones by name, others in `$MIEN_HOME` (default `~/.mien`) or by path. The file need
+    not be there (`os.path.isfile` says so of any text)."""
+    return _installed(str(name_or_path)) or Path(name_or_path)
+
+
+def _installed(name: str) -> Path | None:
+    """The file of the embedded pack of that name or of the one in `$MIEN_HOME/packs`; None where there is none."""
     if name in EMBEDDED:
         return Path(str(resources.files("mien.packs").joinpath(name, f"{name}.safetensors")))
-    home = Path(os.environ.get("MIEN_HOME", Path.home() / ".mien"))
-    installed = home / "packs" / f"{name}.safetensors"
-    return installed if "/" not in name and installed.is_file() else Path(name)
+    path = _packs_folder() / f"{name}.safetensors"
+    return path if "/" not in name and os.sep not in name and os.path.isfile(path) else None
+
+
+def _packs_folder() -> Path:
+    return Path(os.environ.get("MIEN_HOME", Path.home() / ".mien")) / "packs"
+
+
+def _load_as_it_is(path: Path) -> Pack:
+    status = path.stat()
+    return _load(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=2)
@@ -290,9 +320,36 @@ class _Header:
 
 
 def _build(slot: str, config: dict[str, Any], file: Any, names: list[str]) -> nn.Module:
-    network = BUILDERS[slot][config.pop("kind")](config)
+    builder = BUILDERS[slot][config.pop("kind")]
+    _check_shapes(slot, builder, config, {name: tuple(file.get_slice(name).get_shape()) for name in names})
+    network = builder(config)
     state = {name.removeprefix(f"{slot}."): file.get_tensor(name) for name in names}
     network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()}, assign=True)
     network = network.eval().requires_grad_(False)
     flat = all(p.ndim < 5 for p in network.parameters())  # convolutions over time have no such order
     return channels_last(network) if flat else network
+
+
+def _check_shapes(
+    slot: str,
+    builder: Callable[[dict[str, Any]], nn.Module],
+    config: dict[str, Any],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """Raise ValueError unless the network that `config` asks for has tensors of just these `shapes`, by their names in the
+    file, before any memory is taken: a few bytes of text could ask for more than there is."""
+    with torch.device("meta"), _WithoutNumbers():
+        asked = {f"{slot}.{name}": tuple(tensor.shape) for name, tensor in builder(dict(config)).state_dict().items()}
+    for name in sorted(asked.keys() | shapes.keys()):
+        if asked.get(name) != shapes.get(name):
+            raise ValueError(f"its {name} has the shape {shapes.get(name)}, and its head asks for {asked.get(name)}")
+
+
+class _WithoutNumbers(TorchFunctionMode):
+    """Leaves out what draws and scales the numbers of a network that is built on the device `meta`: torch's ways to do so
+    there import SymPy, which takes a second."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.Tensor.div, torch.Tensor.__truediv__) and isinstance(args[1], (int, float)):
+            return args[0]
+        return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))

@@ -24,7 +24,7 @@ def pack_for(stream: Stream, pack: str | Pack | None, size: int | None = None) -
     Raises PackError where it is not here or does not draw that size, StreamError where it is another.
     """
     try:
-        found = pack if isinstance(pack, Pack) else Pack.load(pack or stream.pack_name)
+        found = pack if isinstance(pack, Pack) else Pack.load(pack) if pack else Pack.named(stream.pack_name)
     except PackError as error:
         raise PackError(f"this stream needs the pack {stream.pack_name!r} ({stream.pack[:8]}): {error}") from error
     stream.require_pack(found.fingerprint, found.name)

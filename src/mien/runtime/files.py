@@ -45,7 +45,7 @@ def check_output(
     elif not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the output folder {folder} cannot be written to.")
     for read in inputs:
-        if exists and read is not None and Path(read).exists() and os.path.samefile(path, read):
+        if exists and read is not None and os.path.exists(read) and os.path.samefile(path, read):
             raise OutputError(f"the output {path} is the input {read} itself: take another name.")
     return path
 

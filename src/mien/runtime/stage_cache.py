@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mien.errors import InputError, Interrupted, MienError, OutputError, RateError
-from mien.runtime.files import lock, sibling
+from mien.runtime.files import atomic_path, lock, sibling
 from mien.runtime.frame_store import ArrayFile, CropFile
 from mien.runtime.resumable_loop import NO_CHECKPOINT, Checkpoint, State
 
@@ -91,11 +91,10 @@ class StageCache(NullCache):
         return _Kept(self, self._path_of(name))
 
     def publish(self, output: Path, data: bytes) -> None:
-        """`data` as the finished file `output`, in one step. Raises MienError as `stage` does."""
-        temporary = self.folder / output.name
-        with self._failing():
+        """`data` as the finished file `output`, in one step, or through it where it is a link, a pipe or a device (as
+        `atomic_path`). Raises MienError as `stage` does."""
+        with self._failing(), atomic_path(output) as temporary:
             _flushed(temporary, lambda file: file.write(data))
-            os.replace(temporary, output)
 
     def _path_of(self, loop: str) -> Path:
         return self.folder / f"{_STATE}{loop}{_END}"
@@ -225,7 +224,8 @@ def _flushed(path: Path, write: Callable[[Any], Any]) -> None:
     with path.open("wb") as file:
         write(file)
         file.flush()
-        os.fsync(file.fileno())
+        if path.is_file():  # a pipe has no disk
+            os.fsync(file.fileno())
 
 
 def _save(file: BinaryIO, arrays: Packed) -> None:

@@ -94,7 +94,7 @@ def test_content_credentials_are_signed_and_tell_tampering(
 
     video = tmp_path / f"signed{suffix}"
     signer = load_signer(*certificate, video)
-    write_frames(stream, video, pictures(5), left=iter(pictures(5)), signer=signer)
+    write_frames(stream, video, pictures(5), left=iter(pictures(5)), signer=signer, recorded=True)
     assert os.listdir(tmp_path) == [video.name] and read_video(video).frame_count == 5
     with c2pa.Reader(video) as reader:
         store = json.loads(reader.json())

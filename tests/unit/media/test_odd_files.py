@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 from factories import GOLDEN
 from factories.clips import make_clip, pictures
 from mien.errors import OutputError, VideoError
-from mien.media import hdr
+from mien.media import hdr, still_images
 from mien.media.sound import extract_audio
 from mien.media.still_images import read_image
 from mien.media.timeline import Stamp, Timeline
@@ -163,6 +164,24 @@ def test_animated_webp(tmp_path: Path) -> None:
     clip = read_video(tmp_path / "a.webp")
     assert (clip.fps, len(clip)) == (10, 5) and numbers(list(clip)) == list(range(5))
     assert numbers([read_image(tmp_path / "a.webp")]) == [0]
+
+
+def test_an_animation_is_read_one_picture_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unevenly timed pictures come as often as they are shown, from any start, and few of them are held at once."""
+    frames = [Image.fromarray(p) for p in pictures(40)]
+    path, times = tmp_path / "a.webp", [40, 120, 40, 40] * 10
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, lossless=True)
+    clip = read_video(path, duration=0.4)
+    assert clip.fps == 25 and numbers(list(clip)) == [0, 1, 1, 1, 2, 3, 4, 5, 5, 5]
+    assert numbers(list(read_video(path, 0.2, 0.16))) == [3, 4, 5, 5]
+    size = frames[0].width * frames[0].height * 3
+    tracemalloc.start()
+    assert sum(1 for _ in read_video(path)) == 60
+    assert tracemalloc.get_traced_memory()[1] < 20 * size
+    tracemalloc.stop()
+    monkeypatch.setattr(still_images, "MOST_ANIMATED_PIXELS", 40 * size // 3 - 1)
+    with pytest.raises(VideoError, match="has 40 pictures of"):
+        next(still_images.read_animation(path))
 
 
 def test_huge_images_are_reduced_or_refused(tmp_path: Path) -> None:

@@ -54,6 +54,22 @@ def test_a_finished_stage_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.mien"] and output.read_bytes() == b"whole"
 
 
+def test_a_link_and_a_pipe_are_written_through(tmp_path: Path) -> None:
+    link, pipe, target = tmp_path / "a.mien", tmp_path / "b.mien", tmp_path / "kept.mien"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    with work_folder(link, "k") as work:
+        work.publish(link, b"whole")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with work_folder(pipe, "k") as work:
+        work.publish(pipe, b"whole")
+    received = os.read(reader, 100)
+    os.close(reader)
+    assert link.is_symlink() and target.read_bytes() == received == b"whole"
+    assert sorted(os.listdir(tmp_path)) == ["a.mien", "b.mien", "kept.mien"] and pipe.is_fifo()
+
+
 def test_another_key_and_damaged_files_start_anew(tmp_path: Path) -> None:
     output = tmp_path / "a.mien"
     folder = tmp_path / "a.mien.work"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError, OutputError
-from mien.runtime.files import lock, write_text
+from mien.runtime.files import check_output_folder, lock, write_text
 from mien.runtime.workers import Pool, run_all
 
 if TYPE_CHECKING:
@@ -56,18 +56,18 @@ class BatchJob:
 def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> list[BatchJob]:
     """A job for each video below `source`, in the order of their names. `target` is made where it is not there.
 
-    Where two clips differ only in their endings, the ending stays in the outputs' names (`a.mp4.mien`).
+    Where two clips differ only in their endings, the ending stays in the outputs' names (`a.mp4.mien`), and so it does of
+    `a.mp4.mov` where there is `a.mp4` too.
     Raises InputError (no folder, no clips), OutputError, PackError.
     """
     from mien.packs.pack import Pack
 
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise InputError(f"{source} is not a folder of clips.")
     source, target = source.absolute(), target.absolute()
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"the output {target} is a file, not a folder.")
+    _check_target(target)
     clips = []
-    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES and p.is_file()):
+    for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in CLIP_SUFFIXES and os.path.isfile(p)):
         hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
         if not hidden and (target == source or target not in path.parents):
             clips.append(path)
@@ -78,7 +78,8 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
     jobs = []
     for path, stem in zip(clips, stems, strict=True):
         name = path.relative_to(source)
-        output = target / (name.with_suffix(".mien") if stems.count(stem) == 1 else name.with_name(name.name + ".mien"))
+        alone = stems.count(stem) == 1 and stem not in clips
+        output = target / (name.with_suffix(".mien") if alone else name.with_name(name.name + ".mien"))
         jobs.append(BatchJob(name.as_posix(), path, output, pack, options, fingerprint))
     ours = any("clip" in line and "state" in line for line in _read(target / MANIFEST))
     if (target / MANIFEST).exists() and not ours and (target / MANIFEST).stat().st_size:
@@ -99,6 +100,16 @@ def find_jobs(source: Path, target: Path, pack: str, options: EncodeOptions) -> 
     except OSError as error:
         raise OutputError(f"the output folder {error.filename} cannot be made: {error.strerror}.") from error
     return jobs
+
+
+def _check_target(target: Path) -> None:
+    """Raise OutputError where the folder is there and nothing can be written to it, or its name cannot be a folder's."""
+    try:
+        exists = target.exists()
+    except OSError as error:
+        raise OutputError(f"the output folder {target} cannot be written: {error.strerror}.") from error
+    if exists:
+        check_output_folder(target)
 
 
 def encode_clip(job: BatchJob, device: str) -> dict[str, Any]:

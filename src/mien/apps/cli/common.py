@@ -174,6 +174,13 @@ def pack_of(name: str) -> Pack:
     return Pack.load(name)
 
 
+def pack_file(name: str | None) -> Path | None:
+    """The file that a pack of that name or path is read from, None where none is named: no output may be that."""
+    from mien.packs.pack import locate
+
+    return None if name is None else locate(name)
+
+
 def write_frames(
     stream: Stream,
     output: Path,
@@ -184,17 +191,18 @@ def write_frames(
     driver: Stream | None = None,
     signer: Signer | None = None,
     watermark: bool = True,
+    recorded: bool = False,
 ) -> None:
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
 
-    The metadata say that it is synthetic and from which stream (and `driver`); `watermark` marks the picture, `signer`
+    `recorded`: a recording is seen, in `left` or around the face. The metadata say that it is synthetic and from which stream (and `driver`); `watermark` marks the picture, `signer`
     signs the file."""
     from mien.apps.live import FRAMES_AHEAD, prefetch
     from mien.apps.provenance import Origin, file_hash, signed_output
     from mien.media.video import write_video
     from mien.media.watermark import marked
 
-    origin = Origin(stream, driver, composed=left is not None or audio is not None)
+    origin = Origin(stream, driver, composed=recorded)
     source: Any = stream.audio or None
     span: tuple[float, float | None] = (0.0, None)
     if source is None and audio is not None and audio.has_audio:

@@ -30,6 +30,7 @@ from mien.apps.cli.common import (
     Sound,
     Start,
     Tune,
+    pack_file,
     person_bytes,
     summary,
 )
@@ -89,11 +90,12 @@ def encode(
     from mien.media.video import VIDEO_SUFFIXES
     from mien.runtime.files import check_output, check_outputs_differ
 
-    check_output(output, (".mien",), (clip,))
+    read = (clip, person, pack_file(pack))
+    check_output(output, (".mien",), read)
     if report is not None:
-        check_output(report, (), (clip, person))
+        check_output(report, (), read)
     if inversions is not None:
-        check_output(inversions, VIDEO_SUFFIXES, (clip,))
+        check_output(inversions, VIDEO_SUFFIXES, read)
     check_outputs_differ(output, report, inversions)
     from mien.format.person import Person
     from mien.options import EncodeOptions

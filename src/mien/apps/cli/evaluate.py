@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mien.apps.cli.batch import make_pool
-from mien.apps.cli.common import Ray, progress_bars
+from mien.apps.cli.common import Ray, pack_file, progress_bars
 from mien.errors import InputError
 
 Reference = Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="A video, or a folder of images.")]
@@ -19,7 +19,14 @@ SuiteFile = Annotated[
 Folder = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where the suite's results and page go.")
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="How many of the suite's pairs to measure at a time.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many of the suite's pairs to measure at a time.",
+        show_default="1; on a cluster all that it takes",
+    ),
+]
 AsJson = Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the figures there.")]
 AsCsv = Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a table there.")]
 Side = Annotated[int, typer.Option(min=32, help="Frames are averaged down to this side first.")]
@@ -59,7 +66,7 @@ def evaluate(
     output: Measured = None,
     suite: SuiteFile = None,
     folder: Folder = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     ray: Ray = None,
     as_json: AsJson = None,
     as_csv: AsCsv = None,
@@ -108,7 +115,9 @@ def evaluate(
     from mien.evaluate.networks import gather
     from mien.runtime.files import check_output, check_outputs_differ
 
-    read = [path for path in (reference, output, puppeteering, inversions, *(openface_csv or ())) if path is not None]
+    read = [
+        reference, output, puppeteering, inversions, *(openface_csv or ()), inception, i3d, pack_file(pack or "mini"),
+    ]  # fmt: skip
     written = [path for path in (as_json, as_csv) if path is not None]
     for path in written:
         check_output(path, (), read)
@@ -130,7 +139,8 @@ def _was_given(context: typer.Context, name: str | None) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:
+def _suite(path: Path, folder: Path, jobs: int | None, ray: str | None) -> None:
+    """Measure a suite; `jobs`: how many pairs at a time, None for one, or on a cluster as many as it takes."""
     from mien.evaluate.page import write_page
     from mien.evaluate.suite import MEASURED, measure_on, read_suite, run_suite
     from mien.evaluate.table import comma_separated, markdown, summarise
@@ -144,9 +154,9 @@ def _suite(path: Path, folder: Path, jobs: int, ray: str | None) -> None:
                 f"{folder / name} is not of a suite's results, and would be written over: name another folder."
             )
     folder.mkdir(exist_ok=True)
-    pool = (lambda count: make_pool(measure_on, count, ray, None)) if ray is not None else None
+    pool = (lambda count: make_pool(measure_on, count, ray, jobs)) if ray is not None else None
     with progress_bars() as progress, progress.stage("evaluate", len(suite.jobs), unit="pairs") as tick:
-        results = run_suite(suite, folder, workers=jobs, make_pool=pool, tick=tick)
+        results = run_suite(suite, folder, workers=jobs or 1, make_pool=pool, tick=tick)
     table = summarise(suite, results)
     write_text(folder / "table.md", markdown(suite, table))
     write_text(folder / "table.csv", comma_separated(suite, table))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.apps.cli.common import Calibrate, Mark, Sign, progress_bars
+from mien.apps.cli.common import Calibrate, Mark, Sign, pack_file, progress_bars
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,9 +74,10 @@ def live(
     from mien.runtime.workers import leave_a_core
 
     clip = None if given is None or is_address(given) else Path(given)
-    check_live_output(output, (clip, face))
+    read = (clip, face, pack_file(pack))
+    check_live_output(output, read)
     if statistics is not None:
-        check_output(statistics, (), (clip, face))
+        check_output(statistics, (), read)
     check_outputs_differ(output, statistics)
     source = live_source(camera, given)
     shown_at: list[Output] = [VirtualCamera()] if virtual_camera else []
@@ -88,9 +88,12 @@ def live(
     session = LiveSession(
         source, driven, [*outputs, record], LiveOptions(calibrate, Marks(sign, watermark)), _tick, _notify
     )
-    with suppress(KeyboardInterrupt, BrokenPipeError):  # the user's end, and that of the window
-        session.run()
     done = session.statistics
+    try:
+        session.run()
+    except (KeyboardInterrupt, BrokenPipeError) as end:  # the user's end, and that of the window
+        if not done.shown and isinstance(end, KeyboardInterrupt):
+            raise
     if not done.shown:
         raise InputError("the source gave no frames.")
     _record(driven, record, source, done, output)

@@ -83,7 +83,6 @@ def models_convert(
     from mien.packs.convert import convert
     from mien.runtime.files import check_output
 
-    check_output(output, (".safetensors",))
     given = {
         "stylegan2": stylegan2,
         "e4e": e4e,
@@ -96,6 +95,7 @@ def models_convert(
         "lpips-alex": lpips_alex,
         "alexnet": alexnet,
     }
+    check_output(output, (".safetensors",), (*given.values(), channels))
     files = {role: path for role, path in given.items() if path is not None}
     pack = convert.convert_pack(files, output, name=name, half=half, channels=channels)
     print(f"{output}: {pack.resolution}x{pack.resolution}, {', '.join(sorted(pack.networks))}")

@@ -44,7 +44,7 @@ def page(
     clips: list[Path | None] = [*clip] if clip else [None for _ in files]
     if len(clips) != len(files):
         raise InputError(f"--clip is given {len(clips)} times for {len(files)} files: give it once for each, or not.")
-    check_folder(output)
+    check_folder(output, (*files, person))
     entries = [read_entry(file, person, video) for file, video in zip(files, clips, strict=True)]
     size = build_page(entries, output, options)
     print(f"{output}: {size:,} bytes")

@@ -20,6 +20,7 @@ from mien.apps.cli.common import (
     Report,
     Seed,
     Start,
+    pack_file,
     person_bytes,
 )
 from mien.apps.cli.encoding import encode_with_bars, resumable
@@ -76,10 +77,11 @@ def person(
     from mien.format.person import SUFFIX, Person
     from mien.runtime.files import check_output, check_outputs_differ, write_text
 
-    check_output(output, (SUFFIX,), (clip,))
+    read = (clip, pack_file(pack))
+    check_output(output, (SUFFIX,), read)
     limits.person_name(output.stem, True, str(output))
     if report is not None:
-        check_output(report, (), (clip,))
+        check_output(report, (), read)
         check_outputs_differ(output, report)
     size = person_bytes(person_size)
     facts: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +30,12 @@ def plot(
     if file.suffix.lower() != ".json":
         from mien.errors import PackError
         from mien.format.stream import Stream
+        from mien.packs.pack import Pack
 
-        name = pack or Stream.load(file).pack_name
-        try:
-            channels = pack_of(name).channels
-        except PackError:
-            if pack is not None:
-                raise
+        if pack is not None:
+            channels = pack_of(pack).channels
+        else:
+            with suppress(PackError):
+                channels = Pack.named(Stream.load(file).pack_name).channels
     plot_file(file, output, channels)
     print(output)

@@ -65,13 +65,15 @@ def plot_alignment(facts: Mapping[str, Any], path: str | os.PathLike[str]) -> No
     """
     check_output(path, PLOT_SUFFIXES)
     try:
-        seconds = np.arange(facts["frames"]) / float(facts["fps"])
+        if facts["frames"] != len(facts["roll"]) or not facts["roll"] or not 0 < facts["fps"] < np.inf:
+            raise ValueError("an alignment has frames, and a rate")
+        seconds = np.arange(len(facts["roll"])) / float(facts["fps"])
         quads = np.asarray(facts["quads"], float).reshape(len(seconds), 4, 2)
         angles = np.array([facts[name] for name in ("roll", "yaw", "pitch")], float).T.reshape(len(seconds), 3)
         residual = np.array(facts["residual"], float).reshape(len(seconds), 1)
-        unseen = np.array(facts["bridged"], bool) | np.array(facts["lost"], bool)
+        unseen = np.array([facts["bridged"], facts["lost"]], bool).reshape(2, len(seconds)).any(0)
         keys = np.unique(np.array(facts["key_frame"], int))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError("this JSON was not written by `mien align --json`.") from error
     figure = _figure(4)
     axes = figure.axes

@@ -182,18 +182,20 @@ def puppeteer(
     with _kept(stream if clip else None, output):
         from mien.reenact.puppeteer import puppeteer as reenact
 
-        name = pack or stream.pack_name
         with progress_bars() as progress:
             puppet = reenact(
-                stream, seen, options=options, pack=name, person=person_folder(person, driver), device=where,
+                stream, seen, options=options, pack=pack, person=person_folder(person, driver), device=where,
                 progress=progress, face_number=face,
             )  # fmt: skip
         puppet = replace(puppet, audio=stream.audio if sound else b"")
         if as_stream:
             return _save(puppet, output)
-        left = _driver_panels(clip, stream, name, person_folder(person, driver), where) if compare else None
+        left = _driver_panels(clip, stream, pack, person_folder(person, driver), where) if compare else None
         owner = seen if isinstance(seen, Person) else person_folder(person, portrait)
-        _write(puppet, output, left, owner, name, where, driver=stream, signer=signer, watermark=watermark)
+        _write(
+            puppet, output, left, owner, pack, where, driver=stream, signer=signer, watermark=watermark,
+            recorded=compare and clip is not None,
+        )  # fmt: skip
 
 
 def _driver(
@@ -244,9 +246,11 @@ def _encode_driver(driver: Path, options: EncodeOptions, face: FaceSource, pack:
     from mien.packs.pack import Pack
     from mien.reenact.face_source import load_face
 
-    name = pack or ("mini" if isinstance(face, np.ndarray) else face.pack_name)
-    load_face(face, Pack.load(name))
-    return encode_with_bars(driver, name, options, device)[0]
+    if pack is None and not isinstance(face, np.ndarray):
+        load_face(face, Pack.named(face.pack_name))
+        return encode_with_bars(driver, face.pack_name, options, device)[0]
+    load_face(face, Pack.load(pack or "mini"))
+    return encode_with_bars(driver, pack or "mini", options, device)[0]
 
 
 def _faces(
@@ -278,7 +282,7 @@ def _save(puppet: Stream, output: Path) -> None:
     print(f"{output}: {summary(puppet)}")
 
 
-def _write(puppet: Stream, output: Path, left: Any, owner: Any, pack: str, device: str, **facts: Any) -> None:
+def _write(puppet: Stream, output: Path, left: Any, owner: Any, pack: str | None, device: str, **facts: Any) -> None:
     """Render the puppet into a video; `left`: frames beside it, or None; `facts`: those of `write_frames`."""
     from mien.method.stage6_render.render import render
 
@@ -299,7 +303,7 @@ def _kept(encoded: Stream | None, output: Path) -> Iterator[None]:
         raise
 
 
-def _driver_panels(clip: Clip | None, stream: Stream, pack: str, person: Any, device: str) -> Iterable[Any]:
+def _driver_panels(clip: Clip | None, stream: Stream, pack: str | None, person: Any, device: str) -> Iterable[Any]:
     """The driver as it is compared: its clip, or its stream's frames."""
     from mien.method.stage6_render.render import render
 

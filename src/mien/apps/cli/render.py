@@ -97,7 +97,10 @@ def _render(stream: Stream, output: Path, pack: str | None, person: Path, device
         from mien.method.stage6_render.placement import paste as put_back
 
         shown = put_back(frames, clip, stream, clip.size)
-        write_frames(stream, output, shown, audio=clip, signer=signer, watermark=watermark)
+        write_frames(stream, output, shown, audio=clip, signer=signer, watermark=watermark, recorded=True)
     else:
         panels = input_panels(clip, stream if size is None else replace(stream, resolution=size))
-        write_frames(stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer, watermark=watermark)
+        write_frames(
+            stream, output, frames, panels, ("input", "mien"), audio=clip, signer=signer, watermark=watermark,
+            recorded=True,
+        )  # fmt: skip

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,6 +31,7 @@ from mien.runtime.files import check_output_folder
 
 FACTS = "page.json"
 MAKER = "mien page"
+PARTS = ("packs", "streams", "persons")  # folders of a page
 DEVELOPMENT = ("package.json",)  # of the decoder's folder: for node, not for a browser
 BENDS = ("mouth", "jaw", "eyes", "brows")
 MOST_PEOPLE = 48
@@ -78,8 +79,9 @@ def read_entry(path: Path, person: Path | None, clip: Path | None = None) -> Ent
     return Entry(path, stream, pack, found, clip or next((p for p in beside if p.is_file()), None))
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a page may be written there: a new or an empty folder, or one that holds a page.
+def check_folder(folder: Path, inputs: Iterable[Path | None] = ()) -> None:
+    """Check that a page may be written there: a new or an empty folder, or one that holds a page, of which no part that is
+    replaced holds one of the `inputs`.
 
     Raises OutputError.
     """
@@ -89,6 +91,11 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"the folder {beside}, where the page is put together, cannot be written to.")
     if folder.is_dir() and any(folder.iterdir()) and not _is_page(folder):
         raise OutputError(f"the output folder {folder} holds other things than a page; name a new one.")
+    for read in inputs:
+        if read is not None and any(
+            Path(os.path.realpath(read)).is_relative_to(folder.resolve() / part) for part in PARTS
+        ):
+            raise OutputError(f"the input {read} lies in the page in {folder}, which is replaced: name another folder.")
 
 
 def build_page(entries: Sequence[Entry], folder: Path, options: PageOptions | None = None) -> int:
@@ -97,7 +104,7 @@ def build_page(entries: Sequence[Entry], folder: Path, options: PageOptions | No
 
     Raises OutputError as `check_folder`.
     """
-    check_folder(folder)
+    check_folder(folder, [entry.path for entry in entries])
     folder = folder.resolve()
     options = options or PageOptions()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
@@ -116,7 +123,7 @@ def build_page(entries: Sequence[Entry], folder: Path, options: PageOptions | No
 
 
 def _write(entries: Sequence[Entry], folder: Path, options: PageOptions) -> None:
-    for part in ("packs", "streams", "persons"):
+    for part in PARTS:
         (folder / part).mkdir(parents=True, exist_ok=True)
     for file in resources.files("mien.apps.page").joinpath("web").iterdir():
         if file.is_file() and file.name not in DEVELOPMENT:

@@ -90,7 +90,7 @@ def serve(host: str, port: int, pack_name: str, size: int | None = None) -> None
     with listening, studio_folder() as folder:
         from mien.packs.pack import Pack, locate
 
-        if size is not None or not locate(pack_name).is_file():
+        if size is not None or not os.path.isfile(locate(pack_name)):
             Pack.load(pack_name).at(size)  # says what is wrong
         app, studio = make_app(folder, pack_name, LOOPBACK if host in LOOPBACK else (), size)
         import uvicorn
@@ -117,8 +117,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(info[4])
         listening.listen(128)
         return listening
-    except OSError as error:
-        raise InputError(f"the studio cannot listen at {host}, port {port}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: what cannot be a host's name
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"the studio cannot listen at {host}, port {port}: {why}.") from error
 
 
 def _sweeping(sessions: Sessions, ended: threading.Event) -> None:

@@ -21,6 +21,7 @@ from mien.errors import MienError
 from mien.format.stream import Stream
 from mien.nets.stylespace import channel_table
 from mien.packs.pack import Pack
+from mien.runtime.device import resolve_device
 
 SHELF = 18  # people on the shelf
 FPS = Fraction(25)
@@ -44,12 +45,13 @@ class Studio:
 
     @property
     def pack(self) -> Pack:
-        """The pack, loaded at first use. Raises PackError."""
+        """The pack, loaded at first use, on the device that encoding and puppets take: they move the very same networks.
+        Raises PackError."""
         with self._loading:
             if self._found is None:
                 found = Pack.load(self.pack_name)
                 usual = USUAL_SIZE if USUAL_SIZE in found.generator.sizes else None
-                self._found = found.at(self.size or usual)
+                self._found = found.at(self.size or usual).to(resolve_device("auto"))
             return self._found
 
     @cached_property

@@ -110,6 +110,7 @@ class StudioJob:
                 if ahead != self.state.ahead:
                     self.state.ahead = ahead
                     yield self.state
+                self._session.used = time.monotonic()  # who waits in line is here
                 time.sleep(POLL)
             self.state.ahead = 0
             self.check()

@@ -128,7 +128,7 @@ def _pack(source: FaceSource, name: str | None) -> Pack:
     if isinstance(source, Stream):
         return pack_for(source, name)
     if isinstance(source, Person):
-        return Pack.load(name or source.pack_name).at(source.resolution)
+        return (Pack.load(name) if name else Pack.named(source.pack_name)).at(source.resolution)
     pack = Pack.load(name or "mini")
     return pack.at(LIVE_SIZE) if LIVE_SIZE in pack.generator.sizes else pack
 

@@ -30,4 +30,5 @@ class PersonCheck:
 
     @torch.no_grad()
     def _embedding(self, crop: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.nn.functional.normalize(self._network(to_float(crop[None])), dim=1)[0]
+        device = next(self._network.parameters()).device  # an encode in this process may have moved the network
+        return torch.nn.functional.normalize(self._network(to_float(crop[None], device=device)), dim=1)[0].cpu()

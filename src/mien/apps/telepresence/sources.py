@@ -107,7 +107,10 @@ class NetworkSource:
 
     def __init__(self, address: str) -> None:
         self.count: int | None = None
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise InputError("what is given as a stream is no address: its host cannot be read.") from error
         where = f"the stream at {parts.hostname or 'that address'}"  # without the password that an address may hold
         if parts.scheme.lower() not in PROTOCOLS:
             raise InputError(

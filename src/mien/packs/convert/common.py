@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,16 @@ def read_lpips(heads: Path, backbone: Path, kind: checkpoint_layouts.Backbone) -
     """LPIPS of its two files. Raises PackError."""
     loaded = load_checkpoint(heads)
     return read_layout(lambda tree: checkpoint_layouts.lpips(loaded, tree, kind), backbone)
+
+
+@contextmanager
+def answering(slot: str) -> Iterator[None]:
+    """Run the network of a slot. Raises PackError that names it where it does not fit what it is given."""
+    try:
+        yield
+    except DAMAGE as error:
+        why = str(error).partition("\n")[0]
+        raise PackError(f"the pack's {slot} network does not work with the others: {why}") from error
 
 
 def add_network(pack: Pack, slot: str, kind: str, network: nn.Module, config: dict[str, Any]) -> None:

@@ -86,7 +86,7 @@ def convert_pack(
     Raises `PackError` when a file cannot be used or files are missing that belong together, `OutputError` when `out`
     cannot be written. An existing `out` is replaced only by a whole pack.
     """
-    out = check_output(Path(out), (".safetensors",))
+    out = check_output(Path(out), (".safetensors",), (*sources.values(), channels))
     files = {role: Path(path) for role, path in sources.items()}
     _check_roles(files)
     named = None if channels is None else read_channels(Path(channels))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mien.errors import PackError
 from mien.packs.convert import checkpoint_layouts
-from mien.packs.convert.common import Source, add_network, read_layout, read_lpips, sha256
+from mien.packs.convert.common import Source, add_network, answering, read_layout, read_lpips, sha256
 from mien.packs.pack import Pack
 from mien.runtime.files import check_output
 
@@ -49,7 +49,7 @@ def convert_judges(sources: Mapping[str, Path | str], out: Path | str, *, name: 
     LPIPS's heads without their backbone, or the other way round, are left out. Raises PackError when a file is not
     what it was given as or nothing is left to convert, OutputError when `out` cannot be written.
     """
-    out = check_output(Path(out), (".safetensors",))
+    out = check_output(Path(out), (".safetensors",), sources.values())
     files = {role: Path(path) for role, path in sources.items()}
     for role in files:
         if role not in ROLES:
@@ -83,7 +83,7 @@ def verify(pack: Pack) -> Iterator[str]:
             inputs = (image, image.flip(3))
         elif slot == "i3d":
             inputs = (image[:, :, None, :224, :224].expand(-1, -1, 9, -1, -1),)
-        with torch.no_grad():
+        with torch.no_grad(), answering(slot):
             result = network(*inputs)
         if not bool(torch.isfinite(result).all()):
             raise PackError(f"the pack's {slot} network answers with numbers that are not finite.")

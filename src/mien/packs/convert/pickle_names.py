@@ -79,12 +79,11 @@ class LazyTensor:
         return self.storage.dtype
 
     def load(self) -> torch.Tensor:
-        """A contiguous copy in memory. Raises UnsafePickle for an expanded tensor: with a stride of 0 it can claim
-        terabytes from four bytes, and no network here has one."""
+        """A contiguous copy in memory. Raises UnsafePickle where the file has no numbers for it."""
         if self.storage.numel == 0 or 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
-        if self.storage.data is None or math.prod(self.shape) > self.storage.numel:
-            raise UnsafePickle("holds a tensor that is larger than its storage")
+        if self.storage.data is None:
+            raise UnsafePickle("holds a tensor without its numbers")
         flat = torch.frombuffer(self.storage.data, dtype=self.dtype, count=self.storage.numel)
         return flat.as_strided(self.shape, self.stride, self.offset).clone(memory_format=torch.contiguous_format)
 
@@ -96,7 +95,8 @@ def _integers(value: Any) -> tuple[int, ...]:
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> LazyTensor:
-    """`torch._utils._rebuild_tensor`, checked against the storage. Raises UnsafePickle."""
+    """`torch._utils._rebuild_tensor`, checked against the storage. Raises UnsafePickle, also for an expanded tensor: with a
+    stride of 0 it can claim terabytes from four bytes, shapes are what networks are built by, and none here has one."""
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0:
         raise UnsafePickle("holds a tensor without a storage")
     shape, strides = _integers(size), _integers(stride)
@@ -105,6 +105,8 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
     last = offset + sum((extent - 1) * step for extent, step in zip(shape, strides, strict=True))
     if 0 not in shape and last >= storage.numel:
         raise UnsafePickle("holds a tensor that reaches beyond its storage")
+    if math.prod(shape) > storage.numel:
+        raise UnsafePickle("holds a tensor that is larger than its storage")
     return LazyTensor(storage, offset, shape, strides)
 
 

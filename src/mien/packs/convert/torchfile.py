@@ -73,8 +73,6 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}constants.pkl" in entries:
             raise UnsafePickle("is a TorchScript program, which would have to be run; a plain checkpoint is needed")
-        if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-            raise UnsafePickle("was saved on a big-endian machine")
 
         def content(name: str) -> memoryview:
             info = entries[name]
@@ -90,6 +88,8 @@ def _read_zip(view: memoryview, file: io.RawIOBase | io.BufferedIOBase) -> Any:
                 raise ValueError("cut short")
             return view[start : start + info.file_size]
 
+        if f"{root}byteorder" in entries and bytes(content(f"{root}byteorder")) != b"little":
+            raise UnsafePickle("was saved on a big-endian machine")
         storages: dict[str, Storage] = {}
 
         def persistent(saved: Any) -> Storage:
@@ -258,13 +258,17 @@ def _read(view: memoryview, file: io.BufferedReader) -> Any:
 def tensors(tree: Any) -> dict[str, LazyTensor]:
     """The state dict of a module record (NVIDIA's persistent modules), or the tensors of a flat mapping.
 
-    Raises `UnsafePickle` when the tree is neither.
+    Empty tensors are left out: no network has any, and nothing bounds their other extents. Raises `UnsafePickle` when the tree is neither.
     """
     if isinstance(tree, dict):
-        return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, LazyTensor)}
+        return {key: value for key, value in tree.items() if isinstance(key, str) and _filled(value)}
     if isinstance(tree, Record) and isinstance(tree.state, dict):
         return dict(_walk(tree, "", 0))
     raise UnsafePickle("holds neither a module nor a state dict")
+
+
+def _filled(value: Any) -> bool:
+    return isinstance(value, LazyTensor) and 0 not in value.shape
 
 
 def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTensor]]:
@@ -273,7 +277,7 @@ def _walk(record: Record, prefix: str, depth: int) -> Iterator[tuple[str, LazyTe
     state = record.state if isinstance(record.state, dict) else {}
     for group in ("_parameters", "_buffers"):
         for name, value in (state.get(group) or {}).items():
-            if isinstance(value, LazyTensor):
+            if _filled(value):
                 yield f"{prefix}{name}", value
     for name, value in (state.get("_modules") or {}).items():
         if isinstance(value, Record):

@@ -76,6 +76,8 @@ _COLLECTIONS: dict[str, Callable[[list[Any]], Any]] = {
     "DICT": lambda items: set_items({}, items),
 }
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+_COPIED = (list, tuple, set, str, bytes, bytearray, memoryview)  # what a call may copy of what it is given
+_GIVEN = 4  # to so many calls on average, at most: a text is encoded and the bytes become an array
 _IN_PLACE = 256  # bytes from which a value stays in the file: short ones are values, long ones storages
 
 
@@ -90,7 +92,7 @@ def interpret(
     into a storage; without them, a pickle that needs them is refused.
     Raises `UnsafePickle`, or on damage one of the errors of the decoders (`ValueError`, `LookupError`, ...).
     """
-    machine = _Machine(persistent, nested)
+    machine = _Machine(persistent, nested, _GIVEN * len(cursor.view))
     operations: Any = pickletools.genops(cursor)  # type: ignore[arg-type]  # it needs read and readline only
     for opcode, argument, _ in operations:
         op = opcode.name
@@ -108,12 +110,18 @@ def interpret(
 
 
 class _Machine:
-    """The pickle machine's stack and memo, with one method for each group of instructions."""
+    """The pickle machine's stack and memo, with one method for each group of instructions.
 
-    def __init__(self, persistent: Callable[[Any], Any] | None, nested: Callable[[Any], Any] | None) -> None:
+    `copied`: how many values and bytes calls may be given in all, since each may copy them. What a pickle holds takes a
+    byte each at least, so that only one that gives the same thing to call after call needs many times its own bytes.
+    """
+
+    def __init__(
+        self, persistent: Callable[[Any], Any] | None, nested: Callable[[Any], Any] | None, copied: int
+    ) -> None:
         self.stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._persistent, self._nested = persistent, nested
+        self._persistent, self._nested, self._left = persistent, nested, copied
 
     def result(self) -> Any:
         """The value that is left when the pickle ends."""
@@ -206,6 +214,7 @@ class _Machine:
         if not isinstance(args, tuple):
             raise UnsafePickle("calls a name without arguments")
         target = self._pop()
+        self._count(args)
         if self._nested is not None and isinstance(target, Name) and target == NESTED:
             self.stack.append(self._nested(*args))
         else:
@@ -213,7 +222,13 @@ class _Machine:
 
     def _build(self, op: str, argument: Any) -> None:
         state = self._pop()
+        self._count(state if isinstance(state, tuple) else ())
         self.stack[-1] = build(self.stack[-1], state)
+
+    def _count(self, given: tuple[Any, ...]) -> None:
+        self._left -= sum(len(value) for value in given if isinstance(value, _COPIED))
+        if self._left < 0:
+            raise UnsafePickle("gives the same values to call after call, which no known checkpoint does")
 
     def _refer(self, op: str, argument: Any) -> None:
         if self._persistent is None:

@@ -11,6 +11,7 @@ import torch
 from mien.errors import PackError
 from mien.nets.e4e import to_input
 from mien.packs.convert import metric_networks
+from mien.packs.convert.common import answering
 from mien.packs.convert.convert import check_channels, missing
 from mien.packs.pack import Pack
 
@@ -29,8 +30,9 @@ def verify(name_or_path: Path | str) -> Iterator[str]:
     with torch.no_grad():
         mapping: Any = pack.networks.get("mapping")
         row = mapping.w_mean if mapping is not None else torch.zeros(generator.w_dim)
-        latent = row.expand(1, generator.num_ws, -1)
-        image = generator.synthesis(latent)
+        with answering("generator"):
+            latent = row.expand(1, generator.num_ws, -1)
+            image = generator.synthesis(latent)
         _check_finite("generator", image)
         yield f"generator: {generator.num_ws} rows of {generator.w_dim}, {len(generator.layers)} StyleSpace layers"
         checks = {
@@ -45,7 +47,8 @@ def verify(name_or_path: Path | str) -> Iterator[str]:
         }
         for slot, network in pack.networks.items():
             if slot in checks:
-                result = checks[slot](network)
+                with answering(slot):
+                    result = checks[slot](network)
                 _check_finite(slot, result)
                 yield f"{slot}: {pack.configs[slot]['kind']}, answers {list(result.shape)}"
     check_channels(pack)

@@ -14,7 +14,7 @@ import pytest
 from factories import EXAMPLES, ROOT
 from factories.commands import Run
 from mien.apps.page.build import PageOptions, build_page, read_entry
-from mien.errors import InputError, PackError
+from mien.errors import InputError, OutputError, PackError
 from mien.format.stream import Stream
 from mien.packs.pack import Pack
 
@@ -67,6 +67,18 @@ def test_a_folder_of_other_things_is_left_alone(run: Run, tmp_path: Path) -> Non
     code, _, err = run("page", CLIP, "-o", tmp_path)
     assert code == 2 and "holds other things than a page" in err
     assert contents(tmp_path) == {"letter.txt": b"dear"}
+
+
+def test_what_lies_in_the_page_itself_is_no_input(run: Run, tmp_path: Path) -> None:
+    """A part of a page is replaced whole, and a stream in it would go before it is read again."""
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "page.json").write_text('{"maker": "mien page"}')
+    stream = tmp_path / "streams" / "01-a.mien"
+    stream.write_bytes(CLIP.read_bytes())
+    code, _, err = run("page", stream, "-o", tmp_path)
+    assert code == 2 and "lies in the page" in err and stream.read_bytes() == CLIP.read_bytes()
+    with pytest.raises(OutputError, match="lies in the page"):
+        build_page([read_entry(stream, None)], tmp_path)
 
 
 def test_a_page_that_cannot_be_built_leaves_the_one_before(mini: Pack, tmp_path: Path) -> None:

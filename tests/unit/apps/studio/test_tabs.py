@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from html import unescape
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from factories.packs import tiny_mobile_pack
 from mien.editing.operations import Copy, Cut, Keep, Mix, Offset, Scale, Smooth
@@ -47,6 +49,14 @@ def stream(pack: Pack) -> Stream:
     frames = np.random.default_rng(0).normal(size=(30, 35)).cumsum(0) * 0.2
     return Stream(pack.fingerprint, pack.name, pack.resolution, Fraction(25), channel_table(pack.channels),
                   pack.people[1].numpy().astype(np.float16), frames.astype(np.float16))  # fmt: skip
+
+
+def test_the_pack_is_on_the_device_of_encodes_from_the_start(
+    pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.apps.studio.context.resolve_device", lambda name: torch.device("meta"))
+    own = shutil.copy(pack_file, tmp_path / "own.safetensors")  # networks that no other test is given
+    assert Studio(str(own), Sessions(tmp_path)).pack.device.type == "meta"
 
 
 def data_of(html: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from factories import checkpoints as official
+from factories.packs import tiny_pack
 from mien.errors import OutputError, PackError
 from mien.nets import irse
 from mien.nets.bisenet import BiSeNet
 from mien.nets.e4e import ReStyle, ReStyleLoop, to_input
+from mien.nets.lpips import LPIPS
+from mien.nets.styleflow import mini_flow
 from mien.nets.stylespace import ATTRIBUTES, Channel
-from mien.packs.convert import checkpoint_layouts, convert, ffhq1024_channels, pose_sign_calibration
+from mien.packs.convert import checkpoint_layouts, convert, ffhq1024_channels, metric_networks, pose_sign_calibration
 from mien.packs.convert.common import sha256
 from mien.packs.convert.torchfile import load_checkpoint
 from mien.packs.convert.verify import verify
@@ -90,6 +93,19 @@ def test_verify_says_what_works_and_what_cannot_run(packed: Path) -> None:
     for slot in ("generator: 6 rows of 512, 8 StyleSpace layers", "flow: styleflow", "parser: bisenet", "lpips_alex"):
         assert slot in text
     assert "no encoder or restyle network" in text and "no identity network" in text and "no channels" in text
+
+
+def test_verify_names_the_network_that_does_not_fit(tmp_path: Path) -> None:
+    """A flow over latents of another width than the generator's."""
+    pack, flow = tiny_pack(), mini_flow(16, hidden=(8,), steps=2)
+    pack.networks["flow"] = flow.eval()
+    pack.configs["flow"] = {"kind": "styleflow", "flow": asdict(flow.flow.config), "pose": asdict(flow.pose)}
+    pack.save(tmp_path / "odd.safetensors", half=False)
+    with pytest.raises(PackError, match="the pack's flow network does not work"):
+        list(verify(tmp_path / "odd.safetensors"))
+    judges = Pack("metrics", {"inception": LPIPS("alex").eval()}, {"inception": {"kind": "fid"}}, ())
+    with pytest.raises(PackError, match="the pack's inception network does not work"):
+        list(metric_networks.verify(judges))
 
 
 def test_verify_finds_a_channel_out_of_range(packed: Path, tmp_path: Path) -> None:

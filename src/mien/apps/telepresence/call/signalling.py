@@ -88,8 +88,9 @@ async def exchange_as_server(invitation: str, host: str, port: int, ready: async
 
     try:
         server = await asyncio.start_server(talk, host, port, limit=MOST_CODE)
-    except OSError as error:
-        raise InputError(f"mien call cannot listen at {host}, port {port}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: what cannot be a host's name
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"mien call cannot listen at {host}, port {port}: {why}.") from error
     async with server:
         if ready is not None:
             ready.set_result(server.sockets[0].getsockname()[1])
