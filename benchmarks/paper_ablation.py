@@ -110,8 +110,9 @@ def options_of(row: str, effort: float, epochs: float) -> EncodeOptions:
     """The options of a row."""
     if row == "mien":
         return replace(EncodeOptions.mien(), effort=effort)
+    tune = "untuned" not in row
     found = EncodeOptions.of(
-        "paper", tune="untuned" not in row, real_targets="I_t" in row, effort=effort,
+        "paper", tune=tune, real_targets="I_t" in row, effort=effort if tune else 1.0,
         optimizer="gauss-newton" if "GN" in row else None,
     )  # fmt: skip
     if row == "paper":
