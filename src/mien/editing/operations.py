@@ -95,7 +95,8 @@ class Mix(Operation):
     """Mix with another stream: `weight` 0 leaves the curves, 1 takes the other's.
 
     The other stream's second `at` meets `start`; it is brought to this stream's frame rate. Where the other ends before
-    `end`, so does the mix. Expressions of another person are carried over as puppeteering does.
+    `end`, so does the mix. Of another person the channels' values are taken, as puppeteering does; where the pack's
+    channels are not absolute, their offsets from that person's own face.
     """
 
     what: Selection
@@ -225,13 +226,15 @@ def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves
 
 
 def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) -> Array:
-    """Return the other stream's numbers from second `at`, at this one's rate, its channels as offsets of this
-    identity."""
+    """Return the other stream's numbers `[T, 35]` from second `at`, at this one's rate, its channels as offsets of this
+    identity. Raises InputError where it is of another pack or has no such second."""
     if other.pack != stream.pack or not np.array_equal(other.channels, stream.channels):
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()
     if not np.array_equal(stream.identity, other.identity):
-        numbers[:, 3:] += channel_offset_for_identity(pack_for(stream, pack), other, stream.identity)
+        found = pack_for(stream, pack)
+        if found.channels_absolute:  # as in `mien.reenact.retarget`: other values mean nothing on another face
+            numbers[:, 3:] += channel_offset_for_identity(found, other, stream.identity)
     if not 0 <= at < other.seconds:
         raise InputError(f"the other stream has no second {at:g}; it is {other.seconds:.2f} s long.")
     if other.fps == stream.fps:

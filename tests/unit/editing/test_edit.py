@@ -144,6 +144,13 @@ def test_mixing_in_another_person_at_another_rate_gives_their_expression(stream:
         edit(stream, [Mix("all", replace(other, pack="cd" * 32))], pack=pack)
 
 
+def test_of_another_person_offsets_are_mixed_in_where_channels_are_not_absolute(stream: Stream, pack: Pack) -> None:
+    relative = replace(pack, channels_absolute=False)
+    other = talking(pack, seed=2, person=1)
+    mixed = edit(stream, [Mix("all", other, 1.0, ease=0.0)], pack=relative)
+    np.testing.assert_allclose(numbers(mixed), numbers(other), atol=FLOAT16_CURVES)
+
+
 def sounding(seconds: float) -> bytes:
     """A tone of 440 Hz in the first second and of 880 Hz after it."""
     rate = 16000
