@@ -39,7 +39,8 @@ Features = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 @dataclass(frozen=True)
 class SuiteJob:
     """One cell of the suite: a method's output for one clip. `options` says how the two are compared, `identity` whose
-    face a puppet should have, `tables` where OpenFace's of both are."""
+    face a puppet should have, `tables` where OpenFace's of both are, `own_reference` whether the method names what it is
+    compared with."""
 
     method: str
     clip: str
@@ -49,6 +50,7 @@ class SuiteJob:
     pack: str | None = None
     identity: Path | None = None
     tables: tuple[Path, Path] | None = None
+    own_reference: bool = False
 
     def key(self) -> str:
         """Hash what the result depends on: files, networks and judges as they are now, and the options."""
@@ -177,6 +179,7 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
         data.get("pack"),
         folder / str(clip["identity"]) if "identity" in clip else None,
         tables,
+        own,
     )
 
 

@@ -190,6 +190,7 @@ panel = 1
     assert [column.key for column in table.columns] == ["one", "two"]
     own, blurred = table.cell("blurred, against itself", "one"), table.cell("blurred", "one")
     assert own is not None and blurred is not None and own.mean == 100 > blurred.mean
+    assert (own.place, blurred.place) == (0, 2), "what is compared with something else has no place among the others"
     assert "| method | clips | one | two |" in markdown(suite, table) and "| same | 2 | **100** |" in markdown(
         suite, table
     )
