@@ -105,7 +105,7 @@ class Result:
 MEASURED = "results"  # the folder of what was measured, within that of a suite's results
 SUITE_KEYS = ("name", "size", "step", "top", "pack", "note", "columns", "layout", "clip", "method")
 CLIP_KEYS = ("name", "reference", "panel", "output_panel", "identity", "identity_panel", "openface_csv")
-METHOD_KEYS = ("name", "output", "reference", "reference_panel", "panel", "openface_csv")
+METHOD_KEYS = ("name", "output", "reference", "reference_panel", "reference_openface_csv", "panel", "openface_csv")
 
 Results = dict[tuple[str, str], Result]  # by (method, clip)
 
@@ -153,7 +153,8 @@ def _check_keys(path: Path, data: dict[str, Any]) -> None:
 
 
 def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:
-    """Read what the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
+    """Read what the suite says of one clip and one method. A method's own `reference`, with its panel and its table,
+    stands in place of the clip's."""
 
     def fill(text: str) -> Path:
         return folder / str(text).format(name=clip["name"], reference=clip["reference"])
@@ -167,9 +168,10 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
         output_panel=method.get("panel", clip.get("output_panel") if method["output"] == "{reference}" else None),
         identity_panel=clip.get("identity_panel"),
     )
+    theirs = method.get("reference_openface_csv") if own else clip.get("openface_csv")
     tables = None
-    if "openface_csv" in clip and "openface_csv" in method:
-        tables = folder / str(clip["openface_csv"]), fill(method["openface_csv"])
+    if theirs is not None and "openface_csv" in method:
+        tables = fill(theirs) if own else folder / str(theirs), fill(method["openface_csv"])
     return SuiteJob(
         str(method["name"]),
         str(clip["name"]),

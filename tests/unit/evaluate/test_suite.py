@@ -196,6 +196,19 @@ panel = 1
     )
 
 
+def test_the_table_of_openface_is_that_of_what_a_method_is_compared_with(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        '[[clip]]\nname = "c"\nreference = "c.mp4"\nopenface_csv = "clip.csv"\n'
+        '[[method]]\nname = "plain"\noutput = "o.mp4"\nopenface_csv = "{name}.csv"\n'
+        '[[method]]\nname = "own"\noutput = "o.mp4"\nreference = "s.mp4"\nopenface_csv = "{name}.csv"\n'
+        'reference_openface_csv = "{name}.s.csv"\n'
+        '[[method]]\nname = "own, no table"\noutput = "o.mp4"\nreference = "s.mp4"\nopenface_csv = "{name}.csv"\n'
+    )
+    tables = [job.tables for job in read_suite(tmp_path / "a.toml").jobs]
+    output = tmp_path / "c.csv"
+    assert tables == [(tmp_path / "clip.csv", output), (tmp_path / "c.s.csv", output), None]
+
+
 def test_pairs_of_a_puppeteer_and_a_portrait(tmp_path: Path) -> None:
     """Table 2: identity against the portrait, the table and the page of puppeteering."""
     face = cv2.resize(astronaut()[0:230, 110:340], (96, 96), interpolation=cv2.INTER_AREA)
