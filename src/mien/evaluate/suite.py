@@ -55,7 +55,7 @@ class SuiteJob:
     def key(self) -> str:
         """Hash what the result depends on: files, networks and judges as they are now, and the options."""
         files = [self.reference, self.output, *([self.identity] if self.identity else []), *(self.tables or ())]
-        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        seen = [(str(path), *_stamp(path)) for path in files]
         judges = [
             *stamps(self.pack),
             openface.program(),
@@ -64,6 +64,14 @@ class SuiteJob:
         ]
         text = json.dumps([VERSION, seen, asdict(self.options), self.pack, str(self.identity), judges])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Size in bytes and time of the last change in ns: of a file, or of each file in a folder, after its name."""
+    if not path.is_dir():
+        return [path.stat().st_size, path.stat().st_mtime_ns]
+    # A folder's own figures do not change where one of its files is written anew in its place.
+    return [(file.name, *_stamp(file)) for file in sorted(path.iterdir()) if file.is_file()]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -121,6 +122,18 @@ def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path) -> 
     asked.clear()
     run_suite(suite, tmp_path / "results", make_pool=pool)
     assert ("same", "two") in asked and ("blurred", "two") not in asked
+
+
+def test_a_picture_of_a_folder_that_was_written_anew_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(b"picture")
+    job = suites.SuiteJob("m", "c", folder, folder, suites.Options())
+    before = job.key()
+    (folder / "1.png").write_bytes(b"another")
+    os.utime(folder / "1.png", ns=(0, 1))
+    assert job.key() != before
 
 
 def test_a_pool_of_workers_measures_the_same(toml: Path, tmp_path: Path) -> None:
