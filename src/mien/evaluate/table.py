@@ -68,8 +68,12 @@ def summarise(suite: Suite, results: Results) -> Table:
         columns = [_ranked(_clip_column(suite, results, wanted[0], clip), wanted[0], own) for clip in suite.clips]
     else:
         columns = [_ranked(_metric_column(suite, results, metric), metric, own) for metric in wanted]
+    # Clips that are each too short for a Frechet distance can have one together.
+    pooled = {column.key for column in columns if column.cells} if suite.layout == "metrics" else set()
     missing = {}
     for metric in wanted:
+        if metric.key in pooled:
+            continue
         reasons = [r.facts.get("not_measured", {}).get(metric.key) for r in results.values() if r.error is None]
         if reasons and all(reasons):
             missing[metric.label] = str(reasons[0])

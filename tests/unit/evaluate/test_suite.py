@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -185,6 +186,17 @@ def test_frechet_distances_are_taken_over_all_clips_together(toml: Path, tmp_pat
     assert cell.mean != pytest.approx(np.mean([results["blurred", c].facts["metrics"]["fid"] for c in suite.clips]))
     perfect = summarise(suite, results).cell("same", "fid")
     assert perfect is not None and perfect.mean == pytest.approx(0, abs=FLOAT64_DISTANCE)
+
+
+def test_a_distance_over_all_clips_is_not_missing_where_each_clip_is_too_short(toml: Path) -> None:
+    suite = replace(read_suite(toml), methods=("same",), columns=("fvd", "fid"))
+    features = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    result = suites.Result(
+        {"metrics": {}, "not_measured": {"fvd": "needs more frames", "fid": "needs a network"}},
+        features={"fvd": (features, features + 1)},
+    )
+    table = summarise(suite, {("same", clip): result for clip in suite.clips})
+    assert [column.key for column in table.columns] == ["fvd"] and list(table.missing.values()) == ["needs a network"]
 
 
 def test_a_column_a_clip_and_a_methods_own_reference(toml: Path, tmp_path: Path) -> None:
