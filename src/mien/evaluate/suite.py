@@ -114,6 +114,7 @@ MEASURED = "results"  # the folder of what was measured, within that of a suite'
 SUITE_KEYS = ("name", "size", "step", "top", "pack", "note", "columns", "layout", "clip", "method")
 CLIP_KEYS = ("name", "reference", "panel", "output_panel", "identity", "identity_panel", "openface_csv")
 METHOD_KEYS = ("name", "output", "reference", "reference_panel", "reference_openface_csv", "panel", "openface_csv")
+PANEL_KEYS = ("panel", "output_panel", "reference_panel", "identity_panel")
 
 Results = dict[tuple[str, str], Result]  # by (method, clip)
 
@@ -145,15 +146,19 @@ def read_suite(path: str | Path) -> Suite:
 
 
 def _check_keys(path: Path, data: dict[str, Any]) -> None:
-    """Raise InputError for a key that a suite does not have, or a pack that is not here."""
+    """Raise InputError for a key that a suite does not have, a panel that is no number, or a pack that is not here."""
     tables: list[tuple[dict[str, Any], tuple[str, ...]]] = [(data, SUITE_KEYS)]
     tables += [(clip, CLIP_KEYS) for clip in data.get("clip", ())]
     tables += [(method, METHOD_KEYS) for method in data.get("method", ())]
     for table, known in tables:
-        for key in table:
+        for key, value in table.items():
             if key not in known:
                 raise InputError(
                     f"{path} is not a suite: it has a key {key!r}, and the keys there are {', '.join(known)}."
+                )
+            if key in PANEL_KEYS and (type(value) is not int or value < 0):
+                raise InputError(
+                    f"{path} is not a suite: {key} of {table.get('name')!r} is a whole number from 0 on, not {value!r}."
                 )
     pack = data.get("pack")
     if pack is not None and not locate(str(pack)).is_file():

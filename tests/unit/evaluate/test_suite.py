@@ -310,6 +310,10 @@ def test_a_size_that_is_no_number_of_pixels_is_a_sentence(tmp_path: Path) -> Non
         ('name = "same"', 'name = "same"\nstpe = 4', "stpe"),
         ("[[clip]]", "sise = 3\n[[clip]]", "sise"),
         ("[[clip]]", 'pack = "nothere"\n[[clip]]', "nothere"),
+        ("panel = 0", 'panel = "0"', "panel of 'one' is a whole number"),
+        ("panel = 0", "output_panel = -1", "output_panel of 'one'"),
+        ("panel = 1", "reference_panel = 1.0", "reference_panel of 'blurred'"),
+        ("panel = 0", "identity_panel = true", "identity_panel of 'one'"),
     ],
 )
 def test_a_slip_of_the_pen_is_said(toml: Path, before: str, after: str, says: str) -> None:
