@@ -7,23 +7,24 @@
 Each run is one clip, one seed and the default method without one layer (`full`: with all). It is judged twice: the
 render beside the clip's crops, and a puppet, the person doing what DRIVER does, beside DRIVER's own render, with
 identity by the crops. DRIVER is a stream of the same pack. A run is one line of the output file; those that are there
-are not made again. Seeds go round first, so that a file that was stopped has whole rounds. The table has the mean of (full less without) over clips, each
-clip's seeds averaged first, with the 95 % interval of Student's t over clips.
+with the same settings are not made again. Seeds go round first, so that a file that was stopped has whole rounds. The
+table, one for all runs of the same settings, has the mean of (full less without) over clips, each clip's seeds averaged
+first, with the 95 % interval of Student's t over clips.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from run_file import RunFile
+from run_file import RunFile, tables
 from scipy.stats import t as student_t
 
 from mien.api import align_clip
@@ -135,10 +136,10 @@ def run(
     return result
 
 
-def table(lines: Iterable[str]) -> str:
-    """The Markdown table of a file of runs."""
+def table(records: Iterable[dict[str, Any]]) -> str:
+    """The Markdown table of runs."""
     values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    by_run = {(r["clip"], r["seed"], r["layer"]): r for r in map(json.loads, lines)}
+    by_run = {(r["clip"], r["seed"], r["layer"]): r for r in records}
     for (clip, seed, layer), record in by_run.items():
         full = by_run.get((clip, seed, "full"))
         if full is None or layer == "full":
@@ -180,23 +181,27 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablate.jsonl"))
     options = parser.parse_args()
     if options.table is not None:
-        print(table(options.table.read_text().splitlines()))
+        print(tables(options.table.read_text().splitlines(), table))
         return
     pack = Pack.load(options.pack)
     driver = Stream.load(options.driver)
     networks = pack_for(driver, pack, pack.resolution)  # a driver of another pack has other channels, and is refused
     model = Avatar.of(driver, networks, tuned_generator(driver, networks))
     cases = [load(clip, options.frames, options.every, pack) for clip in options.clips]
-    runs = RunFile(options.output, "clip", "seed", "layer")
+    settings = (
+        f"{options.pack}, {options.frames} frames, every {options.every}, effort {options.effort:g}, "
+        f"driver {options.driver.stem}"
+    )
+    runs = RunFile(options.output, "settings", "clip", "seed", "layer")
     for seed in range(options.seeds):
         for layer in options.only:
             for case in cases:
-                if (case.name, seed, layer) in runs:
+                if (settings, case.name, seed, layer) in runs:
                     continue
                 base = replace(EncodeOptions.mien(), effort=options.effort, seed=seed)
                 begin = time.perf_counter()
                 result = run(case, LAYERS[layer](base), pack, driver, model, options.frames)
-                runs.add({"clip": case.name, "seed": seed, "layer": layer, **result})
+                runs.add({"settings": settings, "clip": case.name, "seed": seed, "layer": layer, **result})
                 print(f"{layer}, {case.name}, seed {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 
