@@ -57,7 +57,7 @@ class AutoencoderOptions:
         size: resolution of this phase.
         resolution: resolution of the finished generator.
         minutes: how long to train.
-        batch: images a step, half of them pairs.
+        batch: what a step takes: half of it stills, half of it pairs of two images.
         seed: of all random numbers.
         rate: learning rate of the generator; encoder and flow take 0.3 of it.
         adversary: weight of the adversary, 0 for none.
