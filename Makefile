@@ -65,7 +65,7 @@ lint: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src tests tools
-	$(BIN)/mypy src
+	$(BIN)/mypy src suites tools
 	$(BIN)/lint-imports
 
 clean:

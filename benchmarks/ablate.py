@@ -6,24 +6,25 @@
 
 Each run is one clip, one seed and the default method without one layer (`full`: with all). It is judged twice: the
 render beside the clip's crops, and a puppet, the person doing what DRIVER does, beside DRIVER's own render, with
-identity by the crops. A run is one line of the output file; those that are there are not made again. Seeds go round
-first, so that a file that was stopped has whole rounds. The table has the mean of (full less without) over clips, each
-clip's seeds averaged first, with the 95 % interval of Student's t over clips.
+identity by the crops. DRIVER is a stream of the same pack. A run is one line of the output file; those that are there
+with the same settings are not made again. Seeds go round first, so that a file that was stopped has whole rounds. The
+table, one for all runs of the same settings, has the mean of (full less without) over clips, each clip's seeds averaged
+first, with the 95 % interval of Student's t over clips.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from run_file import RunFile
+from run_file import RunFile, tables
 from scipy.stats import t as student_t
 
 from mien.api import align_clip
@@ -34,6 +35,7 @@ from mien.method.avatar import Avatar
 from mien.method.types import FaceTrack, Motion
 from mien.options import EncodeOptions
 from mien.packs.pack import Pack
+from mien.packs.resolve import pack_for, tuned_generator
 from mien.personalize.options import RefinementOptions, TuningOptions
 from mien.pipeline import encode_track
 from mien.reenact.retarget import RetargetOptions, retarget
@@ -114,9 +116,9 @@ def figures(judged: JudgeFigures) -> dict[str, float]:
 
 
 def run(
-    case: Case, options: EncodeOptions, pack: Pack, driver: Stream | None, frames: int
+    case: Case, options: EncodeOptions, pack: Pack, driver: Stream, model: Avatar, frames: int
 ) -> dict[str, dict[str, float]]:
-    """Encode, render, puppeteer and judge."""
+    """Encode, render, puppeteer and judge. `model`: the driver's own person."""
     torch.manual_seed(options.seed)
     begin = time.process_time()
     encoding = encode_track(case.track, pack, options, Monitor())
@@ -125,21 +127,19 @@ def run(
     renders = list(as_bytes(encoding.avatar.images(encoding.motion, pack.resolution)))
     result = {"render": {**figures(judge(crops, renders)), "PSNR": mean_psnr(crops, renders)}}
     result["cost"] = {"process seconds": seconds, "bytes": float(len(encoding.weights))}
-    if driver is not None:
-        every = max(len(driver.frames) // frames, 1)
-        chosen = torch.arange(0, every * frames, every)
-        theirs = Motion.from_rows(driver.frames).part(chosen)
-        model = Avatar(pack.generator, pack.flow, pack.channels, torch.from_numpy(driver.identity.astype(np.float32)))
-        puppet = retarget(driver, encoding.avatar.identity, pack, RetargetOptions()).part(chosen)
-        shown, own = model.images(theirs, pack.resolution), encoding.avatar.images(puppet, pack.resolution)
-        result["puppet"] = figures(judge(as_bytes(shown), as_bytes(own), portrait=crops))
+    every = max(len(driver.frames) // frames, 1)
+    chosen = torch.arange(0, every * frames, every)
+    theirs = Motion.from_rows(driver.frames).part(chosen)
+    puppet = retarget(driver, encoding.avatar.identity, pack, RetargetOptions()).part(chosen)
+    shown, own = model.images(theirs, pack.resolution), encoding.avatar.images(puppet, pack.resolution)
+    result["puppet"] = figures(judge(as_bytes(shown), as_bytes(own), portrait=crops))
     return result
 
 
-def table(lines: Iterable[str]) -> str:
-    """The Markdown table of a file of runs."""
+def table(records: Iterable[dict[str, Any]]) -> str:
+    """The Markdown table of runs."""
     values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    by_run = {(r["clip"], r["seed"], r["layer"]): r for r in map(json.loads, lines)}
+    by_run = {(r["clip"], r["seed"], r["layer"]): r for r in records}
     for (clip, seed, layer), record in by_run.items():
         full = by_run.get((clip, seed, "full"))
         if full is None or layer == "full":
@@ -181,21 +181,27 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablate.jsonl"))
     options = parser.parse_args()
     if options.table is not None:
-        print(table(options.table.read_text().splitlines()))
+        print(tables(options.table.read_text().splitlines(), table))
         return
     pack = Pack.load(options.pack)
     driver = Stream.load(options.driver)
+    networks = pack_for(driver, pack, pack.resolution)  # a driver of another pack has other channels, and is refused
+    model = Avatar.of(driver, networks, tuned_generator(driver, networks))
     cases = [load(clip, options.frames, options.every, pack) for clip in options.clips]
-    runs = RunFile(options.output, "clip", "seed", "layer")
+    settings = (
+        f"{options.pack}, {options.frames} frames, every {options.every}, effort {options.effort:g}, "
+        f"driver {options.driver.stem}"
+    )
+    runs = RunFile(options.output, "settings", "clip", "seed", "layer")
     for seed in range(options.seeds):
         for layer in options.only:
             for case in cases:
-                if (case.name, seed, layer) in runs:
+                if (settings, case.name, seed, layer) in runs:
                     continue
                 base = replace(EncodeOptions.mien(), effort=options.effort, seed=seed)
                 begin = time.perf_counter()
-                result = run(case, LAYERS[layer](base), pack, driver, options.frames)
-                runs.add({"clip": case.name, "seed": seed, "layer": layer, **result})
+                result = run(case, LAYERS[layer](base), pack, driver, model, options.frames)
+                runs.add({"settings": settings, "clip": case.name, "seed": seed, "layer": layer, **result})
                 print(f"{layer}, {case.name}, seed {seed}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

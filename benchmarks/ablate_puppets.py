@@ -6,7 +6,8 @@
 
 Each portrait is driven by the first frames of each driver, with all layers (`full`) and without one of them, and the
 puppet is judged beside the driver's own render, with identity beside the portrait. A run is one line of the output
-file; those that are there are not made again. The table is that of `ablate.py`, with pairs in place of clips.
+file; those that are there with the same settings are not made again. The table is that of `ablate.py`, with pairs in
+place of clips.
 """
 
 from __future__ import annotations
@@ -70,14 +71,15 @@ def main() -> None:
     drivers = {p.stem: Stream.load(p) for p in given.drivers}
     drivers = {name: replace(s, frames=s.frames[kept], coded=b"", audio=b"") for name, s in drivers.items()}
     theirs = {name: drawn(stream) for name, stream in drivers.items()}
-    runs = RunFile(given.output, "clip", "layer")
+    settings = f"{given.pack}, {given.frames} frames, every {given.every}, {given.steps} steps"
+    runs = RunFile(given.output, "settings", "clip", "layer")
     for layer in given.only:
         for path in given.portraits:
             image = read_image(path)
             crop = locate_face(image, pack).crops[:1]
             for name, driver in drivers.items():
                 pair = f"{path.stem} by {name}"
-                if (pair, layer) in runs:
+                if (settings, pair, layer) in runs:
                     continue
                 base = PuppetOptions.mien()
                 base = replace(base, tuning=replace(base.tuning, steps=given.steps))
@@ -86,7 +88,8 @@ def main() -> None:
                 seconds = time.process_time() - begin
                 judged = judge(theirs[name], drawn(puppet), portrait=crop)
                 cost = {"process seconds": seconds}
-                runs.add({"clip": pair, "seed": 0, "layer": layer, "puppet": figures(judged), "cost": cost})
+                record = {"settings": settings, "clip": pair, "seed": 0, "layer": layer}
+                runs.add({**record, "puppet": figures(judged), "cost": cost})
                 print(f"{layer}, {pair}: {time.perf_counter() - clock:.0f} s", flush=True)
 
 

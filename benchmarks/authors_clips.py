@@ -118,7 +118,7 @@ def table(lines: Iterable[str]) -> str:
     names = sorted({name for r in records for name in r["figures"]} - set(ORDER))
     names = [*ORDER, *(n for n in names if n.startswith("r ")), *(n for n in names if not n.startswith("r "))]
     rows = [f"| clip | size | | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 3)]
-    for r in sorted(records, key=lambda r: (r["size"], r["clip"], r["row"] != AUTHORS, r["row"])):
+    for r in sorted(records, key=lambda r: (r["size"], r["clip"], not r["row"].startswith(AUTHORS), r["row"])):
         digits = {"PSNR": 2, "sharpness": 2, "seconds": 0, "bytes": 0}
         cells = [f"{r['figures'][n]:.{digits.get(n, 3)}f}" if n in r["figures"] else "" for n in names]
         rows.append(f"| {r['clip']} | {r['size']} | {r['row']} | {' | '.join(cells)} |")
@@ -141,6 +141,7 @@ def main() -> None:
         return
     runs, pack, side = RunFile(options.output, "clip", "size", "row"), Pack.load(options.pack), options.size
     row = f"{options.pack}, {options.seconds:g} s, {options.person_size}, seed {options.seed}"
+    authors = f"{AUTHORS}, {options.seconds:g} s"
     for clip in options.clips:
         name, folder = clip.stem, options.output.parent / "panels"
         inputs, theirs = (
@@ -148,9 +149,9 @@ def main() -> None:
             for index in (0, 1)
         )
         reference = list(sized(read_video(inputs), side))
-        if (name, side, AUTHORS) not in runs:
+        if (name, side, authors) not in runs:
             output = list(sized(read_video(theirs), side))
-            runs.add({"clip": name, "size": side, "row": AUTHORS, "figures": compared(reference, output, side)})
+            runs.add({"clip": name, "size": side, "row": authors, "figures": compared(reference, output, side)})
         if (name, side, row) in runs:
             continue
         out = options.output.parent / f"{name}-{side}-{row.replace(', ', '-').replace(' ', '')}.mien"

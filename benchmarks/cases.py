@@ -36,6 +36,7 @@ from mien.method.stage3_identity import select_identity
 from mien.method.stage4_pose import PoseOptions
 from mien.method.stage5_attributes import AttributeOptions, warm_start
 from mien.method.types import Attributes, FaceTrack, HeadPose, Inversion
+from mien.nets.decoder.renderer import Renderer
 from mien.nets.generator import Generator
 from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
@@ -144,7 +145,7 @@ def _crops(
     begin = time.process_time()
     frames: Any = source if cover is None else covered(source, *cover)
     if aligned:
-        crops = stage1.already_aligned(frames, pack.resolution)
+        crops = stage1.already_aligned(frames, float(source.fps), size=pack.resolution)
     else:
         crops = stage1.align(frames, float(source.fps), size=pack.resolution)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -196,7 +197,7 @@ def fit(
     another start of stage 5."""
     pack, solver, avatar = case.pack, solver_named(name), case.avatar(channels)
     size = min(pack.stage_sizes.pose, case.generator.resolution)
-    targets = synthesise(case.generator, case.w_plus, size)
+    targets = synthesise(Renderer(case.generator), case.w_plus, size)
     begin = time.process_time()
     if found is None:
         with autocast_bf16(pack.device):
@@ -204,7 +205,7 @@ def fit(
             found = solve_pose(problem, pose or solver.pose)
     middle = time.process_time()
     size = min(pack.stage_sizes.attributes, case.generator.resolution)
-    targets = synthesise(case.generator, case.w_plus, size)
+    targets = synthesise(Renderer(case.generator), case.w_plus, size)
     look = networks or LossNetworks(pack.perceptual, pack.identity, pack.parser)
     begin_attributes = time.process_time()
     warm = warm_start(avatar, case.w_plus, found.angles) if start is None else start
@@ -231,7 +232,7 @@ def render(case: Case, angles: Tensor, alpha: Tensor, channels: tuple[Channel, .
 @torch.no_grad()
 def targets(case: Case) -> Tensor:
     """S_t at full size, `[T, 3, R, R]`."""
-    return synthesise(case.generator, case.w_plus).clamp(-1, 1)
+    return synthesise(Renderer(case.generator), case.w_plus).clamp(-1, 1)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

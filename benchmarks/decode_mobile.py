@@ -1,5 +1,6 @@
 """Decoding speed of MobileStyleGAN at each of its sizes: our generator in PyTorch, and the compiled decoder in float32 and
-with products in 16 bits. Random weights in the FFHQ student's shape: speed does not depend on them.
+with products in 16 bits. Random weights in the shape of `ffhq-mobile`, whose least head draws 256: speed does not depend
+on them.
 
     python benchmarks/decode_mobile.py --threads 2
 
@@ -23,7 +24,7 @@ from mien.nets.mobile_layers import MobileGeneratorConfig
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.nets.picture_head import PictureHead
 
-CONFIG = MobileGeneratorConfig(512, (512, 512, 512, 512, 512, 256, 128, 64), heads=(128, 256, 512))
+CONFIG = MobileGeneratorConfig(512, (512, 512, 512, 512, 512, 256, 128, 64), heads=(256, 512))
 
 
 @torch.no_grad()

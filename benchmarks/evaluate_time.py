@@ -1,11 +1,12 @@
 """Prints how long the built-in metrics take for 300 frames at 256x256, and their agreement with another program's r.
 
-    python benchmarks/evaluate_time.py CLIP [--frames 300] [--panel K] [--against K] [--score score.json]
+    python benchmarks/evaluate_time.py CLIP [--frames 300] [--panel K]
+    python benchmarks/evaluate_time.py CLIP --score score.json [--panel K] [--against K]
 
 CLIP's frames (one panel of a side-by-side video, or the whole) are averaged to 256x256 and written without loss twice,
-the second time from another panel or blurred; then they are compared by `mien evaluate` without networks of others. The
-process time is what counts on a busy machine. `--score`: a JSON of another program with mouth_open ... roll of the same pair and
-frames.
+the second time blurred; then they are compared by `mien evaluate` without networks of others. The process time is what
+counts on a busy machine. `--score`: a JSON of another program with l1, psnr, ssim and mouth_open ... roll of CLIP's
+panels `--panel` and `--against` (the whole where one is not given), every fourth frame; nothing is timed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def main() -> None:
     parser.add_argument("--against", type=int)
     parser.add_argument("--score", type=Path)
     options = parser.parse_args()
+    if options.against is not None and options.score is None:
+        parser.error("--against is of --score: what is timed is compared with itself, blurred.")
     if options.score is not None:
         _agreement(options)
         return

@@ -18,6 +18,7 @@ from cases import Case, Fit, correlations, faces, fit, prepare, psnr, shorter, t
 
 from mien.method.image_sequences import synthesise
 from mien.method.losses import AttributeObjective, AttributeWeights, identity_loss, parsing_loss
+from mien.nets.decoder.renderer import Renderer
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def attribute_loss(case: Case, result: Fit, resolution: int = 128) -> float:
     """Eq. 9 of a solution, as the paper has it (no `face` term), a mean over frames; full renders averaged down."""
     size = min(resolution, case.generator.resolution)
     small = lambda x: F.interpolate(x, (size, size), mode="area") if x.shape[-1] != size else x
-    wanted, made = small(synthesise(case.generator, case.w_plus)), small(result.frames)
+    wanted, made = small(synthesise(Renderer(case.generator), case.w_plus)), small(result.frames)
     weights, pack, total = AttributeWeights(face=0.0), case.pack, 0.0
     code = pack.identity(wanted[case.identity_frame : case.identity_frame + 1])
     for i in range(0, len(case), 16):

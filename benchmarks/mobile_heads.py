@@ -1,4 +1,5 @@
-"""Pictures of 128, 256 and 512 by the heads of `ffhq-mobile`, against the picture of 1024 averaged down.
+"""Pictures of 256 and 512 by the heads of `ffhq-mobile`, and that of 256 averaged down to 128, against the picture of
+1024 averaged down.
 
     python benchmarks/mobile_heads.py [--pack ffhq-mobile] [--people 16]
 

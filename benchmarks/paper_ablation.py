@@ -7,11 +7,12 @@ fitted to.
     python benchmarks/paper_ablation.py --table runs/paper_ablation.jsonl
 
 `--panel`: clips of squares side by side, of which the first is taken as an aligned clip. Each run is one clip and one
-row, and one line of the output file; those that are there are not made again. Rows that tune alike share the tuned
-generator. `--effort`: so many times the usual steps of tuning; `--epochs`: so many times those of the paper's gradient
-descent. PSNR and SSIM are of the render beside the frames I_t and beside S_t = G(L_t) of the generator that was
-rendered with; `pose loss` is Eq. 2 at the angles that were fitted, and at those that the mesh measured. Seconds are of
-one core, without those of stages that another row had done.
+row, and one line of the output file; those that are there with the same settings are not made again, and the table is
+one for all runs of the same settings. Rows that tune alike share the tuned generator. `--effort`: so many times the
+usual steps of tuning; `--epochs`: so many times those of the paper's gradient descent. PSNR and SSIM are of the render
+beside the frames I_t and beside S_t = G(L_t) of the generator that was rendered with; `pose loss` is Eq. 2 at the
+angles that were fitted, and at those that the mesh measured. Seconds are of one core, without those of stages that
+another row had done.
 
 Rows:
     mien                    the default method
@@ -27,7 +28,6 @@ Rows:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from ablate import Case, figures, thinned
 from cases import panel
-from run_file import RunFile
+from run_file import RunFile, tables
 from torch import Tensor, nn
 
 from mien.api import align_clip
@@ -110,8 +110,9 @@ def options_of(row: str, effort: float, epochs: float) -> EncodeOptions:
     """The options of a row."""
     if row == "mien":
         return replace(EncodeOptions.mien(), effort=effort)
+    tune = "untuned" not in row
     found = EncodeOptions.of(
-        "paper", tune="untuned" not in row, real_targets="I_t" in row, effort=effort,
+        "paper", tune=tune, real_targets="I_t" in row, effort=effort if tune else 1.0,
         optimizer="gauss-newton" if "GN" in row else None,
     )  # fmt: skip
     if row == "paper":
@@ -143,10 +144,10 @@ def run(case: Case, row: str, pack: Pack, effort: float, epochs: float, cache: N
     return found
 
 
-def table(lines: Iterable[str]) -> str:
-    """The Markdown table of a file of runs: means over clips."""
+def table(records: Iterable[dict[str, Any]]) -> str:
+    """The Markdown table of runs: means over clips."""
     values: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for record in map(json.loads, lines):
+    for record in records:
         values[record["row"]][record["clip"]] = record["figures"]
     names = list(dict.fromkeys(name for runs in values.values() for run in runs.values() for name in run))
     rows = [f"| row | clips | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 2)]
@@ -172,22 +173,26 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/paper_ablation.jsonl"))
     options = parser.parse_args()
     if options.table is not None:
-        print(table(options.table.read_text().splitlines()))
+        print(tables(options.table.read_text().splitlines(), table))
         return
     pack = Pack.load(options.pack).at(options.size)
     cases = [load(clip, options.frames, options.every, pack, False) for clip in options.clips]
     cases += [load(clip, options.frames, options.every, pack, True) for clip in options.panel]
-    runs = RunFile(options.output, "clip", "row")
+    settings = (
+        f"{options.pack}, {pack.resolution} pixels, {options.frames} frames, every {options.every}, "
+        f"effort {options.effort:g}, epochs {options.epochs:g}"
+    )
+    runs = RunFile(options.output, "settings", "clip", "row")
     for case in cases:
         shared = SharedStages()
         for row in options.rows:
-            if (case.name, row) in runs:
+            if (settings, case.name, row) in runs:
                 continue
             begin = time.perf_counter()
             alone = row == "mien" or "untuned" in row or "several looks" in row
             cache = NullCache() if alone else shared
             found = run(case, row, pack, options.effort, options.epochs, cache)
-            runs.add({"clip": case.name, "row": row, "figures": found})
+            runs.add({"settings": settings, "clip": case.name, "row": row, "figures": found})
             print(f"{row}, {case.name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

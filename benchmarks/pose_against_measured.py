@@ -16,6 +16,7 @@ from cases import jitter, prepare, shorter
 from mien.method.image_sequences import synthesise
 from mien.method.problems import PoseProblem
 from mien.method.solvers.registry import solve_pose, solver_named
+from mien.nets.decoder.renderer import Renderer
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     for path in args.clips:
         case = prepare(path, pack_name=args.pack, tuned=args.tuned, duration=max(2.0, args.frames / 20))
         case = shorter(case, args.frames)
-        target = synthesise(case.generator, case.w_plus, min(64, case.generator.resolution))
+        target = synthesise(Renderer(case.generator), case.w_plus, min(64, case.generator.resolution))
         cells, before = [], 0.0
         for name in names:
             problem = PoseProblem(case.avatar(), case.pack.perceptual, target, case.measured, case.areas)

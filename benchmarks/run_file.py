@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 
 class RunFile:
-    """`key in runs`: whether it holds a run with these values of `fields`; `runs.add(record)` writes one more."""
+    """`key in runs`: whether it holds a run with these values of `fields`; `runs.add(record)` writes one more. A field
+    that a record does not have is None."""
 
     def __init__(self, path: Path, *fields: str) -> None:
         self._path, self._fields = path, fields
@@ -26,4 +29,12 @@ class RunFile:
         self._known.add(self._key(record))
 
     def _key(self, record: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(record[field] for field in self._fields)
+        return tuple(record.get(field) for field in self._fields)
+
+
+def tables(lines: Iterable[str], table: Callable[[list[dict[str, Any]]], str]) -> str:
+    """The `table` of all runs in a file that were made with the same `settings`, one after the other below these."""
+    by_settings: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in map(json.loads, lines):
+        by_settings[record.get("settings", "")].append(record)
+    return "\n\n".join(f"{settings}\n\n{table(runs)}".lstrip() for settings, runs in by_settings.items())

@@ -99,7 +99,8 @@ def _direct(crops: Path, fitted: Stream, pack: str) -> Stream:
     from mien.method.stage1_align.align import already_aligned
 
     networks = Pack.load(pack)
-    seen = already_aligned(read_video(crops), networks.resolution)
+    clip = read_video(crops)
+    seen = already_aligned(clip, float(clip.fps), size=networks.resolution)
     measured = networks.flow.clamp(torch.from_numpy(np.stack([seen.yaw, seen.pitch], 1)).float()).numpy()
     numbers = fitted.frames.copy()
     numbers[:, 1:3] = measured

@@ -40,7 +40,7 @@ def latents(pack: Pack, count: int, seed: int) -> Tensor:
     mapping = pack.need("mapping")
     z = torch.randn(count, pack.generator.w_dim, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        w = mapping.w_mean + (mapping(z) - mapping.w_mean) * TRUNCATION  # type: ignore[operator]
+        w = mapping.w_mean + (mapping(z) - mapping.w_mean) * TRUNCATION
     return w[:, None].expand(-1, pack.generator.num_ws, -1)
 
 

@@ -35,9 +35,9 @@ def imports(package: Path) -> set[tuple[str, str]]:
     found = set()
     for module in graph.modules:
         for target in graph.find_modules_directly_imported_by(module):
-            pair = tuple(name.split(".")[1] if "." in name else "" for name in (module, target))
-            if pair[0] != pair[1] and all(pair):
-                found.add(pair)
+            importer, imported = (name.split(".")[1] if "." in name else "" for name in (module, target))
+            if importer and imported and importer != imported:
+                found.add((importer, imported))
     return found
 
 

@@ -24,6 +24,7 @@ Array = NDArray[np.float32]
 Selection = str | tuple[str, ...]
 
 POSE = ("roll", "yaw", "pitch")
+NO_ATTRIBUTE = "channel"  # of a channel whose pack is not here
 MIN_SPREAD = 1e-3  # of a motion over time, in units of its channels; less counts as none
 
 
@@ -32,7 +33,7 @@ class MotionCurves:
     """The names of the 35 curves of a stream.
 
     `names` of the curves, `attributes` that each belongs to, and the `scales [35]` of their units: 1 degree for the
-    pose, a channel's standard deviation over people for the rest.
+    pose, for the rest the channel's own in the pack (`Channel.scale`).
     """
 
     names: tuple[str, ...]
@@ -43,9 +44,9 @@ class MotionCurves:
     def of(cls, channels: Sequence[Channel] | None) -> MotionCurves:
         """Name the curves by the pack's channels in the stream's order.
 
-        Without them the channels are `channel.1` and so on.
+        Without them the channels are `channel.1` and so on, and their units are not known: 1 stands in `scales`.
         """
-        kinds = [c.attribute for c in channels] if channels else ["channel"] * CHANNELS
+        kinds = [c.attribute for c in channels] if channels else [NO_ATTRIBUTE] * CHANNELS
         seen: dict[str, int] = {}
         names = []
         for kind in kinds:

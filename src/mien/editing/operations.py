@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mien.editing.curves import POSE, Array, MotionCurves, Selection, curves_of, principal_motion, smoothed
+from mien.editing.curves import (
+    NO_ATTRIBUTE,
+    POSE,
+    Array,
+    MotionCurves,
+    Selection,
+    curves_of,
+    principal_motion,
+    smoothed,
+)
 from mien.errors import InputError, PackError
 from mien.format.limits import PARAMETERS
 from mien.format.stream import Stream
@@ -55,7 +64,8 @@ class Scale(Operation):
 
 @dataclass(frozen=True)
 class Offset(Operation):
-    """Shift: `amount` is in degrees for roll, yaw and pitch, and in standard deviations over people for one channel.
+    """Shift: `amount` is in degrees for roll, yaw and pitch, and for one channel in its unit, which is the pack's
+    (`mien.nets.stylespace.Channel.scale`): without the pack no channel can be shifted.
 
     A whole attribute moves along its own principal motion in this clip, in that motion's standard deviations: positive
     is the rarer side, as an open mouth in a clip where it is mostly closed (`principal_motion`).
@@ -95,7 +105,8 @@ class Mix(Operation):
     """Mix with another stream: `weight` 0 leaves the curves, 1 takes the other's.
 
     The other stream's second `at` meets `start`; it is brought to this stream's frame rate. Where the other ends before
-    `end`, so does the mix. Expressions of another person are carried over as puppeteering does.
+    `end`, so does the mix. Of another person the channels' values are taken, as puppeteering does; where the pack's
+    channels are not absolute, their offsets from that person's own face.
     """
 
     what: Selection
@@ -200,7 +211,10 @@ def _apply(stream: Stream, operation: Operation, curves: MotionCurves, pack: str
 
 
 def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves) -> Array:
-    """Return one unit of `Offset` for each curve."""
+    """Return one unit of `Offset` for each of the curves `ids`, `[len(ids)]`.
+
+    Raises InputError for channels whose unit is not known, and for an attribute of `what` that does not move.
+    """
     names = (what,) if isinstance(what, str) else what
     step = np.zeros(PARAMETERS, np.float32)
     step[:3] = 1.0
@@ -208,12 +222,16 @@ def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves
         wanted = [i for i in members if i in ids]
         if attribute in POSE or not wanted:
             continue
+        if attribute == NO_ATTRIBUTE:
+            raise InputError(
+                "the unit of a channel is its pack's: without the pack only roll, yaw and pitch are shifted."
+            )
         if all(curves.names[i] in names for i in wanted):  # curves named one by one
             step[wanted] = curves.scales[wanted]
             continue
         motion = principal_motion(numbers[:, members], curves.scales[members])
         if not motion.any():
-            if len(names) == 1 and names[0] == attribute:
+            if attribute in names:
                 single = curves.names[members[0]]
                 raise InputError(
                     f"{attribute} does not move in this stream, so it cannot be shifted along its motion; "
@@ -225,13 +243,15 @@ def _shift(numbers: Array, ids: list[int], what: Selection, curves: MotionCurves
 
 
 def _brought(stream: Stream, other: Stream, at: float, pack: str | Pack | None) -> Array:
-    """Return the other stream's numbers from second `at`, at this one's rate, its channels as offsets of this
-    identity."""
+    """Return the other stream's numbers `[T, 35]` from second `at`, at this one's rate, its channels as offsets of this
+    identity. Raises InputError where it is of another pack or has no such second."""
     if other.pack != stream.pack or not np.array_equal(other.channels, stream.channels):
         raise InputError("two streams can be mixed only when the same pack made both.")
     numbers = np.asarray(other.frames, np.float32).copy()
     if not np.array_equal(stream.identity, other.identity):
-        numbers[:, 3:] += channel_offset_for_identity(pack_for(stream, pack), other, stream.identity)
+        found = pack_for(stream, pack)
+        if found.channels_absolute:  # as in `mien.reenact.retarget`: other values mean nothing on another face
+            numbers[:, 3:] += channel_offset_for_identity(found, other, stream.identity)
     if not 0 <= at < other.seconds:
         raise InputError(f"the other stream has no second {at:g}; it is {other.seconds:.2f} s long.")
     if other.fps == stream.fps:

@@ -39,7 +39,8 @@ Features = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 @dataclass(frozen=True)
 class SuiteJob:
     """One cell of the suite: a method's output for one clip. `options` says how the two are compared, `identity` whose
-    face a puppet should have, `tables` where OpenFace's of both are."""
+    face a puppet should have, `tables` where OpenFace's of both are, `own_reference` whether the method names what it is
+    compared with."""
 
     method: str
     clip: str
@@ -49,11 +50,12 @@ class SuiteJob:
     pack: str | None = None
     identity: Path | None = None
     tables: tuple[Path, Path] | None = None
+    own_reference: bool = False
 
     def key(self) -> str:
         """Hash what the result depends on: files, networks and judges as they are now, and the options."""
         files = [self.reference, self.output, *([self.identity] if self.identity else []), *(self.tables or ())]
-        seen = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        seen = [(str(path), *_stamp(path)) for path in files]
         judges = [
             *stamps(self.pack),
             openface.program(),
@@ -62,6 +64,14 @@ class SuiteJob:
         ]
         text = json.dumps([VERSION, seen, asdict(self.options), self.pack, str(self.identity), judges])
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Size in bytes and time of the last change in ns: of a file, or of each file in a folder, after its name."""
+    if not path.is_dir():
+        return [path.stat().st_size, path.stat().st_mtime_ns]
+    # A folder's own figures do not change where one of its files is written anew in its place.
+    return [(file.name, *_stamp(file)) for file in sorted(path.iterdir()) if file.is_file()]
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,8 @@ class Result:
 MEASURED = "results"  # the folder of what was measured, within that of a suite's results
 SUITE_KEYS = ("name", "size", "step", "top", "pack", "note", "columns", "layout", "clip", "method")
 CLIP_KEYS = ("name", "reference", "panel", "output_panel", "identity", "identity_panel", "openface_csv")
-METHOD_KEYS = ("name", "output", "reference", "reference_panel", "panel", "openface_csv")
+METHOD_KEYS = ("name", "output", "reference", "reference_panel", "reference_openface_csv", "panel", "openface_csv")
+PANEL_KEYS = ("panel", "output_panel", "reference_panel", "identity_panel")
 
 Results = dict[tuple[str, str], Result]  # by (method, clip)
 
@@ -135,15 +146,19 @@ def read_suite(path: str | Path) -> Suite:
 
 
 def _check_keys(path: Path, data: dict[str, Any]) -> None:
-    """Raise InputError for a key that a suite does not have, or a pack that is not here."""
+    """Raise InputError for a key that a suite does not have, a panel that is no number, or a pack that is not here."""
     tables: list[tuple[dict[str, Any], tuple[str, ...]]] = [(data, SUITE_KEYS)]
     tables += [(clip, CLIP_KEYS) for clip in data.get("clip", ())]
     tables += [(method, METHOD_KEYS) for method in data.get("method", ())]
     for table, known in tables:
-        for key in table:
+        for key, value in table.items():
             if key not in known:
                 raise InputError(
                     f"{path} is not a suite: it has a key {key!r}, and the keys there are {', '.join(known)}."
+                )
+            if key in PANEL_KEYS and (type(value) is not int or value < 0):
+                raise InputError(
+                    f"{path} is not a suite: {key} of {table.get('name')!r} is a whole number from 0 on, not {value!r}."
                 )
     pack = data.get("pack")
     if pack is not None and not os.path.isfile(locate(str(pack))):
@@ -151,7 +166,8 @@ def _check_keys(path: Path, data: dict[str, Any]) -> None:
 
 
 def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[str, Any]) -> SuiteJob:
-    """Read what the suite says of one clip and one method. A method's own `reference` stands before the clip's."""
+    """Read what the suite says of one clip and one method. A method's own `reference`, with its panel and its table,
+    stands in place of the clip's."""
 
     def fill(text: str) -> Path:
         return folder / str(text).format(name=clip["name"], reference=clip["reference"])
@@ -165,9 +181,10 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
         output_panel=method.get("panel", clip.get("output_panel") if method["output"] == "{reference}" else None),
         identity_panel=clip.get("identity_panel"),
     )
+    theirs = method.get("reference_openface_csv") if own else clip.get("openface_csv")
     tables = None
-    if "openface_csv" in clip and "openface_csv" in method:
-        tables = folder / str(clip["openface_csv"]), fill(method["openface_csv"])
+    if theirs is not None and "openface_csv" in method:
+        tables = fill(theirs) if own else folder / str(theirs), fill(method["openface_csv"])
     return SuiteJob(
         str(method["name"]),
         str(clip["name"]),
@@ -177,6 +194,7 @@ def _job(folder: Path, data: dict[str, Any], clip: dict[str, Any], method: dict[
         data.get("pack"),
         folder / str(clip["identity"]) if "identity" in clip else None,
         tables,
+        own,
     )
 
 

@@ -22,7 +22,7 @@ NORMAL = 1.96
 @dataclass(frozen=True)
 class Cell:
     """Mean over clips, half of the 95 % interval (None for one clip), the number of clips, and the place among the
-    methods: 1 for the best, 2 for the second best, 0 for the others."""
+    methods that are compared with the clips: 1 for the best, 2 for the second best, 0 for the others."""
 
     mean: float
     half: float | None
@@ -63,12 +63,17 @@ def summarise(suite: Suite, results: Results) -> Table:
     FID and FVD are taken over the frames of all clips together, as distances between sets are meant.
     """
     wanted = [BY_KEY[key] for key in suite.columns] or list(metrics_of(suite.table))
+    own = {job.method for job in suite.jobs if job.own_reference}
     if suite.layout == "clips":
-        columns = [_ranked(_clip_column(suite, results, wanted[0], clip), wanted[0]) for clip in suite.clips]
+        columns = [_ranked(_clip_column(suite, results, wanted[0], clip), wanted[0], own) for clip in suite.clips]
     else:
-        columns = [_ranked(_metric_column(suite, results, metric), metric) for metric in wanted]
+        columns = [_ranked(_metric_column(suite, results, metric), metric, own) for metric in wanted]
+    # Clips that are each too short for a Frechet distance can have one together.
+    pooled = {column.key for column in columns if column.cells} if suite.layout == "metrics" else set()
     missing = {}
     for metric in wanted:
+        if metric.key in pooled:
+            continue
         reasons = [r.facts.get("not_measured", {}).get(metric.key) for r in results.values() if r.error is None]
         if reasons and all(reasons):
             missing[metric.label] = str(reasons[0])
@@ -106,14 +111,15 @@ def interval(values: Sequence[float]) -> float | None:
     return float(t * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def _ranked(column: Column, metric: Metric) -> Column:
+def _ranked(column: Column, metric: Metric, own: set[str]) -> Column:
+    """The column with the places of its methods, but for those with a reference of their `own`."""
     # Means over different numbers of clips are not compared, and the reference's own jitter is nobody's merit.
-    cells = column.cells
+    cells = {method: cell for method, cell in column.cells.items() if method not in own}
     if len(cells) < 2 or len({cell.count for cell in cells.values()}) > 1 or metric.key == "jitter_reference":
         return column
     order = sorted(cells, key=lambda method: cells[method].mean, reverse=metric.more_is_better)
     places = {method: place for place, method in enumerate(order[:2], start=1)}
-    return replace(column, cells={m: replace(cell, place=places.get(m, 0)) for m, cell in cells.items()})
+    return replace(column, cells={m: replace(cell, place=places.get(m, 0)) for m, cell in column.cells.items()})
 
 
 def markdown(suite: Suite, table: Table) -> str:

@@ -23,10 +23,11 @@ SLOPE = 0.2  # of the leaky ReLU for negative numbers
 
 def usable(widths: Sequence[int], *tensors: Tensor) -> bool:
     """Whether compiled functions can work on `tensors` with feature maps of these `widths`: float32 on a CPU, whole
-    vectors, a C compiler."""
+    vectors, a C compiler. Not within autocast, where the products between them are not float32."""
     return (
         all(width % VECTOR == 0 for width in widths)
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+        and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and separable_library() is not None
     )

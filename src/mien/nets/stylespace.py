@@ -15,8 +15,9 @@ ATTRIBUTES = ("mouth", "jaw", "eyes", "brows", "gaze")
 @dataclass(frozen=True)
 class Channel:
     """One of the 32 StyleSpace channels V: `layer` and `index` in StyleSpace, the attribute it serves, its natural
-    unit `scale` (standard deviation over people) and its index sensitivities (Eq. 5): `sensitivity` over the
-    attribute's mask and `elsewhere` over the whole face."""
+    unit `scale` (a standard deviation: over frames of many clips in `mini`, over people drawn at random in
+    `ffhq-mobile` and in packs converted from official checkpoints) and its index sensitivities (Eq. 5): `sensitivity`
+    over the attribute's mask and `elsewhere` over the whole face."""
 
     layer: int
     index: int

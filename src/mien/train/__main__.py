@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mien.errors import InputError
 from mien.train.command import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -141,12 +142,20 @@ def channels(
     pack: Path = Path("src/mien/packs/mini/mini.safetensors"),
     out: Annotated[Path, typer.Option("-o", "--out")] = Path("runs/channels"),
     people: Annotated[int, typer.Option(help="How many of the pack's people to average over.")] = 8,
-    layers: Annotated[str, typer.Option(help="StyleSpace layers to try, such as 6,8,9,11; empty: all.")] = "",
+    layers: Annotated[
+        str, typer.Option(help="StyleSpace layers to try, such as 6,8,9,11; empty: all but ToRGB's.")
+    ] = "",
 ) -> None:
     """Choose the 32 channels V by index sensitivity (Eq. 5)."""
     from mien.train.channels import run as choose
 
-    choose(pack, out, people=people, layers=[int(x) for x in layers.split(",")] if layers else None)
+    try:
+        chosen = [int(x) for x in layers.split(",")] if layers else None
+    except ValueError as error:
+        raise InputError(
+            f"--layers takes numbers with commas between them, such as 6,8,9,11, not {layers!r}."
+        ) from error
+    choose(pack, out, people=people, layers=chosen)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mien.errors import InputError
 from mien.media.images import to_bytes
 
 
@@ -49,6 +50,14 @@ class Run:
             array = to_bytes(row)
             strips.append(np.concatenate(list(array), axis=1))
         cv2.imwrite(str(self.folder / f"{name}.png"), np.concatenate(strips, axis=0)[:, :, ::-1])
+
+
+def checkpoint_of(folder: Path) -> dict[str, Any]:
+    """The checkpoint that a training run left in its folder. Raises InputError where there is none."""
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no checkpoint.pt: the step that is trained there comes first.")
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def plot_losses(folder: Path) -> None:

@@ -23,16 +23,12 @@ from mien.nets.stylespace import Channel
 from mien.packs.pack import Pack
 from mien.packs.registry import People
 from mien.runtime.files import read_text
+from mien.train.common import checkpoint_of
 from mien.train.dataset import Faces
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks
 
 PEOPLE = 48
-
-
-def state_of(folder: Path) -> dict:
-    """A run's checkpoint."""
-    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
 
 
 def truncated(networks: Networks, resolution: int) -> Networks:
@@ -68,14 +64,17 @@ def export_pack(
     autoencoder: Path, parser: Path, identity: Path | None, data: Path, out: Path, *, resolution: int, name: str,
     channels: Path | None = None, card: dict | None = None,
 ) -> Pack:  # fmt: skip
-    """Write the pack; the channels come from `channels` (JSON of `mien.train channels`) or are the trained ones."""
-    state = state_of(autoencoder)
+    """Write the pack; the channels come from `channels` (JSON of `mien.train channels`) or are the trained ones.
+
+    Raises InputError where a step was not trained in the folder that is given for it, or `data` was not prepared.
+    """
+    state, parser_state = checkpoint_of(autoencoder), checkpoint_of(parser)
     full = Networks.build(state.get("resolution", 256))
     full.load(state["mean"])
     nets = truncated(full, resolution)
     nets.generator = with_silent_noise(nets.generator)
     face_parser, person = FaceParser(), IdentityNet()
-    face_parser.load_state_dict(state_of(parser)["parser"])
+    face_parser.load_state_dict(parser_state["parser"])
     faces = Faces(data, 128)
     chosen = faces.stills[:PEOPLE]
     people = People(PEOPLE, nets.generator.num_ws, nets.generator.w_dim)
@@ -93,7 +92,7 @@ def export_pack(
         "people": {"kind": "latents", "count": PEOPLE, "num_ws": nets.generator.num_ws, "w_dim": nets.generator.w_dim},
     }
     if identity is not None:
-        person.load_state_dict(state_of(identity)["identity"])
+        person.load_state_dict(checkpoint_of(identity)["identity"])
         networks["identity"], configs["identity"] = person, {"kind": "mini"}
     if channels is not None:
         table = tuple(Channel(**c) for c in json.loads(read_text(channels))["channels"])

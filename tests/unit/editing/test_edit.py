@@ -101,6 +101,12 @@ def test_offset_is_in_degrees_in_units_of_a_channel_and_along_an_attributes_moti
     still = replace(stream, frames=np.zeros((COUNT, 35), np.float16))
     with pytest.raises(InputError, match="jaw does not move"):
         edit(still, [Offset("jaw", 1.0)], pack=pack)
+    jaw_only = np.zeros((COUNT, 35), np.float16)
+    jaw_only[:, ids] = numbers(stream)[:, ids]
+    some = replace(stream, frames=jaw_only)
+    with pytest.raises(InputError, match="gaze does not move"):
+        edit(some, [Offset(("jaw", "gaze"), 1.0)], pack=pack)
+    assert changed(some, edit(some, [Offset("expression", 1.0)], pack=pack))[1] == set(ids)
 
 
 def test_the_main_motion_points_to_the_rarer_side() -> None:
@@ -142,6 +148,13 @@ def test_mixing_in_another_person_at_another_rate_gives_their_expression(stream:
     np.testing.assert_allclose(numbers(mixed)[:25], numbers(puppet)[::2], atol=FLOAT16_CURVES)
     with pytest.raises(InputError, match="same pack"):
         edit(stream, [Mix("all", replace(other, pack="cd" * 32))], pack=pack)
+
+
+def test_of_another_person_offsets_are_mixed_in_where_channels_are_not_absolute(stream: Stream, pack: Pack) -> None:
+    relative = replace(pack, channels_absolute=False)
+    other = talking(pack, seed=2, person=1)
+    mixed = edit(stream, [Mix("all", other, 1.0, ease=0.0)], pack=relative)
+    np.testing.assert_allclose(numbers(mixed), numbers(other), atol=FLOAT16_CURVES)
 
 
 def sounding(seconds: float) -> bytes:
@@ -291,6 +304,14 @@ def test_without_its_pack_pose_can_be_edited_but_no_attribute(stream: Stream) ->
     assert not numbers(edit(away, [Scale("yaw", 0.0, about="zero")]))[:, 1].any()
     with pytest.raises(InputError, match="no curve 'mouth'"):
         edit(away, [Scale("mouth", 2.0)])
+
+
+@pytest.mark.parametrize("what", ["channel.5", "channel", "all"])
+def test_without_its_pack_no_channel_is_shifted(stream: Stream, what: str) -> None:
+    away = replace(stream, pack_name="nowhere")
+    with pytest.raises(InputError, match="unit of a channel is its pack's"):
+        edit(away, [Offset(what, 2.0)])
+    np.testing.assert_allclose(numbers(edit(away, [Offset("pose", 1.0)]))[:, 3:], numbers(away)[:, 3:])
 
 
 def test_a_stream_that_a_recipe_mixes_in_is_not_written_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

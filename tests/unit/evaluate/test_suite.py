@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -123,6 +125,18 @@ def test_what_was_measured_is_not_measured_again(toml: Path, tmp_path: Path) -> 
     assert ("same", "two") in asked and ("blurred", "two") not in asked
 
 
+def test_a_picture_of_a_folder_that_was_written_anew_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(b"picture")
+    job = suites.SuiteJob("m", "c", folder, folder, suites.Options())
+    before = job.key()
+    (folder / "1.png").write_bytes(b"another")
+    os.utime(folder / "1.png", ns=(0, 1))
+    assert job.key() != before
+
+
 def test_a_pool_of_workers_measures_the_same(toml: Path, tmp_path: Path) -> None:
     suite, counts = read_suite(toml), []
 
@@ -174,6 +188,17 @@ def test_frechet_distances_are_taken_over_all_clips_together(toml: Path, tmp_pat
     assert perfect is not None and perfect.mean == pytest.approx(0, abs=FLOAT64_DISTANCE)
 
 
+def test_a_distance_over_all_clips_is_not_missing_where_each_clip_is_too_short(toml: Path) -> None:
+    suite = replace(read_suite(toml), methods=("same",), columns=("fvd", "fid"))
+    features = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    result = suites.Result(
+        {"metrics": {}, "not_measured": {"fvd": "needs more frames", "fid": "needs a network"}},
+        features={"fvd": (features, features + 1)},
+    )
+    table = summarise(suite, {("same", clip): result for clip in suite.clips})
+    assert [column.key for column in table.columns] == ["fvd"] and list(table.missing.values()) == ["needs a network"]
+
+
 def test_a_column_a_clip_and_a_methods_own_reference(toml: Path, tmp_path: Path) -> None:
     """Table 3's layout; and S_t as the reference of one method."""
     extra = """
@@ -190,9 +215,23 @@ panel = 1
     assert [column.key for column in table.columns] == ["one", "two"]
     own, blurred = table.cell("blurred, against itself", "one"), table.cell("blurred", "one")
     assert own is not None and blurred is not None and own.mean == 100 > blurred.mean
+    assert (own.place, blurred.place) == (0, 2), "what is compared with something else has no place among the others"
     assert "| method | clips | one | two |" in markdown(suite, table) and "| same | 2 | **100** |" in markdown(
         suite, table
     )
+
+
+def test_the_table_of_openface_is_that_of_what_a_method_is_compared_with(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        '[[clip]]\nname = "c"\nreference = "c.mp4"\nopenface_csv = "clip.csv"\n'
+        '[[method]]\nname = "plain"\noutput = "o.mp4"\nopenface_csv = "{name}.csv"\n'
+        '[[method]]\nname = "own"\noutput = "o.mp4"\nreference = "s.mp4"\nopenface_csv = "{name}.csv"\n'
+        'reference_openface_csv = "{name}.s.csv"\n'
+        '[[method]]\nname = "own, no table"\noutput = "o.mp4"\nreference = "s.mp4"\nopenface_csv = "{name}.csv"\n'
+    )
+    tables = [job.tables for job in read_suite(tmp_path / "a.toml").jobs]
+    output = tmp_path / "c.csv"
+    assert tables == [(tmp_path / "clip.csv", output), (tmp_path / "c.s.csv", output), None]
 
 
 def test_pairs_of_a_puppeteer_and_a_portrait(tmp_path: Path) -> None:
@@ -271,6 +310,10 @@ def test_a_size_that_is_no_number_of_pixels_is_a_sentence(tmp_path: Path) -> Non
         ('name = "same"', 'name = "same"\nstpe = 4', "stpe"),
         ("[[clip]]", "sise = 3\n[[clip]]", "sise"),
         ("[[clip]]", 'pack = "nothere"\n[[clip]]', "nothere"),
+        ("panel = 0", 'panel = "0"', "panel of 'one' is a whole number"),
+        ("panel = 0", "output_panel = -1", "output_panel of 'one'"),
+        ("panel = 1", "reference_panel = 1.0", "reference_panel of 'blurred'"),
+        ("panel = 0", "identity_panel = true", "identity_panel of 'one'"),
     ],
 )
 def test_a_slip_of_the_pen_is_said(toml: Path, before: str, after: str, says: str) -> None:

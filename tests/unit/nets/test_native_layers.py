@@ -74,3 +74,13 @@ def test_other_widths_and_types_are_pytorchs(monkeypatch):
     double = separable(*(torch.randn(s, dtype=torch.float64) for s in
                          ((1, 8, 4, 4), (8, 1, 3, 3), (8, 8), (1, 8), (8,), (4, 4))))  # fmt: skip
     assert double.dtype == torch.float64
+
+
+def test_within_autocast_layers_are_pytorchs():
+    """Products are bfloat16 there, which compiled functions would read as float32."""
+    torch.manual_seed(0)
+    parts = [torch.randn(s) for s in ((1, 8, 4, 4), (8, 1, 3, 3), (8, 8), (1, 8), (8,), (4, 4))]
+    exact = separable(*parts)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = separable(*parts)
+    assert (seen - exact).abs().max() < 0.05 * exact.abs().max()

@@ -19,9 +19,11 @@ from mien.face.measures import POINTS, expression_measures, gaze
 from mien.nets.face_parser import FaceParser
 from mien.nets.identity_net import IdentityNet
 from mien.packs.pack import Pack
-from mien.train.autoencoder.loop import _Loop
+from mien.train import __main__ as commands
+from mien.train.autoencoder.loop import AutoencoderOptions, _Loop, train
 from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.dataset import Faces
+from mien.train.export_pack import export_pack
 from mien.train.expression import expression_channels
 from mien.train.networks import Networks, load_matching
 from tolerances import FLOAT32_EXACT, FLOAT32_NETWORK
@@ -81,6 +83,23 @@ def test_too_little_to_train_on_is_said(tmp_path: Path) -> None:
         Faces(tmp_path, 128)
     assert app_run("channels", "--people", "999", "-o", tmp_path / "c") == (2, "must be 1 to 48")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_step_without_the_one_before_it_is_said(tmp_path: Path) -> None:
+    options = AutoencoderOptions(size=64, resolution=64, minutes=0)
+    with pytest.raises(InputError, match="parser holds no checkpoint.pt"):
+        train(tmp_path / "data", tmp_path / "parser", tmp_path / "ae", options)
+    (tmp_path / "ae").mkdir(exist_ok=True)
+    torch.save({}, tmp_path / "ae" / "checkpoint.pt")
+    with pytest.raises(InputError, match="parser holds no checkpoint.pt"):
+        export_pack(
+            tmp_path / "ae", tmp_path / "parser", None, tmp_path / "data", tmp_path / "p", resolution=64, name="p"
+        )
+
+
+def test_layers_that_are_no_numbers_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--layers takes numbers"):
+        commands.channels(layers="6,x", out=tmp_path / "c")
 
 
 def app_run(*arguments: object) -> tuple[int, str]:

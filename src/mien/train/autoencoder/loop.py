@@ -38,7 +38,7 @@ from mien.runtime.precision import autocast_bf16
 from mien.train.autoencoder.contact_sheet import contact_sheet
 from mien.train.autoencoder.model_losses import AutoencoderTrainer
 from mien.train.autoencoder.step import StepLosses
-from mien.train.common import Run, plot_losses
+from mien.train.common import Run, checkpoint_of, plot_losses
 from mien.train.dataset import Faces
 from mien.train.losses import PatchDiscriminator, balance, sum_of
 from mien.train.networks import Networks, load_matching
@@ -57,7 +57,7 @@ class AutoencoderOptions:
         size: resolution of this phase.
         resolution: resolution of the finished generator.
         minutes: how long to train.
-        batch: images a step, half of them pairs.
+        batch: what a step takes: half of it stills, half of it pairs of two images.
         seed: of all random numbers.
         rate: learning rate of the generator; encoder and flow take 0.3 of it.
         adversary: weight of the adversary, 0 for none.
@@ -85,7 +85,10 @@ class AutoencoderOptions:
 
 
 def train(data: Path, parser_run: Path, out: Path, options: AutoencoderOptions) -> None:
-    """Train on the folder `data` with the parser of `parser_run`, resuming from `out`."""
+    """Train on the folder `data` with the parser of `parser_run`, resuming from `out`.
+
+    Raises InputError where `data` was not prepared, or the parser or the identity network was not trained.
+    """
     torch.manual_seed(options.seed)
     loop = _Loop(data, parser_run, Run(out), options)
     while loop.workers.agree(time.time()) < loop.end:
@@ -101,10 +104,11 @@ class _Loop:
 
     def __init__(self, data: Path, parser_run: Path, run: Run, options: AutoencoderOptions) -> None:
         self.options, self.run, self.workers = options, run, Workers()
+        parser_state = checkpoint_of(parser_run)["parser"]
         self.faces = Faces(data, max(128, options.size))
         self.nets, self.mean = Networks.build(options.resolution), Networks.build(options.resolution)
         parser, self.discriminator = FaceParser(), PatchDiscriminator()
-        parser.load_state_dict(_checkpoint(parser_run)["parser"])
+        parser.load_state_dict(parser_state)
         for module in (*self.nets.modules().values(), *self.mean.modules().values(), parser, self.discriminator):
             channels_last(module)
         if options.start is not None:
@@ -115,7 +119,7 @@ class _Loop:
         identity: IdentityNet | None = None
         if options.identity_run is not None:
             identity = channels_last(IdentityNet()).to(options.device)
-            identity.load_state_dict(_checkpoint(options.identity_run)["identity"])
+            identity.load_state_dict(checkpoint_of(options.identity_run)["identity"])
         self.trainer = AutoencoderTrainer(
             self.nets, parser, self.faces, options.size, options.seed, options.device, identity
         )
@@ -229,10 +233,6 @@ class _Loop:
             self.save()
         if self.step % self.options.sheet_every == 0 and first:
             self.show()
-
-
-def _checkpoint(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
 
 
 def _freeze(nets: Networks, below: int) -> None:

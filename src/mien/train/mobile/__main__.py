@@ -21,7 +21,6 @@ from mien.train.command import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Wheel = Annotated[Path, typer.Option(help="The wheel that holds the generator.")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the run: checkpoints and log.")]
 Runs = Annotated[Path, typer.Option(help="Folder of the runs of all steps.")]
 SIZES = (256, 512)
 
@@ -86,18 +85,22 @@ def encoder(
         new_encoder,
         read_clips,
         read_faces,
+        require_faces,
         train_on_faces,
         train_on_pairs,
     )
 
+    # What the second phase is trained on is read before the hours of the first.
+    known = (read_clips(clips) if clips else []) + (read_faces(faces) if faces else [])
+    if faces is not None or clips is not None:
+        require_faces(known)
     generator, mapping = _networks(wheel, runs)
     first = dataclasses.replace(PAIRS, steps=pair_steps, rate=pair_rate)
     second = dataclasses.replace(FACES, steps=face_steps, rate=face_rate)
     fresh = new_encoder(mapping.w_mean, generator.num_ws)
     made = train_on_pairs(fresh, runs / "samples", runs / "encoder_pairs", first)
-    if faces is not None or clips is not None:
+    if known:
         spread = _spread(mapping)
-        known = (read_clips(clips) if clips else []) + (read_faces(faces) if faces else [])
         judges = Pack.load("mini")
         train_on_faces(made.requires_grad_(True), generator, judges, known, spread, runs / "encoder", second)
 

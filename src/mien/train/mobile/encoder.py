@@ -26,7 +26,7 @@ from mien.nets.encoders import INPUT_SIZE, Encoder, EncoderConfig
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.packs.pack import Pack
 from mien.train.common import Run
-from mien.train.mobile.samples import read
+from mien.train.mobile.samples import read, shards_of
 
 COARSE_ROWS, MIDDLE_ROWS = 7, 6  # up to 16x16, up to 64x64; the rest from the finest features
 EMA_DECAY = 0.998
@@ -148,8 +148,9 @@ class _Loop:
 
 
 def train_on_pairs(encoder: Encoder, data: Path, out: Path, options: EncoderTraining = PAIRS) -> Encoder:
-    """First phase, on the shards in `data` (the first is held out). Resumes from `out`."""
-    held, *parts = list(read(sorted(data.glob("[0-9]*.npz"))))
+    """First phase, on the shards in `data` (the first is held out). Resumes from `out`. Raises InputError where there are
+    fewer than two."""
+    held, *parts = list(read(shards_of(data)))
     mean = encoder.w_mean[0]
     spread = torch.from_numpy(held.w.std(0))
     loop = _Loop(encoder, out, options)
@@ -170,27 +171,41 @@ def train_on_pairs(encoder: Encoder, data: Path, out: Path, options: EncoderTrai
 
 
 def read_faces(archive: Path) -> list[NDArray[np.uint8]]:
-    """The pictures of a .tar of faces in FFHQ framing, uint8 RGB at the encoder's input size."""
+    """The pictures of a .tar of faces in FFHQ framing, uint8 RGB at the encoder's input size. Raises InputError where it
+    cannot be read."""
     faces = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and (file := tar.extractfile(member)) is not None:
-                image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-                if image is not None:
-                    small = cv2.resize(image, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_AREA)
-                    faces.append(np.ascontiguousarray(small[:, :, ::-1]))
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.size and (file := tar.extractfile(member)) is not None:
+                    image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
+                    if image is not None:
+                        small = cv2.resize(image, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_AREA)
+                        faces.append(np.ascontiguousarray(small[:, :, ::-1]))
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(f"{archive} cannot be read as a .tar of faces: {error}.") from error
     return faces  # type: ignore[return-value]
 
 
 def read_clips(folder: Path, every: int = 8) -> list[NDArray[np.uint8]]:
-    """Every so many frames of the .mp4 clips in a folder, cropped to FFHQ framing, at the encoder's input size."""
+    """Every so many frames of the .mp4 clips in a folder, cropped to FFHQ framing, at the encoder's input size. Raises
+    InputError where there are none, VideoError for one that cannot be read."""
+    paths = sorted(folder.glob("*.mp4"))
+    if not paths:
+        raise InputError(f"{folder} holds no .mp4 clips.")
     mesh, faces = FaceMesh(), []
-    for path in sorted(folder.glob("*.mp4")):
+    for path in paths:
         for number, frame in enumerate(read_video(path)):
             found = mesh(frame) if number % every == 0 else []
             if found:
                 faces.append(warp_crop(frame, rigid_quad(found[0]), INPUT_SIZE))
     return faces
+
+
+def require_faces(faces: list[NDArray[np.uint8]]) -> None:
+    """Raise InputError where there are no `faces` beside those that the second phase holds out."""
+    if len(faces) <= HELD_FACES:
+        raise InputError(f"{len(faces)} faces were found, and {HELD_FACES} are held out: there are none to train on.")
 
 
 def train_on_faces(
@@ -205,8 +220,7 @@ def train_on_faces(
 ) -> Encoder:
     """Second phase. `judges`: a pack with a landmark reader and an identity network; `spread [D]`: of W; `faces`: the
     last `HELD_FACES` are held out. Resumes from `out`. Raises InputError where there are no others."""
-    if len(faces) <= HELD_FACES:
-        raise InputError(f"{len(faces)} faces were found, and {HELD_FACES} are held out: there are none to train on.")
+    require_faces(faces)
     weights = weights or Losses()
     loop = _Loop(encoder, out, options)
     held = to_float(np.stack(faces[-HELD_FACES:]))

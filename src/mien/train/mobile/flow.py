@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mien.nets.styleflow import FlowConfig, HeadPoseFlow, PoseCondition, StyleFlow
 from mien.train.common import Run
-from mien.train.mobile.samples import CONDITIONS, conditions, read
+from mien.train.mobile.samples import CONDITIONS, conditions, read, shards_of
 
 POSE_ROWS = 7  # rows of W+ up to 16x16: those that turn the head (StyleGAN2's rows 0 to 3)
 STEPS = 4  # of RK4 for one pass
@@ -82,11 +82,11 @@ def negative_log_likelihood(flow: StyleFlow, w: Tensor, condition: Tensor, signs
 
 
 def train(data: Path, out: Path, options: FlowTraining | None = None) -> HeadPoseFlow:
-    """Train on the shards in `data` (the last is held out); resumes from `out` and leaves its log there."""
+    """Train on the shards in `data` (the last is held out); resumes from `out` and leaves its log there. Raises InputError
+    where there are fewer than two."""
     options = options or FlowTraining()
+    parts = list(read(shards_of(data)))
     run = Run(out)
-    shards = sorted(data.glob("[0-9]*.npz"))
-    parts = list(read(shards))
     w_all = [torch.from_numpy(p.w) for p in parts]
     c_all = [torch.from_numpy(conditions(p)) for p in parts]
     w, c, held_w, held_c = torch.cat(w_all[:-1]), torch.cat(c_all[:-1]), w_all[-1], c_all[-1]

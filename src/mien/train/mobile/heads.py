@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.errors import InputError
 from mien.media.images import psnr_from_mse
 from mien.nets.generator import Window
 from mien.nets.mapping import Mapping
@@ -113,7 +114,10 @@ class _People:
 def train(
     generator: MobileGenerator, size: int, data: Path, out: Path, options: HeadTraining | None = None
 ) -> PictureHead:
-    """Train the head for pictures of `size` on the people in `data`; resumes from `out`."""
+    """Train the head for pictures of `size` on the people in `data`; resumes from `out`. Raises InputError where the
+    generator has no such head."""
+    if str(size) not in generator.heads:
+        raise InputError(f"there is no head for pictures of {size}: there are {', '.join(generator.heads)}.")
     options = options or HeadTraining()
     run = Run(out)
     head = generator.heads[str(size)]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mien.errors import InputError
 from mien.face.mesh import FaceMesh, head_pose
 from mien.media.images import to_bytes
 from mien.nets.mapping import Mapping
@@ -69,6 +70,17 @@ def draw(generator: MobileGenerator, mapping: Mapping, folder: Path, shards: int
 
 def _picture(generator: MobileGenerator, w: torch.Tensor) -> NDArray[np.uint8]:
     return np.stack(list(to_bytes(generator.synthesis(w.expand(1, generator.num_ws, -1), SIZE))))
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The shards in `folder`, in order. Raises InputError where there are fewer than two: one is held out of training."""
+    shards = sorted(folder.glob("[0-9]*.npz"))
+    if len(shards) < 2:
+        raise InputError(
+            f"{folder} holds {len(shards)} shards of samples, and training takes two at least: "
+            "python -m mien.train.mobile samples draws them."
+        )
+    return shards
 
 
 def read(paths: list[Path]) -> Iterator[Samples]:

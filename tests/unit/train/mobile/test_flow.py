@@ -4,8 +4,10 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
 
+from mien.errors import InputError
 from mien.nets.styleflow import FlowConfig, StyleFlow
 from mien.train.mobile.flow import FlowTraining, negative_log_likelihood, train
 from mien.train.mobile.samples import CONDITIONS, Samples, conditions
@@ -48,6 +50,15 @@ def test_conditions_are_measured_on_the_mesh():
     assert c.shape == (20, len(CONDITIONS)) and np.isfinite(c).all()
     assert np.corrcoef(c[:, 0], samples.w[:, 0])[0, 1] > 0.999 or np.corrcoef(c[:, 0], samples.w[:, 0])[0, 1] < -0.999
     assert np.abs(c[:, 1] - c[:, 1].mean()).max() < 1  # no pitch
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_shards_are_said(tmp_path, count):
+    for number in range(count):
+        (tmp_path / f"{number:04d}.npz").touch()
+    with pytest.raises(InputError, match=f"holds {count} shards"):
+        train(tmp_path, tmp_path / "run", FlowTraining())
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_learns_what_the_pose_does_and_goes_on(tmp_path):
