@@ -15,6 +15,7 @@ from typing import Annotated
 import torch
 import typer
 
+from mien.errors import InputError
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
 from mien.train.command import run
@@ -135,10 +136,15 @@ def export(
     from mien.train.mobile.export import load_state, read_channels
     from mien.train.mobile.flow import FlowTraining, load_flow
 
-    generator, mapping = _networks(wheel, runs)
     last = runs / "encoder" / "checkpoint.pt"
+    last = last if last.is_file() else runs / "encoder_pairs" / "checkpoint.pt"
+    parts = [runs / name / "checkpoint.pt" for name in (*(f"head{size}" for size in SIZES), "flow")]
+    for part in (*parts, last, runs / "channels" / "channels.json", card):
+        if not part.is_file():
+            raise InputError(f"{part} is missing: all steps come before export.")
+    generator, mapping = _networks(wheel, runs)
     made = new_encoder(mapping.w_mean, generator.num_ws)
-    load_state(made, last if last.is_file() else runs / "encoder_pairs" / "checkpoint.pt")
+    load_state(made, last)
     pack = write(
         generator.config, generator.heads, made, load_flow(runs / "flow", FlowTraining()),
         read_channels(runs / "channels" / "channels.json"), json.loads(card.read_text()), out,
