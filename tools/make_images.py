@@ -14,7 +14,7 @@ import torch
 from mien.media.images import to_bytes
 from mien.media.still_images import write_image
 from mien.media.video import read_video
-from mien.nets.stylespace import add_channels
+from mien.nets.stylespace import Channel, add_channels
 from mien.packs.pack import Pack
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
@@ -23,6 +23,20 @@ OUT = Path(__file__).parents[1] / "docs" / "images"
 def row(frames: list[np.ndarray], size: int) -> np.ndarray:
     """Frames side by side, each `size` x `size`."""
     return np.hstack([cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in frames])
+
+
+def labelled(channel: Channel, strip: np.ndarray) -> np.ndarray:
+    """A row of frames behind the channel's attribute and place in StyleSpace."""
+    label = np.full((len(strip), 100, 3), 255, np.uint8)
+    for line, text in enumerate((channel.attribute, f"({channel.layer}, {channel.index})")):
+        cv2.putText(label, text, (6, 34 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.hstack([label, strip])
+
+
+def in_two_columns(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows below each other, the second half of them beside the first."""
+    half = len(rows) // 2
+    return np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])
 
 
 def overview() -> None:
@@ -56,12 +70,8 @@ def pack_sheets() -> None:
         strip = row(
             list(to_bytes(pack.generator.synthesis_from_styles(add_channels(styles, pack.channels, alpha)))), 80
         )
-        label = np.full((80, 100, 3), 255, np.uint8)
-        for line, text in enumerate((channel.attribute, f"({channel.layer}, {channel.index})")):
-            cv2.putText(label, text, (6, 34 + 20 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-        rows.append(np.hstack([label, strip]))
-    half = len(rows) // 2
-    write_image(OUT / "mini_channels.jpg", np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])]))
+        rows.append(labelled(channel, strip))
+    write_image(OUT / "mini_channels.jpg", in_two_columns(rows))
 
 
 if __name__ == "__main__":

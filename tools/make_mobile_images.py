@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from make_images import OUT, row
+from make_images import OUT, in_two_columns, labelled, row
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,7 +72,7 @@ def pose(pack: Pack) -> None:
 @torch.no_grad()
 def channels(pack: Pack) -> None:
     """Three people at -6 and 6 standard deviations of each of the 32 channels."""
-    small, side = pack.at(256), 96
+    small = pack.at(256)
     styles = [small.generator.styles(w[None]) for w in latents(pack, 3, 2)]
     rows = []
     for i, channel in enumerate(pack.channels):
@@ -83,12 +83,8 @@ def channels(pack: Pack) -> None:
                 alpha[0, i] = units * channel.scale
                 moved = add_channels(person, pack.channels, alpha)
                 frames += list(to_bytes(small.generator.synthesis_from_styles(moved)))
-        label = np.full((side, 84, 3), 255, np.uint8)
-        for line, text in enumerate((channel.attribute, f"({channel.layer},{channel.index})")):
-            cv2.putText(label, text, (4, 40 + 24 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-        rows.append(np.hstack([label, row(frames, side)]))
-    half = len(rows) // 2
-    write_image(OUT / "ffhq_mobile_channels.jpg", np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])]))
+        rows.append(labelled(channel, row(frames, 96)))
+    write_image(OUT / "ffhq_mobile_channels.jpg", in_two_columns(rows))
 
 
 def inversion(pack: Pack) -> None:

@@ -74,12 +74,14 @@ class Networks:
         blob = person.tuning if person else b""
         generator = apply_delta(pack.generator, blob) if blob else pack.generator
         nets = Networks(pack, generator, encoder_of(pack, generator, options.inversion), blob, person is not None)
-        if options.effort != 1.0 and not nets.trains(options):
-            raise InputError("effort is of what is trained: the weights are the person's, and nothing else is.")
+        if not nets.trains(options):
+            if options.effort != 1.0:
+                raise InputError("effort is of what is trained: the weights are the person's, and nothing else is.")
+            return nets
         size = nets.person_size(options)
-        if size is not None and nets.trains(options) and not nets.fixed:
+        if size is not None and not nets.fixed:
             plan_of(pack.generator, size)
-        if nets.trains(options) and not pack.has_people:
+        if not pack.has_people:
             raise PackError(
                 f"the pack {pack.name!r} has no latents of people and no mapping network: training needs one."
             )

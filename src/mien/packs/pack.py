@@ -204,7 +204,8 @@ class Pack:
         if not os.path.isfile(path):
             known = ", ".join(EMBEDDED)
             raise PackError(
-                f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known}); `mien models list` names more"
+                f"there is no pack {str(name_or_path)!r}: neither a file nor one of the embedded ({known}); "
+                "`mien models list` names more"
             )
         return _load_as_it_is(path)
 

@@ -25,8 +25,9 @@ from mien.runtime.frame_store import Crops
 class TrainingData:
     """What a person is learned from. `original`: the pack's generator; `perceptual`: see `Pack.perceptual`; `channels`:
     V; `others [M, L, D]`: latents of other people, for locality; `crops` uint8 `[T, S, S, 3]`; `landmarks [T, 478, 2]`
-    and `regions` of them; `imagenet`: see `ImageNetFeatures`, None where it is not installed; `steady [1, 1, 64, 64]`: where the fine picture stays (`mien.personalize.noise_schedule`);
-    `lost [T]`: frames that do not show the face, from which nothing is learned."""
+    and `regions` of them; `imagenet`: see `ImageNetFeatures`, None where it is not installed; `steady [1, 1, 64, 64]`:
+    where the fine picture stays (`mien.personalize.noise_schedule`); `lost [T]`: frames that do not show the face, from
+    which nothing is learned."""
 
     original: Generator
     flow: HeadPoseFlow

@@ -45,9 +45,9 @@ class PortraitTuning:
 
     `steps` of `batch` images, the portrait in each of them once; the first two thirds at `resolution` pixels where the
     pack's is larger. `frames`: at most so many of the driver's are views made for. Learning rates of weights, identity
-    latent, angles (degrees) and channels (units of their scale). `perceptual`, `imagenet`: weights beside the pixel loss. `noise`:
-    train noise maps too. `max_update`: how far a convolution moves at a step, in learning rates (Muon). `person_size`:
-    most bytes of the tuned weights, None for all of them.
+    latent, angles (degrees) and channels (units of their scale). `perceptual`, `imagenet`: weights beside the pixel
+    loss. `noise`: train noise maps too. `max_update`: how far a convolution moves at a step, in learning rates (Muon).
+    `person_size`: most bytes of the tuned weights, None for all of them.
     """
 
     steps: int = 80

@@ -71,8 +71,8 @@ class StageCache(NullCache):
     def stage(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
         """The result of a stage: read if it is there, else computed and kept.
 
-        `kind`: `Tensor`, or a dataclass of tensors, arrays, also on disk, and plain numbers or tuples of them. Either way the result
-        has been through the file's form, so that a resumed run goes on with just the same.
+        `kind`: `Tensor`, or a dataclass of tensors, arrays, also on disk, and plain numbers or tuples of them. Either way
+        the result has been through the file's form, so that a resumed run goes on with just the same.
         """
         path = self.folder / f"{name}{_END}"
         found = _read(path)

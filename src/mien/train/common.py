@@ -52,11 +52,16 @@ class Run:
         cv2.imwrite(str(self.folder / f"{name}.png"), np.concatenate(strips, axis=0)[:, :, ::-1])
 
 
+def left_by_step(path: Path) -> Path:
+    """The path of a file that another training step leaves. Raises InputError where it is not there."""
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no {path.name}: the step that is trained there comes first.")
+    return path
+
+
 def checkpoint_of(folder: Path) -> dict[str, Any]:
     """The checkpoint that a training run left in its folder. Raises InputError where there is none."""
-    path = folder / "checkpoint.pt"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no checkpoint.pt: the step that is trained there comes first.")
+    path = left_by_step(folder / "checkpoint.pt")
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 

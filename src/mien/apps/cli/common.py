@@ -195,8 +195,8 @@ def write_frames(
 ) -> None:
     """Write what is rendered, beside `left` if that is given, with the stream's sound (or that of the clip `audio`).
 
-    `recorded`: a recording is seen, in `left` or around the face. The metadata say that it is synthetic and from which stream (and `driver`); `watermark` marks the picture, `signer`
-    signs the file."""
+    `recorded`: a recording is seen, in `left` or around the face. The metadata say that it is synthetic and from which
+    stream (and `driver`); `watermark` marks the picture, `signer` signs the file."""
     from mien.apps.live import FRAMES_AHEAD, prefetch
     from mien.apps.provenance import Origin, file_hash, signed_output
     from mien.media.video import write_video

@@ -106,7 +106,8 @@ def drawn_face(
     tick: Callable[[int], None] = lambda done: None,
 ) -> DrawnFace:
     """A face that its pack can draw, an image's in pictures of `LIVE_SIZE`; `folder`: where a stream's person is looked
-    for; `tick`: called with 1 after each step in which an image's latent is optimised. Raises FaceError, StreamError, PackError."""
+    for; `tick`: called with 1 after each step in which an image's latent is optimised. Raises FaceError, StreamError,
+    PackError."""
     pack = _pack(source, pack_name)
     load_face(source, pack)
     if isinstance(source, np.ndarray):

@@ -123,10 +123,10 @@ static void tile_out(const Layer *l, int row, int column, const float *m, long s
 /* A batch of transformed tiles: `planes` of [batch][C], as floats; or in 16 bits, a row with a scale of its own, for which each
  * tile passes through `one`. All of it is in the memory of the floats. */
 typedef struct {
-    float *floats;  /* [planes][step] */
+    float *floats;      /* [planes][step] */
     int16_t *quantised; /* [planes][step] */
-    float *one;     /* [planes][C + SHIFT] */
-    float *scales;  /* [planes][batch] */
+    float *one;         /* [planes][C + SHIFT] */
+    float *scales;      /* [planes][batch] */
     int planes, batch, C;
     long step;
 } Tiles;

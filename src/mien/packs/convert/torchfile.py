@@ -258,7 +258,8 @@ def _read(view: memoryview, file: io.BufferedReader) -> Any:
 def tensors(tree: Any) -> dict[str, LazyTensor]:
     """The state dict of a module record (NVIDIA's persistent modules), or the tensors of a flat mapping.
 
-    Empty tensors are left out: no network has any, and nothing bounds their other extents. Raises `UnsafePickle` when the tree is neither.
+    Empty tensors are left out: no network has any, and nothing bounds their other extents. Raises `UnsafePickle` when
+    the tree is neither.
     """
     if isinstance(tree, dict):
         return {key: value for key, value in tree.items() if isinstance(key, str) and _filled(value)}

@@ -18,6 +18,7 @@ import typer
 from mien.errors import InputError
 from mien.nets.mapping import Mapping
 from mien.nets.mobile_stylegan import MobileGenerator
+from mien.runtime.files import read_text
 from mien.train.command import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -131,24 +132,26 @@ def export(
     runs: Runs = Path("runs"),
 ) -> None:
     """Write the file that ships with the package."""
+    from mien.train.common import left_by_step
     from mien.train.mobile.encoder import new_encoder
     from mien.train.mobile.export import export as write
     from mien.train.mobile.export import load_state, read_channels
     from mien.train.mobile.flow import FlowTraining, load_flow
 
+    for name in (*(f"head{size}" for size in SIZES), "flow"):
+        left_by_step(runs / name / "checkpoint.pt")
     last = runs / "encoder" / "checkpoint.pt"
-    last = last if last.is_file() else runs / "encoder_pairs" / "checkpoint.pt"
-    parts = [runs / name / "checkpoint.pt" for name in (*(f"head{size}" for size in SIZES), "flow")]
-    for part in (*parts, last, runs / "channels" / "channels.json", card):
-        if not part.is_file():
-            raise InputError(f"{part} is missing: all steps come before export.")
+    last = last if last.is_file() else left_by_step(runs / "encoder_pairs" / "checkpoint.pt")
+    table = read_channels(left_by_step(runs / "channels" / "channels.json"))
+    try:
+        facts = json.loads(read_text(card))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{card} cannot be read as JSON: {error}.") from error
     generator, mapping = _networks(wheel, runs)
     made = new_encoder(mapping.w_mean, generator.num_ws)
     load_state(made, last)
-    pack = write(
-        generator.config, generator.heads, made, load_flow(runs / "flow", FlowTraining()),
-        read_channels(runs / "channels" / "channels.json"), json.loads(card.read_text()), out,
-    )  # fmt: skip
+    trained = load_flow(runs / "flow", FlowTraining())
+    pack = write(generator.config, generator.heads, made, trained, table, facts, out)
     numbers = sum(p.numel() for network in pack.networks.values() for p in network.parameters())
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {numbers / 1e6:.1f} M numbers")
 

@@ -97,8 +97,8 @@ def conditions(samples: Samples) -> NDArray[np.float32]:
 
     Yaw and pitch in degrees by the rigid head. By the mesh, over the distance of the eyes' outer corners: how far the
     mouth's corners stand above the middle of the lips, the gap between the lips, the mean gap between the lids.
-    Glasses: the logarithm of the mean vertical gradient (levels of 255 a pixel) on the bridge of the nose between the eyes, which the
-    bridge of glasses crosses; it is a measure of contrast there and no detector.
+    Glasses: the logarithm of the mean vertical gradient (levels of 255 a pixel) on the bridge of the nose between the
+    eyes, which the bridge of glasses crosses; it is a measure of contrast there and no detector.
     """
     mesh, images = samples.mesh.astype(np.float64), samples.images
     angles = np.array([(pose.yaw, pose.pitch) for pose in map(head_pose, mesh)]).reshape(-1, 2)

@@ -13,6 +13,6 @@ def test_a_step_that_was_not_run_is_named_and_no_untrained_network_is_written(tm
         (tmp_path / name).mkdir()
         (tmp_path / name / "checkpoint.pt").touch()
     out = tmp_path / "out.safetensors"
-    with pytest.raises(InputError, match=r"head512/checkpoint.pt is missing"):
+    with pytest.raises(InputError, match=r"head512 holds no checkpoint.pt"):
         export(tmp_path / "a.whl", tmp_path / "card.json", out, tmp_path)
     assert not out.exists()
