@@ -96,8 +96,8 @@ class EncodeOptions:
     def mien() -> EncodeOptions:
         """Ours: stages 4 and 5 give the starting point, in one iteration, of a joint refinement and a re-fit."""
         return EncodeOptions(
-            pose=PoseOptions(iterations=1),
-            attributes=AttributeOptions(descent=DescentOptions(iterations=1)),
+            pose=PoseOptions(iterations=1, every=2),
+            attributes=AttributeOptions(every=2, descent=DescentOptions(iterations=1)),
             person_size="auto",
         )
 

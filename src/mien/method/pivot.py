@@ -20,6 +20,7 @@ from torch import Tensor
 from mien.media.images import to_float
 from mien.method.likeness import LikenessLoss, LikenessWeights
 from mien.packs.pack import Pack
+from mien.runtime.fused_adam import FusedAdam
 
 LAST_SHARE = 0.05  # of the rate at the start, what is left at the end
 WARM_UP_STEPS = 5
@@ -62,7 +63,7 @@ def optimise_pivot(
     likeness = LikenessLoss(pack, target, options.likeness)
     spread = pack.people.float().flatten(0, 1).std(0).to(device)
     offset = torch.zeros_like(w_plus, requires_grad=True)
-    optimiser = torch.optim.Adam([offset], betas=(0.9, 0.99))
+    optimiser = FusedAdam([{"params": [offset]}], (0.9, 0.99), fused=False)
     with torch.enable_grad():
         for step in range(options.steps):
             share = LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * step / options.steps))

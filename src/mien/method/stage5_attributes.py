@@ -26,10 +26,12 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 @dataclass(frozen=True)
 class AttributeOptions:
     """Stage 5 by Gauss-Newton. `target`: what is fitted, S_t or the frames I_t themselves (the paper's ablation, Sec.
-    4.2); `size`: pixels that the losses look at, None: the pack's."""
+    4.2); `size`: pixels that the losses look at, None: the pack's; `every`: n-th frame is solved
+    (`mien.method.thinning`)."""
 
     target: Literal["inversion", "frame"] = "inversion"
     size: int | None = None
+    every: int = 1
     descent: DescentOptions = field(default_factory=DescentOptions)
 
 
@@ -60,7 +62,7 @@ def fit_attributes(
     renderer = Renderer(generator)
     with torch.no_grad():
         code = networks.identity(problem.identity_image) if networks.identity is not None else None
-    units = (_across_blinks(problem.start, blink, gaze) / scale).clamp(-descent.limit, descent.limit)
+    units = starting_point(problem, options) / scale
 
     def renders(part: slice, size: int) -> Render:
         styles = generator.styles(avatar.latents(problem.angles[part]))
@@ -75,6 +77,13 @@ def fit_attributes(
         blink[:, None] & gaze[None], code, descent, monitor.tick,
     )  # fmt: skip
     return Attributes((solved.value * scale).half().float(), solved.loss, solved.initial_loss)
+
+
+def starting_point(problem: AttributeProblem, options: AttributeOptions) -> Tensor:
+    """Where Gauss-Newton begins, `[T, C]`: the warm start within its limits, with gaze straight across blinks."""
+    avatar, limit = problem.avatar, options.descent.limit
+    units = _across_blinks(problem.start, problem.blink, avatar.gaze) / avatar.scale
+    return units.clamp(-limit, limit) * avatar.scale
 
 
 def _across_blinks(alpha: Tensor, blink: Tensor, gaze: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """3x3 convolutions that are twice as fast on a CPU, forwards and backwards.
 
-Those of stride 1, with many pixels, are Winograd's with both of their gradients (`native/winograd.c`); the weights'
-gradient of others is `native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used,
-is PyTorch's.
+Those of stride 1, with many pixels, are Winograd's with both of their gradients (`native/winograd.c`). Transposed ones
+of few pixels are a product for each tap, which leaves the weights where they are; the weights' gradient of others is
+`native/convolution.c`'s. Everything else, and all of it where compiled functions cannot be used, is PyTorch's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from mien.nets.native.panels import COLUMNS
 # for each connection between two channels, since large weights do not stay in the cache.
 FEWEST_PIXELS, PIXELS_PER_CONNECTION = 512, 1 / 128
 VECTOR = 8  # channels
+MOST_PIXELS_BY_TAPS = 256  # of a picture: with more, the taps' results cost more memory than PyTorch's own way
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
@@ -35,9 +38,10 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> T
 
 def conv_transpose2d(x: Tensor, weight: Tensor) -> Tensor:
     """`x [N, I, H, W]` by the transposed convolution `weight [I, O, 3, 3]` of stride 2 -> `[N, O, 2H+1, 2W+1]`."""
-    if not (_usable(x, weight) and weight.requires_grad and torch.is_grad_enabled()):
+    by_taps = x.shape[2] * x.shape[3] <= MOST_PIXELS_BY_TAPS
+    if not (_usable(x, weight) and (by_taps or (weight.requires_grad and torch.is_grad_enabled()))):
         return F.conv_transpose2d(x, weight, stride=2)
-    found: Tensor = _TransposedConvolution.apply(x, weight)
+    found: Tensor = (_TransposedByTaps if by_taps else _TransposedConvolution).apply(x, weight)
     return found
 
 
@@ -90,6 +94,47 @@ class _TransposedConvolution(torch.autograd.Function):
         g = _channels_last(gradients[0])
         of_x = _of_input(g, x, weight, 2, padding=0, transposed=True) if ctx.needs_input_grad[0] else None
         return of_x, weight_gradient(x, g, 2, 0, weight)
+
+
+class _TransposedByTaps(torch.autograd.Function):
+    """The same with a product for each tap of the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        (count, inputs, height, width), outputs = x.shape, weight.shape[1]
+        pixels, by_tap = x.permute(0, 2, 3, 1).reshape(-1, inputs), weight.permute(2, 3, 1, 0)
+        found = x.new_zeros(count, 2 * height + 1, 2 * width + 1, outputs)
+        for row, column, place in _taps_of(found):
+            place += (pixels @ by_tap[row, column].T).view(place.shape)
+        ctx.save_for_backward(pixels, weight)
+        ctx.shape = x.shape
+        return found.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        pixels, weight = ctx.saved_tensors
+        (count, inputs, height, width), outputs = ctx.shape, weight.shape[1]
+        by_tap = weight.permute(2, 3, 1, 0)
+        of_x = torch.zeros_like(pixels) if ctx.needs_input_grad[0] else None
+        of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        for row, column, place in _taps_of(gradients[0].permute(0, 2, 3, 1)):
+            g = place.reshape(-1, outputs)
+            if of_x is not None:
+                of_x.addmm_(g, by_tap[row, column])
+            if of_weight is not None:
+                torch.mm(g.T, pixels, out=of_weight.permute(2, 3, 1, 0)[row, column])
+        if of_x is not None:
+            of_x = of_x.view(count, height, width, inputs).permute(0, 3, 1, 2)
+        return of_x, of_weight
+
+
+def _taps_of(found: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+    """Row and column of each tap of a transposed convolution, and the places `[N, H, W, O]` of its result `found [N,
+    2H+1, 2W+1, O]` that the tap adds to."""
+    height, width = found.shape[1] // 2, found.shape[2] // 2
+    for row, column in product(range(3), range(3)):
+        yield row, column, found[:, row : row + 2 * height : 2, column : column + 2 * width : 2]
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

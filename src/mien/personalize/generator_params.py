@@ -26,6 +26,7 @@ from mien.format import lowrank
 from mien.format.weights_codec import apply_delta, encode_delta, tunable
 from mien.nets.generator import Generator
 from mien.personalize.options import NoiseOptions
+from mien.runtime.team import ALONE, Team
 
 NUMBER_BITS = 4.5  # bits a number that the rank is chosen for: fewer numbers, finer, or more, coarser
 DEFAULT_NOISE = NoiseOptions()
@@ -65,12 +66,12 @@ class Weights(Protocol):
         """Those of them that are noise constants, `[r, r]` each."""
         ...
 
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         """Put the present weights into `generator`, before each forward pass. Returns them: what
         gradients are taken of."""
         ...
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         """Carry gradients of what `materialize` returned last on to the tensors of `groups`, which have none yet."""
         ...
 
@@ -101,10 +102,10 @@ class FixedWeights:
     def state(self) -> list[Tensor]:
         return []
 
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         return []
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         pass
 
     def after_step(self, step: int, steps: int) -> None:
@@ -140,10 +141,10 @@ class FullWeights:
     def state(self) -> list[Tensor]:
         return self._tuned
 
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         return [p for p in self._tuned if p.requires_grad]
 
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         for tensor, gradient in zip([p for p in self._tuned if p.requires_grad], gradients, strict=True):
             tensor.grad = gradient
 
@@ -207,9 +208,9 @@ class CompactWeights:
         return [*self._values, self._fisher, self._steps]
 
     @torch.no_grad()
-    def materialize(self) -> list[Tensor]:
+    def materialize(self, threads: Team = ALONE) -> list[Tensor]:
         steps = self._steps.tolist()
-        placed = [self._weight(number, steps) for number in range(len(self._before))]
+        placed = list(threads.map(lambda number: self._weight(number, steps), range(len(self._before))))
         for (module, name), weight in zip(self._slots, placed, strict=True):
             setattr(module, name, weight)
         return placed
@@ -225,7 +226,7 @@ class CompactWeights:
         return (before + value).requires_grad_(True)
 
     @torch.no_grad()
-    def backward(self, gradients: Sequence[Tensor | None]) -> None:
+    def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:
         # Rounding is no part of it: a number's gradient is that of its rounded value.
         def of(tensor: int) -> tuple[Tensor, ...]:
             gradient = gradients[tensor]
@@ -235,7 +236,7 @@ class CompactWeights:
                 return lowrank.factor_gradients(gradient, *self._factors[tensor])
             return (gradient,)
 
-        for numbers, found in zip(self._pieces, map(of, range(len(self._before))), strict=True):
+        for numbers, found in zip(self._pieces, threads.map(of, range(len(self._before))), strict=True):
             for number, gradient in zip(numbers, found, strict=False):
                 self._values[number].grad = gradient
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mien.runtime.fused_adam import FusedAdam
 from mien.runtime.precision import autocast_bf16
 
 # Quintic Newton-Schulz: three rounds of it leave what matters of the spectrum between 0.7 and 1.2.
@@ -50,23 +51,6 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 # What Muon moves of a group: its 3x3 convolutions, its matrices `[r, c]`, or nothing.
 Moved = Literal["convolutions", "matrices", "nothing"]
-
-
-class FusedAdam(torch.optim.Adam):
-    """Adam in one pass over weights, gradients and moments, as they lie in memory: a gradient in another order than its
-    weight is put in the weight's, for PyTorch's fused form takes them for the same."""
-
-    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], *, fused: bool) -> None:
-        super().__init__(groups, betas=betas, fused=fused)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step; `closure` is not used."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and p.grad.stride() != p.stride():
-                    p.grad = torch.empty_like(p).copy_(p.grad)
-        super().step()
 
 
 class Muon(FusedAdam):

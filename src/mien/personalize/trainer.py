@@ -17,12 +17,13 @@ from mien.nets.generator import Generator
 from mien.personalize.generator_params import Weights
 from mien.personalize.image_loss import ImageLoss
 from mien.personalize.losses import resized
-from mien.personalize.muon import FusedAdam, Moved, Muon
+from mien.personalize.muon import Moved, Muon
 from mien.personalize.noise_schedule import noise_rates
 from mien.personalize.options import MuonOptions
 from mien.personalize.sampling import Batch, BatchSampler, Probability
 from mien.personalize.schedule import Schedule
 from mien.personalize.training_data import TrainingData
+from mien.runtime.fused_adam import FusedAdam
 from mien.runtime.monitor import StageMonitor
 from mien.runtime.precision import autocast_bf16
 from mien.runtime.resumable_loop import Loop
@@ -116,7 +117,7 @@ class Trainer:
         for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         batch = self._sampler.draw(number, number < schedule.low_steps)
-        placed = weights.materialize()
+        placed = weights.materialize(threads)
         sources = [*placed, *self._more]
 
         def gradients_of(part: slice | None) -> tuple[Tensor | None, ...]:
@@ -129,9 +130,9 @@ class Trainer:
 
         parts = threads.split(len(batch.index), -(-len(batch.index) // threads.size))
         shares = list(threads.map(gradients_of, [*parts, None]))
-        gradients = [_sum(each) for each in zip(*shares, strict=True)]
+        gradients = list(threads.map(_sum, list(zip(*shares, strict=True))))
         self._optimiser.zero_grad(set_to_none=True)
-        weights.backward(gradients[: len(placed)])
+        weights.backward(gradients[: len(placed)], threads)
         for tensor, gradient in zip(self._more, gradients[len(placed) :], strict=True):
             tensor.grad = gradient
         weights.after_step(number, schedule.steps)

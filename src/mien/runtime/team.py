@@ -51,6 +51,8 @@ class Team:
         return [slice(a, b) for a, b in pairwise(edges)]
 
 
+ALONE = Team()
+
 _lock = Lock()
 _open = 0  # teams
 _threads = 1  # PyTorch's own, outside of all teams

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mien.personalize.muon import FusedAdam, Muon, orthogonalised
+from mien.personalize.muon import Muon, orthogonalised
+from mien.runtime.fused_adam import FusedAdam
 
 
 @pytest.mark.parametrize("shape", [(24, 90), (90, 24), (32, 32)])

@@ -14,7 +14,8 @@ from mien.method.solvers.adam_reference import (
     fit_pose_reference,
 )
 from mien.method.stage4_pose import PoseOptions, fit_pose
-from mien.method.stage5_attributes import AttributeOptions, fit_attributes
+from mien.method.stage5_attributes import AttributeOptions, fit_attributes, starting_point
+from mien.method.thinning import Thinning
 from mien.method.types import Attributes, HeadPose
 from mien.runtime.monitor import UNWATCHED, StageMonitor
 
@@ -46,7 +47,15 @@ def solve_pose(
     """Stage 4, by the solver whose options they are."""
     if isinstance(options, AdamPoseOptions):
         return fit_pose_reference(problem, options, monitor=monitor)
-    return fit_pose(problem, options, monitor=monitor)
+    if options.every == 1:
+        return fit_pose(problem, options, monitor=monitor)
+    thinning = Thinning.every(options.every, len(problem.measured), problem.measured.device)
+    some = fit_pose(thinning.pose(problem), options, monitor=monitor)
+    monitor.tick(thinning.count - len(thinning.chosen))
+    flow = problem.avatar.flow
+    start = flow.clamp(problem.measured.float())
+    angles = flow.clamp(start + thinning.spread(some.angles - start[thinning.chosen]))
+    return HeadPose(angles.half().float(), thinning.spread(some.loss), thinning.spread(some.initial_loss))
 
 
 def solve_attributes(
@@ -55,4 +64,11 @@ def solve_attributes(
     """Stage 5, by the solver whose options they are."""
     if isinstance(options, AdamAttributeOptions):
         return fit_attributes_reference(problem, options, monitor=monitor)
-    return fit_attributes(problem, options, monitor=monitor)
+    if options.every == 1:
+        return fit_attributes(problem, options, monitor=monitor)
+    thinning = Thinning.every(options.every, len(problem.start), problem.start.device)
+    some = fit_attributes(thinning.attributes(problem), options, monitor=monitor)
+    monitor.tick(thinning.count - len(thinning.chosen))
+    start = starting_point(problem, options)
+    alpha = start + thinning.spread(some.alpha - start[thinning.chosen])
+    return Attributes(alpha.half().float(), thinning.spread(some.loss), thinning.spread(some.initial_loss))
