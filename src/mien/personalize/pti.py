@@ -32,6 +32,7 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 # Larger encoders stay as they are, as in pivotal tuning: e4e's 267 million weights and their optimiser would take
 # 4 GiB, and what so many learn from one clip is not the person.
 LARGEST_TUNED_ENCODER = 50_000_000
+WARM_UP_STEPS = 10  # at most: until the rates are full
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def pivotal_tuning(
         options,
         resolution=min(options.resolution, full // 2),
         low_steps=options.steps * 2 // 3 if options.coarse_first else 0,
-        warm=10,
+        warm=min(WARM_UP_STEPS, max(options.steps // 2, 1)),
         seed=options.seed,
     )
     probability = even_sampling(data.landmarks) if options.even_sampling else uniform_sampling(len(data.crops))
