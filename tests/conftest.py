@@ -14,6 +14,11 @@ from mien.apps.cli.cli import main
 from mien.packs.pack import Pack
 
 
+def pytest_configure() -> None:
+    """One thread, as `make test` has it: what threads share differs in its last digits, and a stage's runs in length."""
+    torch.set_num_threads(1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what runs the embedded pack, and what trains."""
     for item in items:

@@ -66,11 +66,11 @@ def test_what_an_earlier_run_took_counts_towards_the_deadline() -> None:
 
     first = Kept()
     assert run(first, 1.0) > 5
-    last, middle = first.states[-1], first.states[len(first.states) // 2]
-    assert float(last["note.seconds"]) > float(middle["note.seconds"]) > 0.1
-    again = Kept(middle)
+    last, late = first.states[-1], first.states[len(first.states) * 4 // 5]
+    assert float(last["note.seconds"]) > float(late["note.seconds"]) > 0.1
+    again = Kept(late)
     assert run(again, 1.0) < len(first.states), "not the whole second once more"
-    spent = Kept({**middle, "note.seconds": np.array(50.0)})
+    spent = Kept({**late, "note.seconds": np.array(50.0)})
     assert run(spent, 1.0) <= 3, "nothing is left"
 
 
