@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mien.nets.native_residual import FixedBlock
+
 # The seven stages between stem and head: kernel, stride of the first block, expansion, channels out; and their blocks.
 STAGES = ((3, 1, 1, 16), (3, 2, 6, 24), (5, 2, 6, 40), (3, 2, 6, 80), (5, 1, 6, 112), (5, 2, 6, 192), (3, 1, 6, 320))
 REPEATS = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1)}  # by variant
@@ -81,6 +83,7 @@ class InvertedResidual(nn.Module):
         self._bn1: nn.Module = _norm(inner)
         self._project_conv = nn.Conv2d(inner, out, 1, bias=False)
         self._bn2: nn.Module = _norm(out)
+        self.fixed: FixedBlock | None = None
 
     def fuse_norms(self) -> None:
         """See `EfficientNetLite.with_fused_norms`."""
@@ -88,8 +91,12 @@ class InvertedResidual(nn.Module):
             self._expand_conv, self._bn0 = _fused(self._expand_conv, self._bn0), nn.Identity()
         self._depthwise_conv, self._bn1 = _fused(self._depthwise_conv, self._bn1), nn.Identity()
         self._project_conv, self._bn2 = _fused(self._project_conv, self._bn2), nn.Identity()
+        expand = self._expand_conv if hasattr(self, "_expand_conv") else None
+        self.fixed = FixedBlock(expand, self._depthwise_conv, self._project_conv, shortcut=self.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fixed is not None and self.fixed.usable(x):
+            return self.fixed(x)
         y = F.relu6(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
         y = F.relu6(self._bn1(self._depthwise_conv(pad_same(y, self.kernel, self.stride))))
         y = self._bn2(self._project_conv(y))

@@ -1,6 +1,6 @@
 """Networks' functions in C (`mien.runtime.compiled`): `synthesis.c` (decoding of StyleGAN2), `mobile.c` (decoding of
 MobileStyleGAN), `separable.c` (its layers with gradients), `winograd.c` (3x3 convolutions), `convolution.c` (their
-gradients for weights), `flow.c` (StyleFlow).
+gradients for weights), `flow.c` (StyleFlow), `residual.c` (EfficientNet's blocks).
 
 Where there is no compiler, the functions here give None and PyTorch does the work.
 """
@@ -48,6 +48,29 @@ class MobileBlock(ctypes.Structure):
         *((name, MobileLayer) for name in ("first", "second", "image")),
         *((name, ctypes.c_void_p) for name in ("y", "picture", "bytes")),
         *((name, ctypes.c_int32) for name in ("height", "width")),
+    ]
+
+
+class ResidualBlock(ctypes.Structure):
+    """residual.c's `Block`; what its arguments are, is said there."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *(
+                    "expand",
+                    "expand_bias",
+                    "taps",
+                    "taps_bias",
+                    "project",
+                    "project_bias",
+                    "project_back",
+                    "expand_back",
+                ),
+            )
+        ),
+        *((name, ctypes.c_int32) for name in ("channels", "inner", "outputs", "kernel", "stride", "shortcut")),
     ]
 
 
@@ -166,4 +189,17 @@ def flow_library() -> ctypes.CDLL | None:
     found.flow_scratch.restype, found.flow_scratch.argtypes = ctypes.c_long, [flow]
     found.flow_forward.restype, found.flow_forward.argtypes = None, [flow, pointer, pointer, pointer, integer]
     found.flow_backward.restype, found.flow_backward.argtypes = None, [flow, pointer, pointer, pointer]
+    return found
+
+
+@lru_cache(maxsize=1)
+def residual_library() -> ctypes.CDLL | None:
+    """The compiled inverted residual block, or None where it cannot be had."""
+    found = compiled_library(__name__, "residual")
+    if found is None:
+        return None
+    pointer, integer, block = ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ResidualBlock)
+    found.residual_scratch.restype, found.residual_scratch.argtypes = ctypes.c_long, [block, integer]
+    found.residual.restype, found.residual.argtypes = None, [block, *[pointer] * 5, integer, integer]
+    found.residual_back.restype, found.residual_back.argtypes = None, [block, *[pointer] * 5, integer, integer]
     return found
