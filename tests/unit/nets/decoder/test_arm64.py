@@ -35,7 +35,7 @@ def floats(*command: str | Path) -> NDArray[np.float32]:
     return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, np.float32)
 
 
-@pytest.mark.parametrize("name", ["synthesis", "mobile", "separable", "convolution", "winograd", "flow"])
+@pytest.mark.parametrize("name", ["synthesis", "mobile", "separable", "convolution", "winograd", "flow", "residual"])
 def test_arm64_gives_what_this_processor_gives(name: str, tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason="the extra `page` is not installed: nothing is built for arm64")
     here, there = built(name, tmp_path), built(name, tmp_path, *ARM64)
