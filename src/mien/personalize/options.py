@@ -61,10 +61,10 @@ class TrainingOptions:
     block is drawn in a random window only. `noise`, `muon`: None leaves them out; without Muon, Adam moves all.
     """
 
-    steps: int = 20
-    passes: float = 0.7
+    steps: int = 60
+    passes: float = 2.0
     batch: int = 4
-    generator_rate: float = 9.6e-3
+    generator_rate: float = 6e-3
     pixel_loss: Literal["pyramid", "l2"] = "pyramid"
     perceptual: float = 0.3
     imagenet: float = 0.2
@@ -122,7 +122,7 @@ class RefinementOptions(TrainingOptions):
 
     steps: int = 120
     passes: float = 4.8
-    generator_rate: float = 5.6e-3
+    generator_rate: float = 4e-3
     identity_rate: float = 2e-3
     angle_rate: float = 0.1
     channel_rate: float = 0.04
