@@ -177,7 +177,9 @@ def main() -> None:
         EncodeOptions.mien(), tuning=TuningOptions(**few), refinement=RefinementOptions(**few),
         align=AlignOptions(aligned=True), person_size=None,
     )  # fmt: skip
-    plain = replace(tuned, tuning=None, refinement=None, refit=None)
+    # Every frame solved: one that is interpolated carries on how its neighbours' numbers were rounded to half floats.
+    solved = {name: replace(getattr(tuned, name), every=1) for name in ("pose", "attributes")}
+    plain = replace(tuned, tuning=None, refinement=None, refit=None, **solved)
     slow = replace(plain, pose=AdamPoseOptions(epochs=2), attributes=AdamAttributeOptions(epochs=2, probes=1))
     pack, clip = tiny_pack(noise=True).to(device), crops(3)
     pack.generator.rgb_valid_from = 32

@@ -1,4 +1,5 @@
-"""Stages 4 and 5 at some of the frames: how far these are from where they started is interpolated for those between.
+"""Stages 4 and 5 at some of the frames: how far these are from where they started, and their losses, are interpolated for
+those between.
 
 Where a refinement follows, both stages give no more than its start, and neighbours in time need nearly the same
 correction.
