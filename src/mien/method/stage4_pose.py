@@ -31,7 +31,7 @@ class PoseOptions:
     """Gauss-Newton for Eq. 2. `size`: pixels that the loss looks at, None: the pack's; `perceptual`: weight of the
     perceptual part; `iterations`; `step_deg`: of the finite difference; `prior`: weight per squared degree of straying
     from the measured angle; `smooth`: weight per squared degree of straying from the mean of the frames before and
-    after; `batch`: frames drawn at once; `every`: n-th frame is solved (`mien.method.thinning`)."""
+    after; `batch`: frames drawn at once; one frame in `every` is solved (`mien.method.thinning`)."""
 
     size: int | None = None
     perceptual: float = 0.05

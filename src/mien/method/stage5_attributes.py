@@ -26,8 +26,8 @@ from mien.runtime.monitor import UNWATCHED, StageMonitor
 @dataclass(frozen=True)
 class AttributeOptions:
     """Stage 5 by Gauss-Newton. `target`: what is fitted, S_t or the frames I_t themselves (the paper's ablation, Sec.
-    4.2); `size`: pixels that the losses look at, None: the pack's; `every`: n-th frame is solved
-    (`mien.method.thinning`)."""
+    4.2); `size`: pixels that the losses look at, None: the pack's; one frame in `every` is
+    solved (`mien.method.thinning`)."""
 
     target: Literal["inversion", "frame"] = "inversion"
     size: int | None = None

@@ -67,8 +67,8 @@ class Weights(Protocol):
         ...
 
     def materialize(self, threads: Team = ALONE) -> list[Tensor]:
-        """Put the present weights into `generator`, before each forward pass. Returns them: what
-        gradients are taken of."""
+        """Put the present weights into `generator`, before each forward pass; `threads` share the tensors. Returns
+        them: what gradients are taken of."""
         ...
 
     def backward(self, gradients: Sequence[Tensor | None], threads: Team = ALONE) -> None:

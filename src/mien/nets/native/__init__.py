@@ -55,21 +55,8 @@ class ResidualBlock(ctypes.Structure):
     """residual.c's `Block`; what its arguments are, is said there."""
 
     _fields_ = [
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                *(
-                    "expand",
-                    "expand_bias",
-                    "taps",
-                    "taps_bias",
-                    "project",
-                    "project_bias",
-                    "project_back",
-                    "expand_back",
-                ),
-            )
-        ),
+        *((name, ctypes.c_void_p) for name in ("expand", "expand_bias", "taps", "taps_bias")),
+        *((name, ctypes.c_void_p) for name in ("project", "project_bias", "project_back", "expand_back")),
         *((name, ctypes.c_int32) for name in ("channels", "inner", "outputs", "kernel", "stride", "shortcut")),
     ]
 
